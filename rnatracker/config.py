@@ -1,0 +1,310 @@
+"""The settings of a run: what they are, what they may be, where they come from.
+
+Owns the pydantic models of a run's settings, the search for the shipped files by name, overrides by
+dotted key (`train.lr=3e-4`), and the wording of what is wrong with a setting. Must not know torch,
+mlflow or optuna. Read next: `configs/default.yaml`, which lists every key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rnatracker.errors import ConfigError
+
+Objective = Literal["pcc_mean", "pcc_overall", "val_loss"]
+Keep = Literal["5p", "3p", "both"]
+Settings = dict[str, Any]
+"""A nested mapping of settings as it stands in a YAML file, perhaps with keys missing."""
+
+DEFAULT_SITES = ("Cytosol", "Insoluble", "Membrane", "Nuclear")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Which transcripts, and how they are divided."""
+
+    path: str | None = None
+    """File of transcripts with measured fractions."""
+    format: Literal["auto", "ancestor3", "ancestor6", "original", "table"] = "auto"
+    """Format of the file; `auto` tells it by its content."""
+    sites: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    """Names of the sites, in the order of the file's values; None: the file's own, else the default four."""
+    labels: Literal["A", "B", "mean"] = "mean"
+    """Which replicate to learn, where the file has two."""
+    val: float = Field(0.2, gt=0, lt=1)
+    """Share of the transcripts on which a single run is validated."""
+    fold: int = Field(0, ge=0)
+    """Number of folds of a cross-validation; 0: a single run."""
+    inner_val: float = Field(0.1, gt=0, lt=1)
+    """Share of a fold's training part on which its best epoch is chosen."""
+    split_seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of the division into folds or training and validation, apart from `train.seed`, so that runs
+    with different seeds can be compared."""
+
+    @model_validator(mode="after")
+    def _check(self) -> DataConfig:
+        if self.fold == 1:
+            raise ValueError("fold: 1 fold leaves nothing to train on; use 2 or more, or 0 for a single run")
+        if self.sites is not None and len(set(self.sites)) < len(self.sites):
+            raise ValueError(f"sites: names must differ, got {', '.join(self.sites)}")
+        return self
+
+
+class EncodingConfig(_Section):
+    """How a sequence becomes the network's input."""
+
+    max_length: int = Field(4000, ge=1)
+    """Nucleotides of a transcript that the network sees; longer ones are cut."""
+    full_length: bool = False
+    """Nothing is cut: batches are made of transcripts of like length. Needs `model.masked`."""
+    keep: Keep = "5p"
+    """Which end survives the cut: the 5' end, the 3' end, or half of each."""
+
+
+class ModelConfig(_Section):
+    """Sizes of the network. Every one is a setting."""
+
+    conv1_channels: int = Field(32, ge=1)
+    conv2_channels: int = Field(32, ge=1)
+    conv1_kernel: int = Field(10, ge=1)
+    """Width of the first convolution, in nucleotides."""
+    conv2_kernel: int = Field(10, ge=1)
+    """Width of the second convolution, in pooled positions."""
+    pool: int = Field(3, ge=1)
+    """Width and stride of the max pooling after each convolution."""
+    dropout: float = Field(0.25, ge=0, lt=1)
+    """Dropout after each pooling."""
+    rnn: Literal["gru", "lstm"] = "gru"
+    rnn_hidden: int = Field(32, ge=1)
+    """Hidden units of each direction of the recurrent layer."""
+    rnn_activation: Literal["relu", "none"] = "relu"
+    """What the recurrent layer's outputs pass before the attention: ReLU in the PyTorch port, nothing in
+    the original."""
+    attention: bool = True
+    """False: the last state of each direction goes to the last layer instead."""
+    attention_size: int = Field(50, ge=1)
+    masked: bool = True
+    """True: padding is not seen by the recurrent layer and the attention."""
+    length_input: bool = False
+    """True: the logarithm of the whole transcript's length is one more input of the last layer."""
+
+    @property
+    def receptive_field(self) -> int:
+        """Nucleotides under one step of the recurrent layer: the shortest input that gives a step."""
+        return (self.pool + self.conv2_kernel - 1) * self.pool + self.conv1_kernel - 1
+
+
+class TrainConfig(_Section):
+    """How the network is trained."""
+
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(32, ge=1)
+    lr: float = Field(1e-3, gt=0)
+    """Learning rate."""
+    optimizer: Literal["adam", "adamw", "nadam"] = "adam"
+    weight_decay: float = Field(0.0, ge=0)
+    objective: Objective = "pcc_mean"
+    """What the best epoch is best in, on the validation part."""
+    patience: int = Field(0, ge=0)
+    """Stop after so many evaluations without a better one; 0: never."""
+    eval_every: int = Field(1, ge=1)
+    """Epochs from one evaluation to the next."""
+    save_every: int = Field(0, ge=0)
+    """Epochs from one numbered checkpoint to the next, beside `best.pt` and `last.pt`; 0: none."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of initial weights, order of batches and dropout."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    amp: bool = False
+    """Mixed precision (bfloat16) on a GPU."""
+    threads: int = Field(0, ge=0)
+    """CPU threads; 0: all cores in a single run, one in each of several parallel folds."""
+
+
+class Config(_Section):
+    """All settings of one run. The defaults are those of `configs/default.yaml`; a test holds them equal."""
+
+    data: DataConfig = DataConfig()
+    encoding: EncodingConfig = EncodingConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Config:
+        if self.encoding.full_length and not self.model.masked:
+            raise ValueError(
+                "encoding.full_length: needs model.masked: true, since an unmasked network would read "
+                "the padding of its batch"
+            )
+        if not self.encoding.full_length and self.encoding.max_length < self.model.receptive_field:
+            raise ValueError(
+                f"encoding.max_length: {self.encoding.max_length} is shorter than the network's receptive "
+                f"field of {self.model.receptive_field} nucleotides; use at least that, or smaller kernels"
+            )
+        return self
+
+    def flat(self) -> dict[str, Any]:
+        """Return the settings under dotted keys, as they are logged: `{"train.lr": 0.0001, ...}`."""
+        return flatten(self.model_dump(mode="json"))
+
+    def to_yaml(self) -> str:
+        """Return the settings as the text of a config file."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Turn nested mappings into one with dotted keys; lists stay as they are."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def keys() -> list[str]:
+    """Return every dotted key that a config may have."""
+    return [
+        f"{section}.{key}"
+        for section, field in Config.model_fields.items()
+        for key in cast(type[BaseModel], field.annotation).model_fields
+    ]
+
+
+def shipped() -> dict[str, Path]:
+    """Return the shipped config files by name (`default`, `ancestor`, `paper`).
+
+    In a wheel they are the package `rnatracker.configs`; in a checkout they lie beside the package.
+    """
+    package = Path(__file__).parent
+    for folder in (package / "configs", package.parent / "configs"):
+        if (folder / "default.yaml").is_file():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    raise ConfigError(f"{package}: the shipped configs are missing; install rnatracker again")
+
+
+def find(name_or_path: str) -> Path:
+    """Return the config file of that name or path.
+
+    Raises:
+        ConfigError: if there is neither a file nor a shipped config of that name.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    named = shipped()
+    if path.stem in named and (path.name == name_or_path or path.parts[:-1] == ("configs",)):
+        return named[path.stem]
+    raise ConfigError(f"--config {name_or_path}: no such file; the shipped configs are {', '.join(named)}")
+
+
+def read(path: Path) -> Settings:
+    """Read a config file as nested settings, its keys checked, its values not yet.
+
+    Raises:
+        ConfigError: if the file can't be read, isn't YAML, or has an unknown key.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path.name}: not a readable YAML file: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path.name}: expected sections ({', '.join(Config.model_fields)}), got {content!r}")
+    for section, value in content.items():
+        if section in Config.model_fields and not isinstance(value, dict):
+            raise ConfigError(f"{path.name}: section {section} must hold keys and values, got {value!r}")
+    _check_keys(flatten({str(key): value for key, value in content.items()}), path.name)
+    return content
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `train.lr=3e-4` into its key and its value, read as YAML.
+
+    Raises:
+        ConfigError: if there is no `=` in it, or the key is unknown.
+    """
+    key, sign, value = text.partition("=")
+    key = key.strip()
+    if not sign:
+        raise ConfigError(f"--set {text}: expected KEY=VALUE, as in train.lr=3e-4")
+    _check_keys([key], "--set")
+    try:
+        return key, _number(yaml.safe_load(value))
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text}: the value is not readable as YAML") from None
+
+
+def merge(base: Settings, overlay: Mapping[str, Any]) -> Settings:
+    """Return `base` with the values of `overlay` over it, section by section; neither is changed."""
+    merged = dict(base)
+    for key, value in overlay.items():
+        inner = merged.get(key)
+        merged[key] = merge(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+    return merged
+
+
+def nest(flat: Mapping[str, Any]) -> Settings:
+    """Turn dotted keys into nested settings; the reverse of `flatten`."""
+    nested: Settings = {}
+    for dotted, value in flat.items():
+        section, _, key = dotted.partition(".")
+        nested.setdefault(section, {})[key] = value
+    return nested
+
+
+def build(settings: Settings, source: str) -> Config:
+    """Validate settings; missing keys take the defaults of the models above.
+
+    Args:
+        settings: nested settings.
+        source: where they come from, for the error message: a file's name or `command line`.
+
+    Raises:
+        ConfigError: naming the key, the rule and the value.
+    """
+    _check_keys(flatten(settings), source)
+    try:
+        return Config.model_validate({s: v for s, v in settings.items() if v is not None})
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_word(error)}") from None
+
+
+def _word(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{place}.{message}" if place else message
+    return f"{place}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+
+
+def _check_keys(given: Iterable[str], source: str) -> None:
+    known = keys()
+    for key in given:
+        if key in known:
+            continue
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        same_section = [k for k in known if k.split(".")[0] == key.split(".")[0]]
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(same_section or known)}"
+        raise ConfigError(f"{source}: unknown key {key}; {hint}")
+
+
+def _number(value: Any) -> Any:
+    """YAML 1.1 reads 3e-4 as a string, for want of a point: read it as the number that is meant."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value

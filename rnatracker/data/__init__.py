@@ -1,0 +1,8 @@
+"""Transcripts and their measured site fractions: reading, writing, checking, dividing, simulating.
+
+Must not know the model or mlflow. Read next: `transcripts.py`, the one data type; `readers.py`.
+"""
+
+from rnatracker.data.transcripts import Transcripts
+
+__all__ = ["Transcripts"]

@@ -1,0 +1,64 @@
+"""The exceptions that a user's input can cause.
+
+    RNATrackerError
+    ├── ConfigError      a setting: unknown key, value out of range, settings that exclude each other
+    ├── DataError        a file of transcripts, or the records in it
+    ├── CheckpointError  a file of weights: truncated, of another version, of other sizes or sites
+    ├── TrainingError    a training that can't go on: a loss that isn't a number, memory, disk
+    ├── TrackingError    the MLflow store or server
+    ├── RegistryError    MLflow's model registry
+    └── StudyError       an Optuna study
+
+Each message says where, which rule, which value, and what to do. The command line prints it as one
+line and exits with 1; nothing else in the package catches them to go on.
+"""
+
+from __future__ import annotations
+
+
+class RNATrackerError(Exception):
+    """Base of all errors that are the input's fault, not the program's."""
+
+
+class ConfigError(RNATrackerError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class DataError(RNATrackerError):
+    """A file of transcripts can't be read as what it should be.
+
+    Raise it through `in_record` where a record is at fault, so that all messages look alike.
+    """
+
+    @classmethod
+    def in_record(cls, source: str, number: int, identifier: str, problem: str) -> DataError:
+        """Word an error about one record.
+
+        Args:
+            source: the file's name.
+            number: the record's number, from 1.
+            identifier: the record's id as far as it could be read, or an empty string.
+            problem: the rule, the value and the remedy.
+        """
+        name = f" ({identifier})" if identifier else ""
+        return cls(f"{source}, record {number}{name}: {problem}")
+
+
+class CheckpointError(RNATrackerError):
+    """A file of weights can't be loaded, or doesn't fit what it is to be used for."""
+
+
+class TrainingError(RNATrackerError):
+    """A training can't go on: its loss is no number, or memory or disk have run out."""
+
+
+class TrackingError(RNATrackerError):
+    """The MLflow store or server can't be used."""
+
+
+class RegistryError(RNATrackerError):
+    """MLflow's model registry can't be used, or holds no such model."""
+
+
+class StudyError(RNATrackerError):
+    """An Optuna study can't be used, or there is none of that name."""
