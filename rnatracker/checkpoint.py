@@ -11,6 +11,7 @@ channels G A T C are permuted to ours, in the weights and in the optimizer's ave
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import tempfile
@@ -94,10 +95,12 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
         "progress": checkpoint.progress,
         "settings": checkpoint.settings,
     }
+    buffer = io.BytesIO()  # torch.save would hide what went wrong with a file
+    torch.save(content, buffer)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            torch.save(content, file)
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).replace(path)

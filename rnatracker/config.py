@@ -15,10 +15,9 @@ from typing import Annotated, Any, Literal, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from rnatracker.choices import Device, Format, Keep, Labels, Objective
 from rnatracker.errors import ConfigError
 
-Objective = Literal["pcc_mean", "pcc_overall", "val_loss"]
-Keep = Literal["5p", "3p", "both"]
 Settings = dict[str, Any]
 """A nested mapping of settings as it stands in a YAML file, perhaps with keys missing."""
 
@@ -34,11 +33,11 @@ class DataConfig(_Section):
 
     path: str | None = None
     """File of transcripts with measured fractions."""
-    format: Literal["auto", "ancestor3", "ancestor6", "original", "table"] = "auto"
+    format: Format = "auto"
     """Format of the file; `auto` tells it by its content."""
     sites: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     """Names of the sites, in the order of the file's values; None: the file's own, else the default four."""
-    labels: Literal["A", "B", "mean"] = "mean"
+    labels: Labels = "mean"
     """Which replicate to learn, where the file has two."""
     val: float = Field(0.2, gt=0, lt=1)
     """Share of the transcripts on which a single run is validated."""
@@ -122,7 +121,7 @@ class TrainConfig(_Section):
     """Epochs from one numbered checkpoint to the next, beside `best.pt` and `last.pt`; 0: none."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of initial weights, order of batches and dropout."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    device: Device = "auto"
     amp: bool = False
     """Mixed precision (bfloat16) on a GPU."""
     threads: int = Field(0, ge=0)
@@ -278,6 +277,28 @@ def build(settings: Settings, source: str) -> Config:
         return Config.model_validate({s: v for s, v in settings.items() if v is not None})
     except ValidationError as error:
         raise ConfigError(f"{source}: {_word(error)}") from None
+
+
+def assemble(file: str | None, base: Settings, options: Mapping[str, Any], sets: Iterable[str]) -> Config:
+    """Put together the settings of a command, later ones over earlier ones.
+
+    Args:
+        file: name or path of a config file; None: none.
+        base: what lies below the file: the settings of a file of weights, or nothing.
+        options: dotted keys with the values of command line options; None where an option was not given.
+        sets: texts of `--set`.
+
+    Raises:
+        ConfigError: if any of it is wrong.
+    """
+    settings, source = base, "command line"
+    if file is not None:
+        path = find(file)
+        source = path.name
+        settings = merge(settings, read(path))
+        build(settings, source)  # so that what is wrong in the file is said of the file
+    given = {key: value for key, value in options.items() if value is not None} | dict(map(parse_override, sets))
+    return build(merge(settings, nest(given)), "command line" if given else source)
 
 
 def _word(error: ValidationError) -> str:

@@ -30,6 +30,12 @@ def pick_device(train: TrainConfig) -> torch.device:
     return torch.device(train.device)
 
 
+def use_threads(threads: int) -> None:
+    """Compute with so many CPU threads; 0: as many as PyTorch takes by itself."""
+    if threads:
+        torch.set_num_threads(threads)
+
+
 def random_state(device: torch.device) -> Tensor:
     """Return the state of the device's default generator, a uint8 tensor on the CPU."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()

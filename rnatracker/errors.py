@@ -17,7 +17,13 @@ from __future__ import annotations
 
 
 class RNATrackerError(Exception):
-    """Base of all errors that are the input's fault, not the program's."""
+    """Base of all errors that are the input's fault, not the program's.
+
+    Attributes:
+        run_id: the run that it ended, where there was one.
+    """
+
+    run_id: str | None = None
 
 
 class ConfigError(RNATrackerError):

@@ -154,7 +154,7 @@ class Trainer:
         self,
         on_epoch: Callable[[EpochResult], None],
         *,
-        on_batch: Callable[[int, int], None] | None = None,
+        on_batch: Callable[[int, int, int], None] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Train until the last epoch, or until patience ends.
@@ -163,7 +163,7 @@ class Trainer:
 
         Args:
             on_epoch: told each epoch's result; an exception from it ends the training.
-            on_batch: told the epoch's transcripts done so far, and how many it has.
+            on_batch: told the epoch, its transcripts done so far, and how many it has.
             should_stop: asked after each batch and each epoch; True saves `last.pt` and ends the training.
 
         Raises:
@@ -206,7 +206,7 @@ class Trainer:
                 raise Stopped
 
     def _train_epoch(
-        self, epoch: int, on_batch: Callable[[int, int], None] | None, should_stop: Callable[[], bool]
+        self, epoch: int, on_batch: Callable[[int, int, int], None] | None, should_stop: Callable[[], bool]
     ) -> float:
         """Train on every transcript once, or on those that an interruption left; return the mean loss."""
         progress, settings = self._progress, self._settings
@@ -220,7 +220,7 @@ class Trainer:
             loss_sum += loss * len(order[number])
             done += len(order[number])
             if on_batch:
-                on_batch(done, n)
+                on_batch(epoch, done, n)
             if should_stop() and number + 1 < len(order):
                 progress.batch, progress.loss_sum = number + 1, float(loss_sum)
                 progress.random_state = random_state(self._device)

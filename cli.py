@@ -1,0 +1,46 @@
+"""The command line: parse, import lazily, call one function, print.
+
+Owns the list of commands. Everything heavy is imported when a command runs, so that `--help` answers at once. Read
+next: `rnatracker/commands/`, one module for each group of commands.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rnatracker import __version__
+from rnatracker.commands import common, data, evaluate, imports, train
+
+app = typer.Typer(
+    name="rnatracker",
+    cls=common.Group,
+    context_settings=common.CONTEXT,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    help="Predict where mRNAs go in the cell from their sequence, with every run tracked in MLflow.",
+)
+app.command("train", rich_help_panel="Train and measure")(train.train)
+app.command("evaluate", rich_help_panel="Train and measure")(evaluate.evaluate)
+app.add_typer(data.app, name="data", rich_help_panel="Data")
+app.command("import", rich_help_panel="Data")(imports.import_)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rnatracker {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Hold the options of the whole."""
+
+
+if __name__ == "__main__":
+    app()

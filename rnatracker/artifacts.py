@@ -1,0 +1,78 @@
+"""The files that a run leaves beside its weights.
+
+Owns tables of predictions and atomic writing of text. Must not know mlflow. Read next: `docs/formats.md`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rnatracker.data.transcripts import Fractions
+from rnatracker.errors import DataError
+
+MEASURED = "measured_"
+"""Prefix of the columns that hold what was measured."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file to a temporary name beside `path` and rename it; UTF-8.
+
+    Raises:
+        OSError: if it can't be written; `path` is then as it was.
+    """
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def write_predictions(
+    path: Path, ids: Sequence[str], sites: Sequence[str], predicted: Fractions, measured: Fractions | None = None
+) -> None:
+    """Write a TSV: `id`, the predicted fraction of each site under its name, then the measured ones.
+
+    Args:
+        path: the file; its folder is made.
+        ids: (N,).
+        sites: (S,).
+        predicted: (N, S).
+        measured: (N, S), under `measured_<site>`; None: left out.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    columns = ["id", *sites, *(f"{MEASURED}{site}" for site in sites if measured is not None)]
+    values = predicted if measured is None else np.hstack([predicted, measured])
+    rows = ["\t".join([name, *(f"{value:.9g}" for value in row)]) for name, row in zip(ids, values, strict=True)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, "\n".join(["\t".join(columns), *rows]) + "\n")
+
+
+def read_predictions(path: Path) -> tuple[list[str], Fractions, Fractions]:
+    """Read what `write_predictions` wrote with measured fractions.
+
+    Returns:
+        ids, predicted (N, S) and measured (N, S) float64.
+
+    Raises:
+        DataError: if the file is missing or not such a table.
+    """
+    try:
+        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        rows = [line.split("\t") for line in lines]
+        values = np.array([[float(value) for value in row[1:]] for row in rows])
+        n_sites = sum(name.startswith(MEASURED) for name in header.split("\t"))
+        predicted, measured = values[:, :n_sites], values[:, n_sites : 2 * n_sites]
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: not a readable table of predictions ({error}); run the fold again") from None
+    return [row[0] for row in rows], predicted, measured

@@ -1,0 +1,18 @@
+"""Settings that are a choice among words, apart from `config.py` so that the command line knows them without pydantic.
+
+Owns the words. Must not import any dependency.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Objective = Literal["pcc_mean", "pcc_overall", "val_loss"]
+"""What a training's best epoch is best in."""
+Keep = Literal["5p", "3p", "both"]
+"""Which end of a transcript survives when it is cut."""
+Labels = Literal["A", "B", "mean"]
+"""Which of two replicates is learned."""
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Format = Literal["auto", "ancestor3", "ancestor6", "original", "table"]
+"""Formats of files with measured fractions."""

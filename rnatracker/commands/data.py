@@ -1,0 +1,270 @@
+"""`rnatracker data`: inspect, simulate, split, download.
+
+Owns their options and what they print. The work is in `rnatracker/data/`. Must not import anything heavy at module
+level.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnatracker.choices import Format, Labels
+from rnatracker.commands import common
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rnatracker.data.download import Progress
+    from rnatracker.data.inspect import Report
+    from rnatracker.data.simulate import Simulated
+
+app = typer.Typer(
+    cls=common.Group,
+    context_settings=common.CONTEXT,
+    no_args_is_help=True,
+    help="Look at, simulate, split and fetch files of transcripts.",
+)
+
+File = Annotated[Path, typer.Argument(help="File of transcripts, gzipped or not.", metavar="FILE")]
+FileFormat = Annotated[Format, typer.Option("--format", help="Format of the file; auto: told by its content.")]
+Sites = Annotated[str | None, typer.Option(help="Names of the sites, in the order of the values.", metavar="A,B,...")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+
+
+class SetName(StrEnum):
+    """The data sets that can be fetched."""
+
+    CEFRA_SEQ = "cefra-seq"
+    APEX_RIP = "apex-rip"
+
+
+@app.command("inspect")
+def inspect_file(
+    file: File,
+    max_length: Annotated[int, typer.Option(min=1, help="Nucleotides above which a transcript would be cut.")] = 4000,
+    file_format: FileFormat = "auto",
+    sites: Sites = None,
+    labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
+    as_json: common.Json = False,
+) -> None:
+    """Say what a file holds, and what training would refuse in it."""
+    from rnatracker.data.inspect import inspect
+    from rnatracker.errors import DataError
+
+    report = inspect(file, max_length=max_length, format=file_format, sites=_names(sites), labels=labels)
+    if as_json:
+        common.print_json(report.to_dict())
+    else:
+        _print_report(report)
+    if report.problems:
+        more = f" ({len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
+        raise DataError(report.problems[0] + more)
+    if not as_json and report.sites:
+        _next(_train(file, _names(sites)))
+    elif not as_json:
+        _next(f"predict {shlex.quote(str(file))}")
+
+
+@app.command()
+def simulate(
+    out: Annotated[
+        Path, typer.Argument(help="File to write: a table if it ends in .tsv or .csv, else FASTA-like.", metavar="OUT")
+    ],
+    records: Annotated[int, typer.Option(help="Number of transcripts.")] = 300,
+    sites: Annotated[
+        str | None,
+        typer.Option(help="Names of the sites.", metavar="A,B,...", show_default="Cytosol,Insoluble,Membrane,Nuclear"),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 0,
+    noise: Annotated[float, typer.Option(help="Noise on the logits; it sets the ceiling of PCC.")] = 0.5,
+    median_length: Annotated[int, typer.Option(help="Median length in nucleotides.")] = 2500,
+    force: Force = False,
+) -> None:
+    """Write mRNA-like transcripts whose fractions follow from zipcodes in their UTRs, and noise."""
+    from rnatracker.config import DEFAULT_SITES
+    from rnatracker.data.simulate import simulate as simulate_transcripts
+    from rnatracker.data.writers import check_absent, delimiter_of, write
+
+    check_absent([out], force=force)
+    names = tuple(_names(sites) or DEFAULT_SITES)
+    made = simulate_transcripts(records, names, seed=seed, noise=noise, median_length=median_length)
+    write(made.transcripts, out)
+    _print_simulated(made, out)
+    unnamed = names != DEFAULT_SITES and not delimiter_of(out)
+    _next(_train(out, names if unnamed else None))
+
+
+@app.command()
+def split(
+    file: File,
+    test: Annotated[float, typer.Option(help="Share of the transcripts to hold out, between 0 and 1.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same division.")] = 0,
+    out_dir: Annotated[
+        Path | None, typer.Option(help="Folder for NAME_train and NAME_test.", show_default="that of the file")
+    ] = None,
+    train_out: Annotated[Path | None, typer.Option(help="File for the larger part.")] = None,
+    test_out: Annotated[Path | None, typer.Option(help="File for the part held out.")] = None,
+    file_format: FileFormat = "auto",
+    force: Force = False,
+) -> None:
+    """Divide a file in two at random; groups, or transcripts of the same sequence, stay together."""
+    from rnatracker.data.split import default_names, split_file
+
+    train_default, test_default = default_names(file, out_dir)
+    parts = split_file(
+        file,
+        train_out or train_default,
+        test_out or test_default,
+        share=test,
+        seed=seed,
+        format=file_format,
+        force=force,
+    )
+    table = _table("part", "records", "file")
+    table.add_row("train", f"{parts.n_train:,}", str(parts.train))
+    table.add_row("test", f"{parts.n_test:,}", str(parts.test))
+    _print(table, f"{parts.n_groups:,} groups or different sequences, none of them divided.")
+    _next(_train(parts.train, None))
+
+
+@app.command()
+def download(
+    name: Annotated[SetName, typer.Argument(help="Which of the original's data sets.")],
+    to: Annotated[
+        Path | None, typer.Option(help="Folder to keep it in.", metavar="DIR", show_default="~/.cache/rnatracker")
+    ] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Where the repository's files lie.", metavar="BASE", show_default="GitHub")
+    ] = None,
+) -> None:
+    """Fetch a data set of the original from its public repository, and check its content."""
+    from rnatracker.data.download import BASE_URL, DATA_SETS, fetch
+
+    data_set = DATA_SETS[name.value]
+    with _progress(data_set.name) as progress:
+        path, fetched = fetch(data_set, to, base_url=url or BASE_URL, progress=progress)
+    typer.echo(f"{path}: {'fetched' if fetched else 'there already'}, content checked")
+    _next(f"data inspect {shlex.quote(str(path))} --sites {','.join(data_set.sites)}")
+
+
+def _names(sites: str | None) -> list[str] | None:
+    return None if sites is None else [name.strip() for name in sites.split(",")]
+
+
+def _train(file: Path, sites: Sequence[str] | None) -> str:
+    named = ["--sites", ",".join(sites)] if sites else []
+    return shlex.join(["train", "--data", str(file), *named])
+
+
+def _next(command: str) -> None:
+    typer.echo(f"Next: rnatracker {command}")
+
+
+def _table(*headers: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for header in headers:
+        table.add_column(header, justify="left" if header in _WORDS else "right", overflow="fold")
+    return table
+
+
+_WORDS = ("site", "part", "file", "zipcodes", "", "what")
+
+
+def _print(*things: Table | str) -> None:
+    """Print on stdout; square brackets in names are names, not markup."""
+    from rich.console import Console
+
+    console = Console(markup=False, highlight=False)
+    for thing in things:
+        console.print(thing, soft_wrap=isinstance(thing, str))
+
+
+def _print_report(report: Report) -> None:
+    facts = _table("", "what")
+    for key, value in _facts(report):
+        facts.add_row(key, value)
+    _print(facts)
+    if report.sites:
+        table = _table("site", "mean", "sd", "PCC of replicates")
+        for site in report.sites:
+            pcc = "-" if site.replicate_pcc is None or site.replicate_pcc != site.replicate_pcc else site.replicate_pcc
+            cells = [f"{site.mean:.4f}", f"{site.sd:.4f}", pcc if isinstance(pcc, str) else f"{pcc:.3f}"]
+            table.add_row(site.name + (" (constant)" if site.constant else ""), *cells)
+        _print(table)
+    for problem in report.problems[:5]:
+        common.say(f"Training would refuse: {problem}")
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    yield "file", f"{report.file} ({report.format})"
+    yield "records", f"{report.records:,}" + ("" if report.groups is None else f" in {report.groups:,} groups")
+    yield "nucleotides", f"{report.nucleotides:,}"
+    yield "length", ", ".join(f"{quantile} {length:,}" for quantile, length in report.lengths.items())
+    cut = f"{report.records_cut:.1%} of the records, {report.nucleotides_cut:.1%} of the nucleotides"
+    yield f"cut at {report.max_length:,} nt", cut
+    yield "below 45 nt", f"{report.shorter_than_receptive_field:,} records, shorter than the network's receptive field"
+    yield (
+        "N or ambiguous",
+        f"{report.ambiguous_nucleotides:.3%} of the nucleotides, {report.ambiguous_records:,} records",
+    )
+    yield "same sequence", f"{report.duplicate_sequences:,} records have that of an earlier one"
+    yield "same ids", f"{report.problem_counts.get('duplicate_id', 0):,} records have that of an earlier one"
+    if report.sites:
+        counts = report.problem_counts
+        bad, zero = counts.get("bad_fractions", 0), counts.get("all_zero", 0)
+        constant = [site.name for site in report.sites if site.constant]
+        yield (
+            "fractions",
+            f"{zero:,} records all zero, {bad:,} otherwise wrong, {report.uniform_records:,} equal at all sites",
+        )
+        yield "constant sites", ", ".join(constant) or "none"
+        yield (
+            "sites",
+            "named" if report.sites_named else "not named in the file: taken as the default four; see --sites",
+        )
+    else:
+        yield "fractions", "none: a file for prediction"
+    yield "digest", report.digest
+
+
+def _print_simulated(made: Simulated, out: Path) -> None:
+    table = _table("site", "zipcodes", "ceiling of PCC")
+    for index, (site, ceiling) in enumerate(zip(made.transcripts.sites, made.ceiling, strict=True)):
+        zipcodes = " ".join(zipcode.letters for zipcode in made.zipcodes if zipcode.site == index)
+        table.add_row(site, zipcodes, f"{ceiling:.3f}")
+    table.add_section()
+    table.add_row("mean", "", f"{made.ceiling.mean():.3f}")
+    _print(f"{out}: {len(made.transcripts):,} transcripts, {len(made.transcripts.codes):,} nucleotides", table)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Progress | None]:
+    """Show a bar on stderr where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console) as bars:
+        task = bars.add_task(name, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)

@@ -1,0 +1,42 @@
+"""`rnatracker import`.
+
+Owns its options and what it prints. The work is `rnatracker.ancestor`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rnatracker.commands import common
+
+
+def import_(
+    folder: Annotated[
+        str, typer.Argument(help="A log folder of the ancestor: log.txt and weights/.", metavar="LOGFOLDER")
+    ],
+    json_: common.Json = False,
+    experiment: common.Experiment = "rnatracker",
+    store: common.Store = None,
+    tracking_uri: common.TrackingUri = None,
+) -> None:
+    """Make an MLflow run of a log folder of the ancestor, the PyTorch port of RNATracker.
+
+    rnatracker import logs/exp0
+    """
+    from rnatracker.ancestor import import_log_folder
+    from rnatracker.tracking import open_tracker
+
+    tracker = open_tracker(common.tracking_settings(store, tracking_uri, experiment, False))
+    run = import_log_folder(Path(folder), tracker)
+    if json_:
+        common.print_json({"run_id": run.id, "name": run.name, "state": run.status(), "metrics": run.metrics()})
+        return
+    typer.echo(f"Imported {folder} as {run.name} ({run.id}): {run.folder}")
+    command = tracker.ui_command()
+    if command:
+        typer.echo(f"See its curves in the MLflow UI:  {command}")
+        typer.echo(f"and open {tracker.ui_url()}")
+    typer.echo(f"Next: rnatracker evaluate {run.name} --data FILE")

@@ -1,0 +1,98 @@
+"""Results as tables on stdout.
+
+Owns their layout. Must not compute. Read next: `rnatracker/commands/train.py`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from rnatracker.metrics import Score
+    from rnatracker.session import Outcome
+    from rnatracker.tracking import TrackingSettings
+
+
+def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
+    """Print a run's PCC per site, and per fold where it has folds; then what to try next."""
+    from rnatracker.tracking import open_tracker
+
+    _show(_fold_table(outcome) if outcome.folds else _single_table(outcome))
+    print(f"\nRun {outcome.name} ({outcome.run_id}): {outcome.folder}")
+    command = open_tracker(tracking).ui_command()
+    if command:
+        print(f"See it in the MLflow UI:  {command}")
+        print(f"and open {open_tracker(tracking).ui_url()}")
+    name = outcome.name if tracking.enabled else str(outcome.folder)
+    print(f"Next: rnatracker evaluate {name} --data FILE")
+
+
+def print_scores(scores: list[Score], title: str) -> None:
+    """Print PCC, Spearman and MSE of each site with their intervals."""
+    table = _table(title)
+    for header in ("site", "PCC", "Spearman", "MSE"):
+        table.add_column(header, justify="left" if header == "site" else "right")
+    sites = list(dict.fromkeys(score.site for score in scores))
+    by_place = {(score.measure, score.site): score for score in scores}
+    for site in sites:
+        if site == "mean":
+            table.add_section()
+        cells = [_cell(by_place[measure, site], 4 if measure == "mse" else 3) for measure in ("pcc", "spearman", "mse")]
+        table.add_row(site, *cells)
+    _show(table)
+
+
+def _cell(score: Score, digits: int) -> str:
+    interval = "" if score.low != score.low else f"  [{score.low:.{digits}f}, {score.high:.{digits}f}]"
+    return f"{score.value:.{digits}f}{interval}"
+
+
+def _single_table(outcome: Outcome) -> Table:
+    table = _table(f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
+    ceiling = "ceiling/pcc_mean" in outcome.metrics
+    for header in ("site", "PCC", *(("replicates",) if ceiling else ())):
+        table.add_column(header, justify="left" if header == "site" else "right")
+    for name in (*outcome.sites, "mean", "overall"):
+        if name == "mean":
+            table.add_section()
+        keys = [f"best/pcc_{name}", *([f"ceiling/pcc_{name}"] if ceiling else [])]
+        table.add_row(name, *(_number(outcome.metrics.get(key)) for key in keys))
+    return table
+
+
+def _fold_table(outcome: Outcome) -> Table:
+    table = _table(f"PCC of {outcome.name} on transcripts that chose nothing")
+    ceiling = "ceiling/pcc_mean" in outcome.metrics
+    table.add_column("site")
+    for number in range(1, len(outcome.folds) + 1):
+        table.add_column(f"fold {number}", justify="right")
+    for header in ("mean", "sd", "out-of-fold", *(("replicates",) if ceiling else ())):
+        table.add_column(header, justify="right")
+    for name in (*outcome.sites, "mean", "overall"):
+        if name == "mean":
+            table.add_section()
+        key = f"pcc_{name}"
+        cells = [_number(fold.get(f"test/{key}")) for fold in outcome.folds]
+        groups = ("mean", "sd", "oof", *(("ceiling",) if ceiling else ()))
+        cells += [_number(outcome.metrics.get(f"{group}/{key}")) for group in groups]
+        table.add_row(name, *cells)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or value != value else f"{value:.3f}"
+
+
+def _table(title: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+
+
+def _show(table: Table) -> None:
+    from rich.console import Console
+
+    Console().print(table)

@@ -1,0 +1,290 @@
+"""`rnatracker train`.
+
+Owns its options and what it prints. The work is `rnatracker.run`. Must not import anything heavy at module level.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rnatracker.choices import Device, Format, Keep, Labels, Objective
+from rnatracker.commands import common
+from rnatracker.errors import ConfigError, RNATrackerError
+
+if TYPE_CHECKING:
+    from rnatracker.session import Outcome
+    from rnatracker.tracking import TrackingSettings
+
+_INPUT = "Data and input"
+_MODEL = "Model and training"
+_VALIDATION = "Validation"
+_RUN = "Run and its record"
+
+
+def train(
+    data: Annotated[
+        str | None,
+        typer.Option(help="File of transcripts with measured fractions.", metavar="FILE", rich_help_panel=_INPUT),
+    ] = None,
+    file_format: Annotated[
+        Format | None, typer.Option("--format", help="Format of the file.", show_default="auto", rich_help_panel=_INPUT)
+    ] = None,
+    sites: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of the sites, in the order of the file's values; selects columns of a table.",
+            metavar="A,B,...",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    labels: Annotated[
+        Labels | None,
+        typer.Option(
+            help="Which replicate to learn, where there are two.", show_default="mean", rich_help_panel=_INPUT
+        ),
+    ] = None,
+    max_length: Annotated[
+        int | None,
+        typer.Option(
+            help="Nucleotides the network sees; longer transcripts are cut.",
+            show_default="4000",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None,
+    full_length: Annotated[
+        bool, typer.Option("--full-length", help="Cut nothing; masks the network.", rich_help_panel=_INPUT)
+    ] = False,
+    keep: Annotated[
+        Keep | None,
+        typer.Option(help="The end that survives the cut.", show_default="5p", rich_help_panel=_INPUT),
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="A config file, or default, ancestor or paper.",
+            metavar="NAME|FILE",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Set any key, as in --set model.rnn_hidden=64. Repeatable.",
+            metavar="KEY=VALUE",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs in all.", show_default="100", rich_help_panel=_MODEL)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Transcripts in a batch.", show_default="32", rich_help_panel=_MODEL)
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="0.001", rich_help_panel=_MODEL)
+    ] = None,
+    masked: Annotated[
+        bool | None,
+        typer.Option("--masked/--no-masked", help="Hide padding from the network.", rich_help_panel=_MODEL),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of weights, order and dropout.", show_default="0", rich_help_panel=_MODEL),
+    ] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="Where to compute.", show_default="auto", rich_help_panel=_MODEL)
+    ] = None,
+    amp: Annotated[
+        bool | None, typer.Option("--amp/--no-amp", help="bfloat16 on a GPU.", rich_help_panel=_MODEL)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="CPU threads of each training.", show_default="all, or 1 with --jobs", rich_help_panel=_MODEL
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Continue in a new run from a file of weights, ours or the ancestor's.",
+            metavar="FILE",
+            rich_help_panel=_MODEL,
+        ),
+    ] = None,
+    val: Annotated[
+        float | None,
+        typer.Option(help="Share to validate a single run on.", show_default="0.2", rich_help_panel=_VALIDATION),
+    ] = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(help="Folds of a cross-validation.", show_default="0, none", rich_help_panel=_VALIDATION),
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Folds to train at a time.", min=1, rich_help_panel=_VALIDATION)] = 1,
+    split_seed: Annotated[
+        int | None, typer.Option(help="Seed of the division.", show_default="0", rich_help_panel=_VALIDATION)
+    ] = None,
+    objective: Annotated[
+        Objective | None,
+        typer.Option(help="What the best epoch is best in.", show_default="pcc_mean", rich_help_panel=_VALIDATION),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop after so many evaluations without a better one.",
+            show_default="0, never",
+            rich_help_panel=_VALIDATION,
+        ),
+    ] = None,
+    eval_every: Annotated[
+        int | None,
+        typer.Option(help="Epochs from one evaluation to the next.", show_default="1", rich_help_panel=_VALIDATION),
+    ] = None,
+    log_name: Annotated[
+        str | None,
+        typer.Option(help="Added to the run's name: exp7_NAME.", metavar="NAME", rich_help_panel=_RUN),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="Go on with an interrupted run.", metavar="RUN", rich_help_panel=_RUN),
+    ] = None,
+    save_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Epochs between numbered checkpoints, beside best.pt and last.pt.",
+            show_default="0, none",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard events too.", rich_help_panel=_RUN)
+    ] = False,
+    json_: common.Json = False,
+    experiment: common.Experiment = "rnatracker",
+    store: common.Store = None,
+    tracking_uri: common.TrackingUri = None,
+    no_track: Annotated[
+        bool,
+        typer.Option("--no-track", help="Keep the run in a plain folder, without MLflow.", rich_help_panel="Store"),
+    ] = False,
+) -> None:
+    """Train RNATracker on transcripts with measured site fractions; every run goes into MLflow.
+
+    rnatracker train --data apexseq.fa --sites Nucleus,Cytosol,ERM,OMM --epochs 30
+    """
+    options: dict[str, Any] = {
+        "data.path": None if data is None else str(Path(data).resolve()),
+        "data.format": file_format,
+        "data.sites": None if sites is None else [site.strip() for site in sites.split(",")],
+        "data.labels": labels,
+        "data.val": val,
+        "data.fold": fold,
+        "data.split_seed": split_seed,
+        "encoding.max_length": max_length,
+        "encoding.full_length": True if full_length else None,
+        "encoding.keep": keep,
+        "model.masked": True if full_length and masked is None else masked,
+        "train.epochs": epochs,
+        "train.batch_size": batch_size,
+        "train.lr": lr,
+        "train.seed": seed,
+        "train.device": device,
+        "train.amp": amp,
+        "train.threads": threads,
+        "train.objective": objective,
+        "train.patience": patience,
+        "train.eval_every": eval_every,
+        "train.save_every": save_every,
+    }
+    tracking = common.tracking_settings(store, tracking_uri, experiment, no_track)
+    if resume is not None:
+        others = {"--config": config, "--set": set_, "--weights": weights, "--log-name": log_name}
+        work = _resumption(resume, tracking, jobs, options, [name for name, value in others.items() if value])
+    else:
+        work = _start(tracking, config, options, set_ or [], weights, log_name, tensorboard, jobs)
+    _run(work, tracking, json_)
+
+
+def _start(
+    tracking: TrackingSettings,
+    config: str | None,
+    options: dict[str, Any],
+    sets: list[str],
+    weights: str | None,
+    log_name: str | None,
+    tensorboard: bool,
+    jobs: int,
+) -> Any:
+    from rnatracker import config as settings
+
+    base: dict[str, Any] = {}
+    checked = settings.assemble(config, base, options, sets)  # before torch is imported: typing errors are quick
+    if weights is not None:
+        from rnatracker.session import settings_of_weights
+
+        checked = settings.assemble(config, settings_of_weights(weights), options, sets)
+
+    def work(reporter: Any) -> Outcome:
+        from rnatracker.run import train as run_training
+        from rnatracker.session import RunRequest
+
+        request = RunRequest(checked, tracking, log_name, weights, tensorboard, jobs)
+        return run_training(request, reporter)
+
+    return work
+
+
+def _resumption(resume: str, tracking: TrackingSettings, jobs: int, options: dict[str, Any], others: list[str]) -> Any:
+    given = [key for key, value in options.items() if value is not None and key != "data.path"] + others
+    if given:
+        raise ConfigError(
+            f"--resume {resume}: the run goes on with its own settings, so {given[0]} can't be given; leave it "
+            "away, or start a new run with --weights"
+        )
+
+    def work(reporter: Any) -> Outcome:
+        from rnatracker.run import resume as resume_run
+        from rnatracker.tracking import settings_of_run
+
+        return resume_run(resume, settings_of_run(resume, tracking), reporter, data=options["data.path"], jobs=jobs)
+
+    return work
+
+
+def _run(work: Any, tracking: TrackingSettings, json_: bool) -> None:
+    """Do the work under a progress display; print how it ended."""
+    from rnatracker.commands.display import reporter
+    from rnatracker.session import Interrupted
+
+    try:
+        with reporter() as display:
+            outcome = work(display)
+    except Interrupted as stopped:
+        if json_:
+            common.print_json({"run_id": stopped.run_id, "state": "KILLED", "best_epoch": None, "metrics": {}})
+        common.say(f"Stopped; nothing is lost. Go on with: {stopped.command}")
+        raise typer.Exit(130) from None
+    except RNATrackerError as error:
+        if json_:
+            ended: dict[str, Any] = {"run_id": error.run_id, "state": "FAILED", "best_epoch": None, "metrics": {}}
+            common.print_json(ended | {"error": str(error)})
+        raise
+    if json_:
+        common.print_json(
+            {
+                "run_id": outcome.run_id,
+                "name": outcome.name,
+                "state": outcome.state,
+                "best_epoch": outcome.best_epoch,
+                "metrics": outcome.metrics,
+                "folds": outcome.folds,
+                "folder": str(outcome.folder),
+            }
+        )
+    else:
+        from rnatracker.commands.tables import print_outcome
+
+        print_outcome(outcome, tracking)

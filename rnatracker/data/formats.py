@@ -1,0 +1,224 @@
+"""The formats of files of transcripts, but for tables: telling them apart, and cutting them into records.
+
+Owns which lines make a record in the formats of both ancestors and in plain FASTA. Must not know what a
+sequence or a fraction may be: `readers.py` checks that, and is to be read next, with `table.py`.
+
+| name        | record                                                                     |
+|-------------|----------------------------------------------------------------------------|
+| `ancestor3` | `> id` (the id is the last word); the sequence; the values                  |
+| `ancestor6` | `> id`; protein; 5'UTR; CDS; 3'UTR; values; the sequence is the three parts |
+| `original`  | `>id gene_biotype:.. transcript_biotype:.. dist:a_b_c_d`; the sequence      |
+| `table`     | TSV or CSV: `id`, `sequence`, a column per site, perhaps `gene` or `group`  |
+| `fasta`     | plain FASTA, wrapped or not; no fractions                                   |
+
+Source: `load_cefra` of the PyTorch port and `split_train_test.py` beside it for the first two (values are
+normalised here in float64; the port rounds them to 4 digits); `Gene_Wrapper.seq_data_loader` of the
+original (Yan et al. 2019) for the third. The original drops every record whose `gene_biotype` isn't
+`protein_coding`, and reads one replicate; all records and both replicates are kept here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import dnaio
+
+from rnatracker.data.source import Source
+from rnatracker.errors import DataError
+
+DESCRIPTIONS = {
+    "ancestor3": "records of 3 lines: > id, sequence, values",
+    "ancestor6": "records of 6 lines: > id, protein, 5'UTR, CDS, 3'UTR, values",
+    "original": "records of 2 lines: a header with dist: or distA: and distB:, sequence",
+    "table": "a TSV or CSV with columns id, sequence and one per site",
+    "fasta": "plain FASTA, without fractions",
+}
+"""What each format looks like, for messages."""
+
+_PARTS = {
+    "ancestor3": ("header", "sequence", "values"),
+    "ancestor6": ("header", "protein", "5'UTR", "CDS", "3'UTR", "values"),
+    "original": ("header", "sequence"),
+}
+_DISTRIBUTION = re.compile(r"\bdist([AB]?):(\S*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it stands in its file, nothing checked but its shape.
+
+    Attributes:
+        number: from 1.
+        id: the transcript's id.
+        sequence: its letters.
+        text: the record's lines to the byte, for copying; in plain FASTA unwrapped.
+        values: the written numbers of each measurement: none, one, or two replicates.
+        group: what the transcript is grouped by, or an empty string.
+    """
+
+    number: int
+    id: str
+    sequence: bytes
+    text: bytes
+    values: tuple[tuple[str, ...], ...] = ()
+    group: str = ""
+
+
+def sniff(source: Source) -> str | None:
+    """Tell a file's format by its beginning; None where it looks like none of them."""
+    lines = source.head.splitlines()
+    if not source.whole:
+        lines = lines[:-1] or lines
+    lines = [line.strip() for line in lines]
+    first = next((line for line in lines if line), b"")
+    if not first.startswith(b">"):
+        return "table" if b"\t" in first or b"," in first else None
+    if _DISTRIBUTION.search(first.decode("utf-8", "replace")):
+        return "original"
+    counts = _lines_before_values(lines)
+    if not counts:
+        return "fasta"
+    return "ancestor6" if max(set(counts), key=counts.count) > 3 else "ancestor3"
+
+
+def _lines_before_values(lines: list[bytes]) -> list[int]:
+    """Count, for each record that ends in a line with digits, the lines from its header to there.
+
+    No sequence and no protein has a digit in it.
+    """
+    counts, since_header = [], 0
+    for line in lines:
+        if line.startswith(b">"):
+            since_header = 0
+        elif any(digit in line for digit in b"0123456789"):
+            counts.append(since_header)
+        since_header += 1
+    return counts
+
+
+def records(source: Source, format: str) -> Iterator[Record]:  # noqa: A002 - the users' word
+    """Cut a file into records.
+
+    Args:
+        source: the open file.
+        format: any name of the table above but `table`.
+
+    Raises:
+        DataError: where lines don't make a record, while iterating.
+    """
+    if format == "fasta":
+        return _fasta(source.stream, source.name)
+    parse = {"ancestor3": _ancestor, "ancestor6": _ancestor, "original": _original}[format]
+    return (parse(source.name, number, lines) for number, lines in _blocks(source, _PARTS[format]))
+
+
+def _blocks(source: Source, parts: tuple[str, ...]) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield each record's number and lines; blank lines between records are passed over."""
+    number = 0
+    lines: list[bytes] = []
+    for line in source.stream:
+        if not lines and not line.strip():
+            continue
+        if not lines:
+            number += 1
+        _check_line(source.name, number, lines, parts, line)
+        lines.append(line)
+        if len(lines) == len(parts):
+            yield number, lines
+            lines = []
+    if lines:
+        raise DataError.in_record(
+            source.name,
+            number,
+            _header(lines[0]),
+            f"expected {len(parts)} lines ({', '.join(parts)}), got {len(lines)}: the file is cut off; "
+            "fetch it again or remove the record",
+        )
+
+
+def _check_line(name: str, number: int, before: list[bytes], parts: tuple[str, ...], line: bytes) -> None:
+    """Refuse a header where none belongs, and anything else where a header belongs."""
+    expected = parts[len(before)]
+    if line.startswith(b">") is (expected == "header"):
+        return
+    id_ = _header(before[0]) if before else ""
+    raise DataError.in_record(
+        name,
+        number,
+        id_,
+        f"expected the line of its {expected}{' (> id)' if not before else ''}, got {_shown(line)}; each record "
+        f"has {len(parts)} lines ({', '.join(parts)}), and no sequence is wrapped",
+    )
+
+
+def _ancestor(name: str, number: int, lines: list[bytes]) -> Record:
+    words = _words(name, number, lines[0][1:])
+    # Between header and values stand the sequence alone, or protein and the three parts of the sequence.
+    parts = lines[1:-1] if len(lines) == 3 else lines[2:-1]
+    sequence = parts[0].strip() if len(parts) == 1 else b"".join(part.strip() for part in parts)
+    values = tuple(text(name, number, lines[-1]).split())
+    return Record(number, words[-1], sequence, b"".join(lines), (values,))
+
+
+def _original(name: str, number: int, lines: list[bytes]) -> Record:
+    words = _words(name, number, lines[0][1:])
+    found = dict(_DISTRIBUTION.findall(" ".join(words[1:])))
+    if not found:
+        raise DataError.in_record(
+            name, number, words[0], "expected dist: or distA: and distB: in its header, got neither; add it"
+        )
+    labels = ("A", "B") if found.keys() >= {"A", "B"} else (next(iter(found)),)
+    values = tuple(tuple(found[label].split("_")) for label in labels)
+    return Record(number, words[0], lines[1].strip(), b"".join(lines), values)
+
+
+def _fasta(stream: BinaryIO, name: str) -> Iterator[Record]:
+    number = 0
+    try:
+        for number, record in enumerate(_entries(stream), start=1):
+            words = _words(name, number, record.name.encode())
+            lines = f">{record.name}\n{record.sequence}\n".encode()
+            yield Record(number, words[0], record.sequence.encode(), lines)
+    except (dnaio.FileFormatError, UnicodeDecodeError) as error:
+        raise DataError.in_record(name, number + 1, "", f"expected plain FASTA, got: {error}") from None
+
+
+def _entries(stream: BinaryIO) -> Iterable[dnaio.SequenceRecord]:
+    return dnaio.FastaReader(stream)
+
+
+def text(name: str, number: int, line: bytes) -> str:
+    """Decode a line that must be text.
+
+    Raises:
+        DataError: if it isn't UTF-8, or has a NUL in it.
+    """
+    try:
+        decoded = line.decode("utf-8")
+    except UnicodeDecodeError:
+        decoded = "\0"
+    if "\0" in decoded:
+        raise DataError.in_record(name, number, "", f"expected text in UTF-8, got {_shown(line)}; is it binary?")
+    return decoded
+
+
+def _words(name: str, number: int, header: bytes) -> list[str]:
+    words = text(name, number, header).split()
+    if not words:
+        raise DataError.in_record(name, number, "", "expected an id after '>', got nothing; give it one")
+    return words
+
+
+def _header(line: bytes) -> str:
+    """Return a header's text for a message, however damaged it is."""
+    words = line[1:].decode("utf-8", "replace").split()
+    return words[0] if words else ""
+
+
+def _shown(line: bytes) -> str:
+    """Return the beginning of a line for a message."""
+    start = line.strip()[:30].decode("utf-8", "replace")
+    return repr(start + ("..." if len(line.strip()) > 30 else "")) if start else "an empty line"

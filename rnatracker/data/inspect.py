@@ -1,0 +1,172 @@
+"""What a file of transcripts holds, before anything is trained on it.
+
+Owns the figures of a report and what they mean. Must not know printing. Read next: `readers.py`, whose
+`survey` reads even what training would refuse; `rnatracker/commands/data.py`, which prints the report.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rnatracker.config import ModelConfig
+from rnatracker.data.folds import sequence_groups
+from rnatracker.data.readers import survey
+from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.encoding import ANY
+from rnatracker.metrics import pcc_per_site
+
+QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
+SHORTEST = ModelConfig().receptive_field
+"""Nucleotides below which the default network sees padding too."""
+_EQUAL = 1e-12
+"""Fractions that differ by less are equal but for rounding."""
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """The fractions of one site.
+
+    Attributes:
+        name: of the site.
+        mean: over records.
+        sd: standard deviation over records.
+        constant: True where all records have the same fraction: no PCC is defined then.
+        replicate_pcc: PCC between two replicates, the ceiling of a model's PCC; None without two.
+    """
+
+    name: str
+    mean: float
+    sd: float
+    constant: bool
+    replicate_pcc: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a file holds. Shares are between 0 and 1, lengths in nucleotides.
+
+    Attributes:
+        file: its name.
+        format: one of `formats.DESCRIPTIONS`.
+        records: how many.
+        groups: how many different groups the file names; None where it names none.
+        nucleotides: of all records.
+        lengths: quantiles of length, from `0%` (the shortest) to `100%`.
+        max_length: what the next two are about.
+        records_cut: share of the records that are longer.
+        nucleotides_cut: share of the nucleotides that are cut off.
+        shorter_than_receptive_field: records that the default network (45 nt) pads to see at all.
+        ambiguous_nucleotides: share that is no A, C, G or T.
+        ambiguous_records: records that have one or more.
+        duplicate_sequences: records whose sequence an earlier one has.
+        uniform_records: records with the same fraction at all sites.
+        sites: one report for each; none where nothing was measured.
+        sites_named: False where the names are only the default four.
+        digest: of ids, sequences and fractions, as a run's tags have it.
+        problem_counts: what training would refuse, by kind: `duplicate_id`, `empty_sequence`,
+            `unknown_letter`, `all_zero`, `bad_fractions`.
+        problems: the error of each.
+    """
+
+    file: str
+    format: str
+    records: int
+    groups: int | None
+    nucleotides: int
+    lengths: dict[str, int]
+    max_length: int
+    records_cut: float
+    nucleotides_cut: float
+    shorter_than_receptive_field: int
+    ambiguous_nucleotides: float
+    ambiguous_records: int
+    duplicate_sequences: int
+    uniform_records: int
+    sites: list[SiteReport]
+    sites_named: bool
+    digest: str
+    problem_counts: dict[str, int]
+    problems: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report for JSON, which knows no NaN: such a figure is None."""
+        report = asdict(self)
+        for site in report["sites"]:
+            site.update({key: None for key, value in site.items() if value != value})
+        return report
+
+
+def inspect(
+    path: str | Path,
+    *,
+    max_length: int = 4000,
+    format: str = "auto",  # noqa: A002 - the users' word
+    sites: list[str] | None = None,
+    labels: str = "mean",
+) -> Report:
+    """Look through a file of any format.
+
+    Args:
+        path: the file.
+        max_length: nucleotides above which a record would be cut.
+        format: its format, or `auto`.
+        sites: names of the sites.
+        labels: which of two replicates: `A`, `B` or `mean`.
+
+    Raises:
+        DataError: if the file's lines don't make records; what is wrong inside records is in the report.
+    """
+    transcripts, problems, found = survey(path, format=format, sites=sites, labels=labels)
+    lengths = transcripts.lengths
+    nucleotides = int(lengths.sum())
+    ambiguous = np.add.reduceat(np.append(transcripts.codes == ANY, False), transcripts.offsets[:-1], dtype=np.int64)
+    ambiguous[lengths == 0] = 0  # reduceat gives an empty record the next one's first nucleotide
+    quantiles = np.quantile(lengths, QUANTILES, method="nearest")
+    fractions = transcripts.fractions
+    return Report(
+        file=transcripts.source,
+        format=found,
+        records=len(transcripts),
+        groups=None if transcripts.groups is None else len(set(transcripts.groups)),
+        nucleotides=nucleotides,
+        lengths={f"{q:.0%}": int(length) for q, length in zip(QUANTILES, quantiles, strict=True)},
+        max_length=max_length,
+        records_cut=float((lengths > max_length).mean()),
+        nucleotides_cut=float((lengths - max_length).clip(min=0).sum() / max(nucleotides, 1)),
+        shorter_than_receptive_field=int((lengths < SHORTEST).sum()),
+        ambiguous_nucleotides=float(ambiguous.sum() / max(nucleotides, 1)),
+        ambiguous_records=int((ambiguous > 0).sum()),
+        duplicate_sequences=len(transcripts) - len(set(sequence_groups(transcripts))),
+        uniform_records=0 if fractions is None else int((np.ptp(fractions, axis=1) < _EQUAL).sum()),
+        sites=_sites(transcripts),
+        sites_named=transcripts.sites_named,
+        digest=transcripts.digest(),
+        problem_counts=dict(Counter(problem.kind for problem in problems)),
+        problems=[problem.message for problem in problems],
+    )
+
+
+def _sites(transcripts: Transcripts) -> list[SiteReport]:
+    if transcripts.fractions is None:
+        return []
+    whole = transcripts.fractions[np.isfinite(transcripts.fractions).all(axis=1)]
+    n_sites = len(transcripts.sites)
+    if not len(whole):
+        whole = np.full((1, n_sites), np.nan)
+    ceiling = _ceiling(transcripts.replicates) if transcripts.replicates is not None else [None] * n_sites
+    return [
+        SiteReport(name, float(column.mean()), float(column.std()), bool(np.ptp(column) < _EQUAL), pcc)
+        for name, column, pcc in zip(transcripts.sites, whole.T, ceiling, strict=True)
+    ]
+
+
+def _ceiling(replicates: tuple[Fractions, Fractions]) -> list[float | None]:
+    whole = np.isfinite(np.hstack(replicates)).all(axis=1)
+    if not whole.any():
+        return [None] * replicates[0].shape[1]
+    return [float(pcc) for pcc in pcc_per_site(replicates[0][whole], replicates[1][whole])]

@@ -1,0 +1,322 @@
+"""Reading files of transcripts: any format to `Transcripts`, or one error that says where and why.
+
+Owns what a sequence and a fraction may be, and the names of the sites. Must not know lines and columns:
+`formats.py` and `table.py` cut files into records. Read next: `transcripts.py`, `formats.py`, `folds.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rnatracker.config import DEFAULT_SITES
+from rnatracker.data import formats, table
+from rnatracker.data.formats import DESCRIPTIONS, Record
+from rnatracker.data.source import Source, opened
+from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.encoding import ANY, LETTERS, UNKNOWN, Codes, encode, first_unknown
+from rnatracker.errors import DataError
+
+LABELS = ("A", "B", "mean")
+"""Which replicate to take, where there are two."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A record that training would refuse.
+
+    Attributes:
+        kind: `duplicate_id`, `empty_sequence`, `unknown_letter`, `all_zero` or `bad_fractions`.
+        message: the error that `read` raises.
+    """
+
+    kind: str
+    message: str
+
+
+def read(
+    path: str | Path,
+    *,
+    format: str = "auto",  # noqa: A002 - the users' word
+    sites: Sequence[str] | None = None,
+    labels: str = "mean",
+) -> Transcripts:
+    """Read transcripts with measured fractions.
+
+    Args:
+        path: the file, gzipped or not.
+        format: `ancestor3`, `ancestor6`, `original` or `table`; `auto` tells it by the content.
+        sites: names of the sites in the order of the values. A table names its own, and `sites` then selects
+            and orders its columns. None: the file's names, else the default four.
+        labels: `A`, `B` or `mean` (of the two, each normalised) of two replicates.
+
+    Returns:
+        Fractions are (N, S) float64 and sum to 1 in each row.
+
+    Raises:
+        DataError: naming the file, the record, the rule, the value and the remedy.
+    """
+    with opened(path) as source:
+        loaded = _Loaded(source, format, sites, labels)
+        if not loaded.has_values:
+            raise DataError(
+                f"{source.name}: there are no fractions in it, it looks like {loaded.format} "
+                f"({DESCRIPTIONS[loaded.format]}); give a file with measured fractions"
+            )
+        for record in loaded.records:
+            loaded.add(record)
+            if loaded.problems:
+                raise DataError(loaded.problems[0].message)
+        return loaded.finish()
+
+
+def read_unlabelled(path: str | Path, *, format: str = "auto") -> Transcripts:  # noqa: A002
+    """Read transcripts for prediction: plain FASTA, or any labelled format.
+
+    Fractions are kept where the file has them and every one is in order; they never make this fail.
+
+    Raises:
+        DataError: as `read`, but for fractions.
+    """
+    with opened(path) as source:
+        loaded = _Loaded(source, format, None, "mean", strict_sites=False)
+        for record in loaded.records:
+            loaded.add(record)
+            refused = [p for p in loaded.problems if p.kind not in ("all_zero", "bad_fractions")]
+            if refused:
+                raise DataError(refused[0].message)
+        return loaded.finish()
+
+
+def survey(
+    path: str | Path,
+    *,
+    format: str = "auto",  # noqa: A002
+    sites: Sequence[str] | None = None,
+    labels: str = "mean",
+) -> tuple[Transcripts, list[Problem], str]:
+    """Read all that can be read, and list what `read` would refuse.
+
+    Returns:
+        The transcripts (ids may be doubled, a refused row of fractions is NaN, an unknown letter is `N`), the
+        problems in the file's order, and the format.
+
+    Raises:
+        DataError: if the file's lines don't make records.
+    """
+    with opened(path) as source:
+        loaded = _Loaded(source, format, sites, labels)
+        for record in loaded.records:
+            loaded.add(record)
+        return loaded.finish(), loaded.problems, loaded.format
+
+
+@contextmanager
+def verbatim(path: str | Path, *, format: str = "auto") -> Iterator[tuple[bytes, Iterator[Record]]]:  # noqa: A002
+    """Open a file for copying: its header, which only a table has, and its records as they stand in it.
+
+    Raises:
+        DataError: if the file's lines don't make records, while iterating.
+    """
+    with opened(path) as source:
+        loaded = _Loaded(source, format, None, "mean", strict_sites=False)
+        yield loaded.header, loaded.records
+
+
+def _format(source: Source, wanted: str) -> str:
+    found = formats.sniff(source)
+    if wanted == "auto":
+        if found is None:
+            first = source.head.split(maxsplit=1)[0][:30].decode("utf-8", "replace")
+            known = "; ".join(f"{name}: {text}" for name, text in DESCRIPTIONS.items())
+            raise DataError(f"{source.name}: looks like no known format, begins with {first!r}; known: {known}")
+        return found
+    if wanted not in DESCRIPTIONS:
+        raise DataError(f"--format {wanted}: no such format; use one of auto, {', '.join(DESCRIPTIONS)}")
+    # Of a large file's first record the head may hold only the beginning, which looks like plain FASTA.
+    if found not in (None, wanted) and (source.whole or found != "fasta"):
+        raise DataError(
+            f"{source.name}: expected {wanted} ({DESCRIPTIONS[wanted]}) as --format says, but it looks like "
+            f"{found} ({DESCRIPTIONS[str(found)]}); leave --format out"
+        )
+    return wanted
+
+
+class _Loaded:
+    """What has been read of one file so far, each record checked as it comes.
+
+    Sequences go into one growing array of codes: a list of strings would take several times the memory.
+    """
+
+    def __init__(
+        self, source: Source, wanted: str, sites: Sequence[str] | None, labels: str, *, strict_sites: bool = True
+    ) -> None:
+        if labels not in LABELS:
+            raise DataError(f"--labels {labels}: expected one of {', '.join(LABELS)}")
+        self.source = source
+        self.labels = labels
+        self.format = _format(source, wanted)
+        self.problems: list[Problem] = []
+        self.sites = _checked_names(sites)
+        self.header = b""
+        self.sites_named = sites is not None or self.format == "table"
+        if self.format == "table":
+            columns = table.header(source, self.sites)
+            self.sites = columns.sites
+            self.header = columns.header
+            self.records = table.rows(source, columns)
+            self.grouped = columns.group is not None
+        else:
+            self.records = formats.records(source, self.format)
+            self.grouped = False
+        self.has_values = self.format != "fasta" and self.sites != ()
+        self.strict_sites = strict_sites
+        self.n_replicates = 0
+        self.numbers: dict[str, int] = {}
+        self.ids: list[str] = []
+        self.groups: list[str] = []
+        self.codes = bytearray()
+        self.ends = array("q", [0])
+        self.rows: tuple[array[float], array[float]] = (array("d"), array("d"))
+
+    def add(self, record: Record) -> None:
+        """Check a record and keep it, noting what is wrong with it."""
+        first = self.numbers.setdefault(record.id, record.number)
+        if first != record.number:
+            self._note(record, "duplicate_id", f"expected different ids, but record {first} has it too; rename one")
+        codes = self._sequence(record)
+        self.ids.append(record.id)
+        self.groups.append(record.group or record.id)
+        self.codes += codes.data
+        self.ends.append(len(self.codes))
+        if self.has_values:
+            self._fractions(record)
+
+    def _note(self, record: Record, kind: str, problem: str) -> None:
+        error = DataError.in_record(self.source.name, record.number, record.id, problem)
+        self.problems.append(Problem(kind, str(error)))
+
+    def _sequence(self, record: Record) -> Codes:
+        codes = encode(record.sequence)
+        if not len(codes):
+            self._note(record, "empty_sequence", "expected a sequence, got nothing; remove the record")
+        position = first_unknown(codes)
+        if position is None:
+            return codes
+        letter = record.sequence[position : position + 1].decode("latin-1")
+        self._note(
+            record,
+            "unknown_letter",
+            f"expected letters of {LETTERS} in its sequence, got {letter!r} at position {position + 1}; "
+            "correct it, or write N",
+        )
+        return np.where(codes == UNKNOWN, np.uint8(ANY), codes)
+
+    def _fractions(self, record: Record) -> None:
+        if not self.n_replicates:
+            self._begin_values(record)
+        if len(record.values) != self.n_replicates:
+            self._note(
+                record,
+                "bad_fractions",
+                f"expected {self.n_replicates} measurement(s) as in record 1, got {len(record.values)}",
+            )
+        for i, label in enumerate("AB"[: self.n_replicates]):
+            values = record.values[i] if i < len(record.values) else ()
+            row, kind, problem = _row(values, self.sites or ())
+            self.rows[i].extend(row)
+            if kind and len(record.values) == self.n_replicates and self.labels in ("mean", label):
+                self._note(record, kind, f"replicate {label}: {problem}" if self.n_replicates == 2 else problem)
+
+    def _begin_values(self, record: Record) -> None:
+        """Settle, by the first record, how many replicates there are and what the sites are."""
+        self.n_replicates = len(record.values)
+        if self.labels != "mean" and self.n_replicates < 2:
+            raise DataError(
+                f"{self.source.name}: expected two replicates for --labels {self.labels}, got one; leave it out"
+            )
+        n_values = len(record.values[0])
+        if self.sites is None and n_values == len(DEFAULT_SITES):
+            self.sites = DEFAULT_SITES
+        if self.sites is None and self.strict_sites:
+            raise DataError.in_record(
+                self.source.name,
+                record.number,
+                record.id,
+                f"expected {len(DEFAULT_SITES)} fractions ({', '.join(DEFAULT_SITES)}), got {n_values}; the file "
+                "doesn't name its sites: if it has others, name them with --sites",
+            )
+        if self.sites is not None and len(self.sites) < 2 and self.strict_sites:
+            raise DataError(f"{self.source.name}: expected 2 sites or more, got {', '.join(self.sites)}")
+        self.has_values = self.sites is not None and len(self.sites) >= 2
+
+    def finish(self) -> Transcripts:
+        """Return all that was added.
+
+        Raises:
+            DataError: if nothing was.
+        """
+        if not self.ids:
+            raise DataError(f"{self.source.name}: expected at least one record, got none")
+        measured = [np.frombuffer(row, np.float64).reshape(len(self.ids), -1) for row in self.rows[: self.n_replicates]]
+        if not self.has_values:
+            measured = []
+        chosen = {"A": measured[:1], "B": measured[1:2], "mean": measured}[self.labels]
+        fractions: Fractions | None = np.mean(chosen, axis=0) if chosen else None
+        if fractions is not None and not self.strict_sites and not np.isfinite(fractions).all():
+            fractions, measured = None, []
+        # Where only one replicate was asked for, the other may be unusable: then there is no pair.
+        paired = len(measured) == 2 and (self.labels == "mean" or all(np.isfinite(m).all() for m in measured))
+        return Transcripts(
+            ids=tuple(self.ids),
+            codes=np.frombuffer(self.codes, np.uint8),
+            offsets=np.frombuffer(self.ends, np.int64),
+            sites=(self.sites or ()) if fractions is not None else (),
+            fractions=fractions,
+            replicates=(measured[0], measured[1]) if paired else None,
+            groups=tuple(self.groups) if self.grouped else None,
+            sites_named=self.sites_named,
+            source=self.source.name,
+        )
+
+
+def _checked_names(sites: Sequence[str] | None) -> tuple[str, ...] | None:
+    if sites is None:
+        return None
+    names = tuple(site.strip() for site in sites)
+    if len(names) < 2 or len(set(names)) < len(names) or "" in names:
+        raise DataError(f"--sites: expected two or more different names, got {','.join(names)!r}")
+    return names
+
+
+def _row(values: tuple[str, ...], sites: tuple[str, ...]) -> tuple[list[float], str, str]:
+    """Return one measurement normalised to sum 1, and what is wrong with it: its kind and the problem."""
+    nothing = [math.nan] * len(sites)
+    if len(values) != len(sites):
+        return nothing, "bad_fractions", f"expected {len(sites)} fractions ({', '.join(sites)}), got {len(values)}"
+    numbers = [_number(value) for value in values]
+    for site, value, number in zip(sites, values, numbers, strict=True):
+        if not math.isfinite(number) or number < 0:
+            rule = "a number" if math.isnan(number) else "a finite number of 0 or more"
+            problem = f"expected {rule} for {site}, got {value[:30]!r}; correct it or remove the record"
+            return nothing, "bad_fractions", problem
+    total = sum(numbers)
+    if total == 0:
+        return nothing, "all_zero", f"expected a fraction above 0, got {' '.join(values)}; remove the record"
+    if math.isinf(total):
+        return nothing, "bad_fractions", f"expected a finite sum, got {' '.join(values)}; scale them down"
+    return [number / total for number in numbers], "", ""
+
+
+def _number(value: str) -> float:
+    """Read a number; NaN where it is none. Python would admit `1_000` and digits of other scripts."""
+    try:
+        return float(value) if value.isascii() and "_" not in value else math.nan
+    except ValueError:
+        return math.nan

@@ -1,0 +1,92 @@
+"""Dividing a file of transcripts into two, records copied as they are.
+
+Owns where the two files go. Must not know the formats. Read next: `folds.py` for how the records are
+divided; a run divides its own data, so this is for a test set that no run ever sees.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from rnatracker.data.folds import default_groups, hold_out
+from rnatracker.data.readers import read_unlabelled, verbatim
+from rnatracker.data.writers import check_absent, replacing
+from rnatracker.errors import DataError
+
+
+@dataclass(frozen=True)
+class Halves:
+    """What came of a division.
+
+    Attributes:
+        train: the file of the larger part.
+        test: the file of the part held out.
+        n_train: records in the first.
+        n_test: records in the second.
+        n_groups: how many groups (or different sequences) there are in both.
+    """
+
+    train: Path
+    test: Path
+    n_train: int
+    n_test: int
+    n_groups: int
+
+
+def default_names(path: Path, folder: Path | None = None) -> tuple[Path, Path]:
+    """Return `NAME_train.EXT` and `NAME_test.EXT`, in the folder given, else beside the file."""
+    name, packed = (path.name[:-3], ".gz") if path.name.endswith(".gz") else (path.name, "")
+    stem, suffix = Path(name).stem, Path(name).suffix
+    train, test = ((folder or path.parent) / f"{stem}_{part}{suffix}{packed}" for part in ("train", "test"))
+    return train, test
+
+
+def split_file(
+    path: Path,
+    train: Path,
+    test: Path,
+    *,
+    share: float,
+    seed: int = 0,
+    format: str = "auto",  # noqa: A002 - the users' word
+    force: bool = False,
+) -> Halves:
+    """Divide a file at random; groups, or transcripts of the same sequence, stay together.
+
+    Every record is copied to the byte, in the file's order; a table's header goes into both. Sequences and
+    ids are checked, fractions are not: this needs no names of sites.
+
+    Args:
+        path: the file, of any format.
+        train: where the larger part goes; gzipped if it ends in `.gz`.
+        test: where the part held out goes.
+        share: of the records to hold out.
+        seed: the same seed gives the same division.
+        format: the file's format, or `auto`.
+        force: overwrite what is there.
+
+    Raises:
+        DataError: if the file can't be read or divided, or a part's file exists or can't be written.
+    """
+    if len({path.resolve(), train.resolve(), test.resolve()}) < 3:
+        raise DataError(f"{path}: its parts need two files of their own, got {train} and {test}")
+    check_absent([train, test], force=force)
+    transcripts = read_unlabelled(path, format=format)
+    groups = default_groups(transcripts)
+    kept, held_out = hold_out(len(transcripts), groups, share, seed)
+    in_test = set(held_out.tolist())
+    with ExitStack() as stack:
+        header, records = stack.enter_context(verbatim(path, format=format))
+        parts = [stack.enter_context(replacing(part)) for part in (train, test)]
+        for part in parts:
+            part.write(_whole_line(header))
+        for i, record in enumerate(records):
+            parts[i in in_test].write(_whole_line(record.text))
+    return Halves(train, test, len(kept), len(held_out), len(set(groups)))
+
+
+def _whole_line(text: bytes) -> bytes:
+    """End a file's last line, which may have no line end, so that another can follow it."""
+    return text if not text or text.endswith(b"\n") else text + b"\n"

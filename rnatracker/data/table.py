@@ -1,0 +1,147 @@
+"""Tables of transcripts: TSV or CSV with a header.
+
+Owns which column is what, and quoting. Must not know what a sequence or a fraction may be. Read next:
+`readers.py`.
+
+The header has `id` and `sequence` (in any case), perhaps `gene` or `group` (`group` counts where both are
+there), and one column per site. Where the user names sites, other columns are left alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rnatracker.data.formats import Record, text
+from rnatracker.data.source import Source
+from rnatracker.errors import DataError
+
+_LONGEST_FIELD = 2**31 - 1
+_GROUPS = ("group", "gene")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where in a row each thing stands.
+
+    Attributes:
+        delimiter: a tab or a comma.
+        count: how many columns there are.
+        id: index of the id.
+        sequence: index of the sequence.
+        group: index of the group, or None.
+        sites: names of the sites.
+        values: index of each site's fraction.
+        header: the header's line, to the byte.
+    """
+
+    delimiter: str
+    count: int
+    id: int
+    sequence: int
+    group: int | None
+    sites: tuple[str, ...]
+    values: tuple[int, ...]
+    header: bytes
+
+
+def header(source: Source, sites: Sequence[str] | None) -> Columns:
+    """Read a table's header, which must be its first line that isn't blank.
+
+    Args:
+        source: the open file, at its start.
+        sites: the sites to take, in this order; None: all.
+
+    Raises:
+        DataError: if a column is missing, named twice or without a name, or a site isn't there.
+    """
+    line = next((line for line in source.stream if line.strip()), b"")
+    decoded = text(source.name, 0, line)
+    delimiter = "\t" if "\t" in decoded else ","
+    names = [name.strip() for name in _row(source.name, decoded, delimiter)]
+    known = {name.lower(): i for i, name in reversed(list(enumerate(names)))}
+    for name in ("id", "sequence"):
+        if name not in known:
+            raise DataError(f"{source.name}, header: expected a column {name!r}, got {', '.join(names)}")
+    doubled = next((name for name in names if names.count(name) > 1 or not name), None)
+    if doubled is not None:
+        raise DataError(f"{source.name}, header: expected different names, got {doubled!r} twice or none")
+    taken = {known["id"], known["sequence"], *(known[name] for name in _GROUPS if name in known)}
+    found = {name: i for i, name in enumerate(names) if i not in taken}
+    chosen = tuple(sites) if sites is not None else tuple(found)
+    for site in chosen:
+        if site not in found:
+            raise DataError(f"{source.name}, header: no site {site!r} as --sites wants; {_offer(site, list(found))}")
+    group = next((known[name] for name in _GROUPS if name in known), None)
+    values = tuple(found[site] for site in chosen)
+    return Columns(delimiter, len(names), known["id"], known["sequence"], group, chosen, values, line)
+
+
+def _offer(site: str, found: list[str]) -> str:
+    near = difflib.get_close_matches(site, found, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"its columns are {', '.join(found) or 'none'}"
+
+
+def rows(source: Source, columns: Columns) -> Iterator[Record]:
+    """Yield the records below the header; blank lines are passed over.
+
+    Raises:
+        DataError: if a row has another number of columns, no id, or broken quotes, while iterating.
+    """
+    consumed: list[bytes] = []
+    number = 0
+    reader = _reader(_decoded(source, consumed), columns.delimiter)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise DataError.in_record(
+                source.name, number + 1, "", f"expected a row of a table, got {error}; check its quotes"
+            ) from None
+        if row is None:
+            return
+        lines = b"".join(consumed)
+        consumed.clear()
+        if not lines.strip():
+            continue
+        number += 1
+        yield _record(source.name, number, row, columns, lines)
+
+
+def _record(name: str, number: int, row: list[str], columns: Columns, lines: bytes) -> Record:
+    id_ = row[columns.id].strip() if len(row) > columns.id else ""
+    if len(row) != columns.count:
+        raise DataError.in_record(
+            name,
+            number,
+            id_,
+            f"expected {columns.count} columns as in the header, got {len(row)}; the row is cut off, or its "
+            "separator isn't that of the header",
+        )
+    if not id_:
+        raise DataError.in_record(name, number, "", "expected an id, got an empty cell; give it one")
+    values = (tuple(row[i].strip() for i in columns.values),) if columns.values else ()
+    group = row[columns.group].strip() if columns.group is not None else ""
+    return Record(number, id_, row[columns.sequence].strip().encode(), lines, values, group)
+
+
+def _decoded(source: Source, consumed: list[bytes]) -> Iterator[str]:
+    """Decode the lines and keep each until its row is whole: a quoted cell may go over several lines."""
+    for number, line in enumerate(source.stream, start=1):
+        consumed.append(line)
+        yield text(source.name, number, line)
+
+
+def _row(name: str, line: str, delimiter: str) -> list[str]:
+    try:
+        return next(_reader([line], delimiter))
+    except csv.Error as error:
+        raise DataError(f"{name}, header: expected names of columns, got {error}; check its quotes") from None
+
+
+def _reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:
+    # A transcript may well be longer than the 131,072 characters that the csv module admits.
+    csv.field_size_limit(_LONGEST_FIELD)
+    return csv.reader(lines, delimiter=delimiter, strict=True)

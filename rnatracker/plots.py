@@ -1,0 +1,166 @@
+"""Pictures of a run: learning curves, and predicted against measured fractions.
+
+Owns how they look. Must not know MLflow, and nothing of pyplot, whose state is global: figures are drawn by
+themselves, without a screen. Read next: `rnatracker/run.py`, which says which a run leaves behind.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Fractions = npt.NDArray[np.floating]
+
+# Okabe and Ito's palette, told apart by colour-blind eyes too; black first, for what matters most.
+_BLACK, _GREY, _BLUE, _ORANGE = "#000000", "#777777", "#0072B2", "#D55E00"
+_SITE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+_LINE_STYLES = ("-", "--", ":", "-.")
+_DPI = 150
+_DENSE = 3000
+"""Points from which a panel shows their density instead of each."""
+
+
+def learning_curves(history: Sequence[Mapping[str, float]], path: Path, best_epoch: int | None = None) -> None:
+    """Draw losses and PCC over the epochs, as a PNG.
+
+    Args:
+        history: a row for each epoch: `epoch`, `train_loss`, and in evaluated ones `val_loss`, `pcc_mean`,
+            `pcc_overall` and `pcc_<site>`. Keys may be missing and values not finite.
+        path: the file; its folder is made.
+        best_epoch: the epoch to mark.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    figure = _figure(11, 4.2)
+    losses, scores = figure.subplots(1, 2)
+    _curve(losses, history, "train_loss", "training", color=_BLUE)
+    _curve(losses, history, "val_loss", "validation", color=_ORANGE)
+    losses.set_ylabel("loss (KL divergence)")
+    keys = {key: None for row in history for key in row if key.startswith("pcc_")}
+    sites = [key for key in keys if key not in ("pcc_mean", "pcc_overall")]
+    for i, key in enumerate(sites):
+        style = _LINE_STYLES[i // len(_SITE_COLOURS) % len(_LINE_STYLES)]
+        colour = _SITE_COLOURS[i % len(_SITE_COLOURS)]
+        _curve(scores, history, key, key.removeprefix("pcc_"), color=colour, linestyle=style, linewidth=1.2)
+    _curve(scores, history, "pcc_overall", "overall", color=_GREY, linewidth=1.8)
+    _curve(scores, history, "pcc_mean", "mean over sites", color=_BLACK, linewidth=2.2)
+    scores.set_ylabel("PCC, validation")
+    for axes, what in ((losses, "Loss"), (scores, "Pearson correlation")):
+        axes.set_title(what, loc="left", fontweight="bold")
+        _finish_curves(axes, best_epoch)
+    _save(figure, path)
+
+
+def predicted_against_measured(
+    predicted: Fractions, measured: Fractions, sites: Sequence[str], path: Path, title: str = ""
+) -> None:
+    """Draw the predicted fractions against the measured ones, a panel for each site, as a PNG.
+
+    Args:
+        predicted: (N, S).
+        measured: (N, S).
+        sites: (S,) names.
+        path: the file; its folder is made.
+        title: a line above all panels.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    n_columns = min(len(sites), 4)
+    n_rows = math.ceil(len(sites) / n_columns)
+    figure = _figure(3.1 * n_columns, 3.3 * n_rows + (0.4 if title else 0))
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for i, site in enumerate(sites):
+        _scatter(panels[i], measured[:, i], predicted[:, i])
+        panels[i].set_title(f"{site}\n{_pcc(predicted[:, i], measured[:, i])}", fontsize=10)
+    for panel in panels[len(sites) :]:
+        panel.set_visible(False)
+    figure.supxlabel("measured fraction", fontsize=11)
+    figure.supylabel("predicted fraction", fontsize=11)
+    if title:
+        figure.suptitle(f"{title}\n", fontweight="bold", fontsize=12)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Return an empty figure of that many inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _curve(axes: Axes, history: Sequence[Mapping[str, float]], key: str, label: str, **style: object) -> None:
+    points = [(row["epoch"], row[key]) for row in history if math.isfinite(row.get(key, math.nan))]
+    if not points:
+        return
+    marker = "o" if len(points) <= 30 else None
+    axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3, **style)  # type: ignore[arg-type]
+
+
+def _finish_curves(axes: Axes, best_epoch: int | None) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    if not axes.lines:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=_GREY)
+        return
+    last = max(float(np.max(line.get_xdata())) for line in axes.lines)
+    axes.set_xlim(0, last + max(0.02 * last, 0.5))
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color=_GREY, linestyle=(0, (2, 2)), linewidth=1, label=f"best epoch, {best_epoch}")
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def _scatter(axes: Axes, measured: npt.NDArray[np.floating], predicted: npt.NDArray[np.floating]) -> None:
+    """Draw one site's points between equal limits, with the line on which they would be perfect."""
+    both = np.concatenate([measured, predicted])
+    top = min(1.0, float(both[np.isfinite(both)].max(initial=0.05)) * 1.05)
+    axes.plot([0, top], [0, top], color=_GREY, linewidth=0.8, linestyle="--", zorder=1)
+    if len(measured) > _DENSE:
+        axes.hexbin(
+            measured,
+            predicted,
+            gridsize=45,
+            extent=(0, top, 0, top),
+            bins="log",
+            mincnt=1,
+            cmap="viridis",
+            linewidths=0,
+        )
+    else:
+        alpha = float(np.clip(9 / np.sqrt(max(len(measured), 1)), 0.2, 0.8))
+        axes.scatter(measured, predicted, s=9, color=_BLUE, alpha=alpha, linewidths=0)
+    axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _pcc(predicted: npt.NDArray[np.floating], measured: npt.NDArray[np.floating]) -> str:
+    if len(predicted) < 2 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
+        return "PCC undefined"
+    return f"PCC {np.corrcoef(predicted, measured)[0, 1]:.3f}"
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Write the figure to a temporary name beside `path` and rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        figure.savefig(temporary, dpi=_DPI, format="png")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

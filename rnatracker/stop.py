@@ -1,0 +1,59 @@
+"""Ctrl-C and SIGTERM as a request.
+
+Owns the signal handlers of a training. Must not know what is trained. While work is going on that can be ended cleanly
+(`polite`), the first signal only sets `requested`; a second Ctrl-C ends at once. At any other time a signal raises
+KeyboardInterrupt, as Ctrl-C does everywhere. SIGTERM is what batch systems send before they kill.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class StopSignal:
+    """Context manager that listens to signals; does nothing outside the main thread.
+
+    Args:
+        signals: which.
+    """
+
+    def __init__(self, signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)) -> None:
+        self._signals = signals
+        self.requested = False
+        self._polite = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in self._signals}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __call__(self) -> bool:
+        """Return whether a stop was requested."""
+        return self.requested
+
+    @contextmanager
+    def polite(self) -> Iterator[None]:
+        """Within this, the first signal only asks."""
+        self._polite = True
+        try:
+            yield
+        finally:
+            self._polite = False
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        again = self.requested and number == signal.SIGINT
+        self.requested = True
+        if again or not self._polite:
+            raise KeyboardInterrupt

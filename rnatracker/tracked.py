@@ -1,0 +1,272 @@
+"""The contract of tracking: what a tracker and a tracked run do, whichever keeps them.
+
+Owns the two base classes, whose docstrings are the contract, and what a run is started with. Must not know
+MLflow, the trainer or Optuna. Read next: `tracking.py`, which keeps runs in MLflow, and `untracked.py`,
+which keeps them in plain folders.
+"""
+
+from __future__ import annotations
+
+import abc
+import json
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rnatracker import process
+from rnatracker.errors import ConfigError, TrackingError
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+"""How a run may end; KILLED is one that was stopped, by a user or by pruning."""
+
+MESSAGE_TAG = "rnatracker.message"
+"""Tag that says why a run ended as it did."""
+
+NOTE_TAG = "mlflow.note.content"
+"""Tag that MLflow shows as the run's description, as Markdown."""
+
+
+@dataclass(frozen=True)
+class DatasetInput:
+    """A file of transcripts as the input of a run.
+
+    Attributes:
+        name: the file's name.
+        digest: what identifies its content, 36 characters at most.
+        source: where it lies.
+        n_records: how many transcripts it holds.
+        context: what the run used it for.
+    """
+
+    name: str
+    digest: str
+    source: str
+    n_records: int
+    context: str = "training"
+
+
+class TrackedRun(abc.ABC):
+    """One run: what is known of it, and what is still to be recorded.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        name: `exp<N>` or `exp<N>_<log name>`; for a child what it was started as (`fold1`).
+    """
+
+    id: str
+    name: str
+
+    @property
+    @abc.abstractmethod
+    def folder(self) -> Path:
+        """The local folder whose content is the run's artifacts: `config.yaml`, `log.txt`, `checkpoints/`."""
+
+    @abc.abstractmethod
+    def status(self) -> str:
+        """Return RUNNING, FINISHED, FAILED or KILLED."""
+
+    @abc.abstractmethod
+    def params(self) -> dict[str, str]:
+        """Return the parameters as text (see `as_text`), long ones cut."""
+
+    @abc.abstractmethod
+    def tags(self) -> dict[str, str]:
+        """Return all tags."""
+
+    @abc.abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Return the value of each metric at its last step."""
+
+    @abc.abstractmethod
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record metrics of one step; cheap, and never the end of a training.
+
+        Values that are not finite are left out. Characters that MLflow doesn't admit in a name become `_`.
+        Values may wait until `flush`. Where they can't be written they are kept for the next try, and a
+        warning goes to the logger `rnatracker`, once.
+        """
+
+    @abc.abstractmethod
+    def flush(self) -> None:
+        """Write what `log_metrics` still keeps, under the same promise."""
+
+    @abc.abstractmethod
+    def logged_steps(self, key: str) -> set[int]:
+        """Return the steps at which a metric has been recorded."""
+
+    @abc.abstractmethod
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags; values beyond MLflow's limit are cut, and say so.
+
+        Raises:
+            TrackingError: if the store can't be written.
+        """
+
+    def describe(self, markdown: str) -> None:
+        """Set the description that MLflow shows above the run.
+
+        Raises:
+            TrackingError: if the store can't be written.
+        """
+        self.set_tags({NOTE_TAG: markdown})
+
+    @abc.abstractmethod
+    def children(self) -> dict[str, TrackedRun]:
+        """Return the runs started with this one as parent, by name; of one name the latest."""
+
+    @abc.abstractmethod
+    def publish(self) -> None:
+        """Upload what has changed in `folder` to a remote store; with a local one it is there already.
+
+        Never the end of a training: what can't be uploaded is warned of, once, and tried again later.
+        """
+
+    @abc.abstractmethod
+    def reopen(self) -> None:
+        """Make an interrupted run RUNNING again, as this process's.
+
+        Raises:
+            TrackingError: if it is FINISHED, or another live process of this machine still runs it.
+        """
+
+    @abc.abstractmethod
+    def finish(self, status: Status, message: str = "") -> None:
+        """Write everything and end the run; once it is ended, nothing happens.
+
+        Raises:
+            TrackingError: if the store can't be written; it names the folder where the run's files lie.
+        """
+
+
+class Tracker(abc.ABC):
+    """A place that keeps runs.
+
+    Attributes:
+        location: what to call that place in messages.
+    """
+
+    location: str
+
+    @abc.abstractmethod
+    def start(
+        self,
+        *,
+        log_name: str | None,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        dataset: DatasetInput | None,
+        parent: TrackedRun | None = None,
+        name: str | None = None,
+    ) -> TrackedRun:
+        """Start a run, with its parameters and tags recorded and its folder there.
+
+        Args:
+            log_name: what the user wants to see in the name: `exp<N>_<log_name>`. N counts up from 1.
+            params: parameters; see `as_text` for how values are written.
+            tags: tags, beside those that name this process.
+            dataset: the data it is trained on.
+            parent: the run that this one belongs under.
+            name: the whole name, for children (`fold1`); `log_name` is then not looked at.
+
+        Raises:
+            ConfigError: if the name can't be a folder's name.
+            TrackingError: if the store can't be written; no run is left RUNNING.
+        """
+
+    @abc.abstractmethod
+    def find(self, run: str) -> TrackedRun:
+        """Return a run by its id, the first 6 or more characters of it, its name, or an untracked run's folder.
+
+        `exp12` finds `exp12_name` too.
+
+        Raises:
+            TrackingError: if there is none or more than one; it says which there are.
+        """
+
+    @abc.abstractmethod
+    def ui_command(self, port: int = 5000) -> str | None:
+        """Return the shell command that opens MLflow's UI on this place, or None where it needs none."""
+
+    @abc.abstractmethod
+    def ui_url(self, port: int = 5000) -> str | None:
+        """Return the address of this place's runs in MLflow's UI, or None where there is none."""
+
+
+def as_text(value: object) -> str:
+    """Write a parameter's value as YAML would read it: `true`, `null`, `0.0001`, `["Nucleus", "ERM"]`."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def cut(value: str, limit: int) -> str:
+    """Return `value` in at most `limit` characters, and where it had more, saying so at its end."""
+    if len(value) <= limit:
+        return value
+    note = f" ... [cut, {len(value)} characters]"
+    return value[: limit - len(note)] + note
+
+
+def metric_key(key: str) -> str:
+    """Return a metric's name as MLflow admits it: other characters than letters, digits and `_ . - : /` as `_`."""
+    admitted = re.sub(r"[^\w.\- :/]", "_", key)[:250]
+    return posixpath.normpath(admitted).lstrip("./") or "_"
+
+
+def run_name(number: int, log_name: str | None) -> str:
+    """Return the name of a top-level run, `exp12` or `exp12_name`."""
+    return f"exp{number}_{log_name}" if log_name else f"exp{number}"
+
+
+def run_number(name: str) -> int:
+    """Return N of a name `exp<N>...`, else 0."""
+    match = re.match(r"exp(\d+)(?:_|$)", name)
+    return int(match[1]) if match else 0
+
+
+def check_name(name: str) -> None:
+    """Hold that a name can be a folder's on any system.
+
+    Raises:
+        ConfigError: if it can't.
+    """
+    if not re.fullmatch(r"[\w.+-][\w.+ -]{0,99}", name) or name in (".", ".."):
+        raise ConfigError(
+            f"--log-name {name!r}: a run's name may hold up to 100 letters, digits, spaces and _ . + -, "
+            "and begins with no space"
+        )
+
+
+def check_reopenable(run: TrackedRun) -> None:
+    """Hold that a run may be continued by this process.
+
+    Raises:
+        TrackingError: if it has finished, or another live process of this machine runs it.
+    """
+    status, tags = run.status(), run.tags()
+    if status == "FINISHED":
+        raise TrackingError(
+            f"run {run.name} ({run.id}) has finished, there is nothing to resume; to train its model further, "
+            "start a new run with --weights and its checkpoints/last.pt"
+        )
+    if status == "RUNNING" and process.is_alive_elsewhere(tags):
+        raise TrackingError(
+            f"run {run.name} ({run.id}) is still being run by process {tags[process.PID]} on this machine; "
+            "stop that first, with Ctrl-C in its terminal"
+        )
+
+
+def one_of(found: list[TrackedRun], run: str, location: str, latest: list[str]) -> TrackedRun:
+    """Return the one run that was found for `run`.
+
+    Raises:
+        TrackingError: if there is none, naming the latest ones, or several, naming their ids.
+    """
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(f"{each.id} ({each.name})" for each in found[:10])
+        raise TrackingError(f"{location}: {run} names {len(found)} runs; give one of the ids {names}")
+    hint = f"the latest are {', '.join(latest)}" if latest else "there are no runs yet"
+    raise TrackingError(f"{location}: no run with the id, name or folder {run}; {hint}")

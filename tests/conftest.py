@@ -1,0 +1,34 @@
+"""What tests share: an MLflow store that is made once and copied, and an environment without a user's settings."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from rnatracker import store
+
+
+@pytest.fixture(autouse=True)
+def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "RNATRACKER_STORE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store's folder with a new database, which takes seconds to make: to be copied, not to be used."""
+    folder = tmp_path_factory.mktemp("template") / "mlruns"
+    store.quiet_mlflow()
+    store.prepare(folder / store.DATABASE, folder)
+    return folder
+
+
+@pytest.fixture
+def mlflow_store(empty_mlflow_store: Path, tmp_path: Path) -> Path:
+    """A store of this test's own, its artifact paths rewritten."""
+    folder = tmp_path / "mlruns"
+    shutil.copytree(empty_mlflow_store, folder)
+    store.mend_paths(folder / store.DATABASE, folder)
+    return folder
