@@ -15,6 +15,7 @@ import io
 import os
 import pickle
 import tempfile
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -119,7 +120,7 @@ def load(path: Path) -> Checkpoint:
     content = _read(path)
     if content.get("format") == _FORMAT:
         checkpoint = _ours(content, path)
-    elif {"epoch", "model"} <= content.keys() and isinstance(content["model"], dict):
+    elif "format" not in content and {"epoch", "model"} <= content.keys() and isinstance(content["model"], dict):
         checkpoint = _from_ancestor(content, path)
     else:
         raise CheckpointError(
@@ -133,7 +134,9 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file of weights")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch warns of is refused below, in our words
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).split("WeightsUnpickler error:")[-1].strip().split("\n")[0]
         raise CheckpointError(

@@ -79,15 +79,16 @@ def predicted_against_measured(
     """
     n_columns = min(len(sites), 4)
     n_rows = math.ceil(len(sites) / n_columns)
-    figure = _figure(3.1 * n_columns, 3.3 * n_rows + (0.4 if title else 0))
+    figure = _figure(3.1 * n_columns, 3.5 * n_rows + (0.5 if title else 0))
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for i, site in enumerate(sites):
         _scatter(panels[i], measured[:, i], predicted[:, i])
         panels[i].set_title(f"{site}\n{_pcc(predicted[:, i], measured[:, i])}", fontsize=10)
     for panel in panels[len(sites) :]:
         panel.set_visible(False)
-    figure.supxlabel("measured fraction", fontsize=11)
-    figure.supylabel("predicted fraction", fontsize=11)
+    for i, panel in enumerate(panels[: len(sites)]):
+        panel.set_xlabel("measured fraction" if i + n_columns >= len(sites) else "")
+        panel.set_ylabel("predicted fraction" if i % n_columns == 0 else "")
     if title:
         figure.suptitle(f"{title}\n", fontweight="bold", fontsize=12)
     _save(figure, path)
@@ -144,7 +145,7 @@ def _scatter(axes: Axes, measured: npt.NDArray[np.floating], predicted: npt.NDAr
     else:
         alpha = float(np.clip(9 / np.sqrt(max(len(measured), 1)), 0.2, 0.8))
         axes.scatter(measured, predicted, s=9, color=_BLUE, alpha=alpha, linewidths=0)
-    axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
+    axes.set(xlim=(0, top), ylim=(0, top), box_aspect=1)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -34,6 +34,12 @@ _ARTIFACT_COLUMNS = (
     ("logged_models", "artifact_location"),
     ("model_versions", "storage_location"),
 )
+_LOST = {
+    "Connection refused": "connection refused",
+    "NameResolutionError": "no host of that name",
+    "timed out": "no answer in time",
+    "Max retries exceeded": "no answer",
+}
 _LOCK_SECONDS = 60.0
 _BUSY_SECONDS = 20.0
 _REACH_SECONDS = 8.0
@@ -46,8 +52,8 @@ def quiet_mlflow() -> None:
     for name, value in {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     }.items():
         os.environ.setdefault(name, value)
     # They log what is raised as well, tracebacks included, and each migration of a new database.
@@ -111,6 +117,7 @@ def prepare(database: Path, folder: Path) -> str:
     Raises:
         TrackingError: if it isn't MLflow's, is of another version of MLflow, or can't be written.
     """
+    quiet_mlflow()
     uri = database_uri(database)
     with lock(folder):
         if not database.exists() or not database.stat().st_size:
@@ -139,8 +146,8 @@ def _create(database: Path, folder: Path) -> None:
         temporary.replace(database)
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         raise unwritable(database, first_line(error)) from error
-    finally:
-        for leftover in database.parent.glob(f"{temporary.name}*"):
+    finally:  # a killed process's too: none but us creates, under the lock
+        for leftover in database.parent.glob(f"{database.name}.*.tmp*"):
             leftover.unlink()
 
 
@@ -235,7 +242,10 @@ def check_server(uri: str) -> None:
 
 
 def first_line(error: BaseException | str) -> str:
-    """Return an error's first line that says something, at most 300 characters of it."""
+    """Return an error's first line that says something, at most 300 characters of it, and short for a lost server."""
+    for sign, short in _LOST.items():
+        if sign in str(error):
+            return short
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__
 

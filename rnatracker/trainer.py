@@ -176,6 +176,7 @@ class Trainer:
         for epoch in range(progress.next_epoch, settings.epochs + 1):
             if self._out_of_patience():
                 break
+            before = progress.batch * settings.batch_size
             began = time.perf_counter()
             train_loss = self._train_epoch(epoch, on_batch, should_stop)
             train_seconds = time.perf_counter() - began
@@ -195,7 +196,7 @@ class Trainer:
                 best_epoch=progress.best_epoch,
                 best_value=-progress.best_value if settings.objective == "val_loss" else progress.best_value,
                 epoch_seconds=time.perf_counter() - began,
-                sequences_per_second=len(self._train.batches) / train_seconds,
+                sequences_per_second=max(len(self._train.batches) - before, 0) / train_seconds,
             )
             progress.history.append(result)
             if settings.save_every and epoch % settings.save_every == 0:

@@ -10,6 +10,11 @@ import pytest
 from rnatracker import store
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings are errors, but for what MLflow itself does with SQLAlchemy."""
+    config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+
 @pytest.fixture(autouse=True)
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "RNATRACKER_STORE"):
@@ -20,7 +25,6 @@ def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def empty_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store's folder with a new database, which takes seconds to make: to be copied, not to be used."""
     folder = tmp_path_factory.mktemp("template") / "mlruns"
-    store.quiet_mlflow()
     store.prepare(folder / store.DATABASE, folder)
     return folder
 

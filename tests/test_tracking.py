@@ -14,8 +14,10 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -241,7 +243,7 @@ class TestContract:
         assert (again.status(), again.logged_steps("train/loss")) == ("FINISHED", {1, 2})
 
 
-def break_store(run: TrackedRun, settings: TrackingSettings):  # noqa: ANN201
+def break_store(run: TrackedRun, settings: TrackingSettings) -> Callable[[], object]:
     """Make writing metrics fail as on a full disk; return what mends it."""
     if not settings.enabled:
         (run.folder / "metrics.jsonl").mkdir()
@@ -405,6 +407,12 @@ class TestBadStore:
         with pytest.raises(TrackingError, match=remedy):
             open_tracker(TrackingSettings(mlflow_store))
 
+    def test_store_is_made_when_a_killed_process_left_half_of_one(self, tmp_path: Path) -> None:
+        (tmp_path / "mlflow.db.999.tmp").write_bytes(b"half")
+        (tmp_path / "mlflow.db").touch()
+        assert begin(open_tracker(TrackingSettings(tmp_path))).name == "exp1"
+        assert not list(tmp_path.glob("*.tmp*"))
+
     @pytest.mark.parametrize("enabled", [True, False])
     def test_store_is_refused_when_it_cant_be_written(self, tmp_path: Path, enabled: bool) -> None:
         (tmp_path / "file").write_text("")
@@ -542,7 +550,7 @@ class TestProcesses:
         settings = TrackingSettings(tmp_path / "mlruns")
         with multiprocessing.get_context("spawn").Pool(4) as pool:
             names = pool.map(_start_three, [settings] * 4, chunksize=1)
-        assert sorted(sum(names, [])) == sorted(f"exp{n}" for n in range(1, 13))
+        assert sorted(chain(*names)) == sorted(f"exp{n}" for n in range(1, 13))
         assert begin(open_tracker(replace(settings, experiment="second"))).name == "exp1"
 
 

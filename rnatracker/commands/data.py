@@ -177,7 +177,7 @@ def _table(*headers: str) -> Table:
     return table
 
 
-_WORDS = ("site", "part", "file", "zipcodes", "", "what")
+_WORDS = ("site", "part", "file", "zipcodes", "what", "value")
 
 
 def _print(*things: Table | str) -> None:
@@ -190,7 +190,8 @@ def _print(*things: Table | str) -> None:
 
 
 def _print_report(report: Report) -> None:
-    facts = _table("", "what")
+    facts = _table("what", "value")
+    facts.show_header = False
     for key, value in _facts(report):
         facts.add_row(key, value)
     _print(facts)

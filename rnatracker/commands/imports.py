@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from rnatracker.commands import common
+from rnatracker.commands import common, tables
 
 
 def import_(
@@ -35,8 +35,5 @@ def import_(
         common.print_json({"run_id": run.id, "name": run.name, "state": run.status(), "metrics": run.metrics()})
         return
     typer.echo(f"Imported {folder} as {run.name} ({run.id}): {run.folder}")
-    command = tracker.ui_command()
-    if command:
-        typer.echo(f"See its curves in the MLflow UI:  {command}")
-        typer.echo(f"and open {tracker.ui_url()}")
+    tables.print_ui(tracker)
     typer.echo(f"Next: rnatracker evaluate {run.name} --data FILE")

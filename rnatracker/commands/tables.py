@@ -5,52 +5,67 @@ Owns their layout. Must not compute. Read next: `rnatracker/commands/train.py`.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
+
+_WIDE = 400
+"""Columns of what is no terminal."""
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from rnatracker.metrics import Score
     from rnatracker.session import Outcome
-    from rnatracker.tracking import TrackingSettings
+    from rnatracker.tracking import Tracker, TrackingSettings
 
 
 def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
     """Print a run's PCC per site, and per fold where it has folds; then what to try next."""
     from rnatracker.tracking import open_tracker
 
-    _show(_fold_table(outcome) if outcome.folds else _single_table(outcome))
-    print(f"\nRun {outcome.name} ({outcome.run_id}): {outcome.folder}")
-    command = open_tracker(tracking).ui_command()
-    if command:
-        print(f"See it in the MLflow UI:  {command}")
-        print(f"and open {open_tracker(tracking).ui_url()}")
+    if outcome.folds:
+        _show(_fold_table(outcome), f"PCC of {outcome.name} on transcripts that chose nothing")
+    else:
+        _show(_single_table(outcome), f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
+    print(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
+    print_ui(open_tracker(tracking))
     name = outcome.name if tracking.enabled else str(outcome.folder)
     print(f"Next: rnatracker evaluate {name} --data FILE")
 
 
+def print_ui(tracker: Tracker) -> None:
+    """Print how to see runs in MLflow's UI, where there is one to open."""
+    command, address = tracker.ui_command(), tracker.ui_url()
+    if command:
+        print(f"To see it in the MLflow UI, run\n  {command}\nand open {address}")
+    elif address:
+        print(f"See it in the MLflow UI: {address}")
+
+
 def print_scores(scores: list[Score], title: str) -> None:
     """Print PCC, Spearman and MSE of each site with their intervals."""
-    table = _table(title)
-    for header in ("site", "PCC", "Spearman", "MSE"):
+    table = _table()
+    for header in ("site", "PCC", "95 % interval", "Spearman", "95 % interval", "MSE", "95 % interval"):
         table.add_column(header, justify="left" if header == "site" else "right")
     sites = list(dict.fromkeys(score.site for score in scores))
     by_place = {(score.measure, score.site): score for score in scores}
     for site in sites:
         if site == "mean":
             table.add_section()
-        cells = [_cell(by_place[measure, site], 4 if measure == "mse" else 3) for measure in ("pcc", "spearman", "mse")]
+        cells: list[str] = []
+        for measure in ("pcc", "spearman", "mse"):
+            cells += _cells(by_place[measure, site], 4 if measure == "mse" else 3)
         table.add_row(site, *cells)
-    _show(table)
+    _show(table, title)
 
 
-def _cell(score: Score, digits: int) -> str:
-    interval = "" if score.low != score.low else f"  [{score.low:.{digits}f}, {score.high:.{digits}f}]"
-    return f"{score.value:.{digits}f}{interval}"
+def _cells(score: Score, digits: int) -> tuple[str, str]:
+    interval = "-" if score.low != score.low else f"{score.low:.{digits}f} to {score.high:.{digits}f}"
+    return f"{score.value:.{digits}f}", interval
 
 
 def _single_table(outcome: Outcome) -> Table:
-    table = _table(f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
+    table = _table()
     ceiling = "ceiling/pcc_mean" in outcome.metrics
     for header in ("site", "PCC", *(("replicates",) if ceiling else ())):
         table.add_column(header, justify="left" if header == "site" else "right")
@@ -63,7 +78,7 @@ def _single_table(outcome: Outcome) -> Table:
 
 
 def _fold_table(outcome: Outcome) -> Table:
-    table = _table(f"PCC of {outcome.name} on transcripts that chose nothing")
+    table = _table()
     ceiling = "ceiling/pcc_mean" in outcome.metrics
     table.add_column("site")
     for number in range(1, len(outcome.folds) + 1):
@@ -85,14 +100,17 @@ def _number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
-def _table(title: str) -> Table:
+def _table() -> Table:
     from rich import box
     from rich.table import Table
 
-    return Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    return Table(box=box.SIMPLE_HEAD)
 
 
-def _show(table: Table) -> None:
+def _show(table: Table, title: str) -> None:
+    """Print a table under its title; into a file or a pipe it is never wrapped."""
     from rich.console import Console
 
-    Console().print(table)
+    console = Console(width=None if sys.stdout.isatty() else _WIDE)
+    console.print(f"[bold]{title}[/]")
+    console.print(table)

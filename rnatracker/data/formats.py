@@ -160,7 +160,7 @@ def _ancestor(name: str, number: int, lines: list[bytes]) -> Record:
     parts = lines[1:-1] if len(lines) == 3 else lines[2:-1]
     sequence = parts[0].strip() if len(parts) == 1 else b"".join(part.strip() for part in parts)
     values = tuple(text(name, number, lines[-1]).split())
-    return Record(number, words[-1], sequence, b"".join(lines), (values,))
+    return Record(number, checked_id(name, number, words[-1]), sequence, b"".join(lines), (values,))
 
 
 def _original(name: str, number: int, lines: list[bytes]) -> Record:
@@ -172,7 +172,7 @@ def _original(name: str, number: int, lines: list[bytes]) -> Record:
         )
     labels = ("A", "B") if found.keys() >= {"A", "B"} else (next(iter(found)),)
     values = tuple(tuple(found[label].split("_")) for label in labels)
-    return Record(number, words[0], lines[1].strip(), b"".join(lines), values)
+    return Record(number, checked_id(name, number, words[0]), lines[1].strip(), b"".join(lines), values)
 
 
 def _fasta(stream: BinaryIO, name: str) -> Iterator[Record]:
@@ -181,7 +181,7 @@ def _fasta(stream: BinaryIO, name: str) -> Iterator[Record]:
         for number, record in enumerate(_entries(stream), start=1):
             words = _words(name, number, record.name.encode())
             lines = f">{record.name}\n{record.sequence}\n".encode()
-            yield Record(number, words[0], record.sequence.encode(), lines)
+            yield Record(number, checked_id(name, number, words[0]), record.sequence.encode(), lines)
     except (dnaio.FileFormatError, UnicodeDecodeError) as error:
         raise DataError.in_record(name, number + 1, "", f"expected plain FASTA, got: {error}") from None
 
@@ -210,6 +210,18 @@ def _words(name: str, number: int, header: bytes) -> list[str]:
     if not words:
         raise DataError.in_record(name, number, "", "expected an id after '>', got nothing; give it one")
     return words
+
+
+def checked_id(name: str, number: int, id_: str) -> str:
+    """Return an id that will stand in tables and messages.
+
+    Raises:
+        DataError: if it is empty, or has a line end or another control character in it.
+    """
+    if not id_ or not id_.isprintable():
+        got = repr(id_[:30]) if id_ else "nothing"
+        raise DataError.in_record(name, number, "", f"expected an id of printable letters, got {got}; give it one")
+    return id_
 
 
 def _header(line: bytes) -> str:

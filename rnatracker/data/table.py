@@ -14,7 +14,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rnatracker.data.formats import Record, text
+from rnatracker.data.formats import Record, checked_id, text
 from rnatracker.data.source import Source
 from rnatracker.errors import DataError
 
@@ -65,9 +65,9 @@ def header(source: Source, sites: Sequence[str] | None) -> Columns:
     for name in ("id", "sequence"):
         if name not in known:
             raise DataError(f"{source.name}, header: expected a column {name!r}, got {', '.join(names)}")
-    doubled = next((name for name in names if names.count(name) > 1 or not name), None)
-    if doubled is not None:
-        raise DataError(f"{source.name}, header: expected different names, got {doubled!r} twice or none")
+    wrong = next((name for name in names if names.count(name) > 1 or not name or not name.isprintable()), None)
+    if wrong is not None:
+        raise DataError(f"{source.name}, header: expected different names without line ends, got {wrong!r}; rename it")
     taken = {known["id"], known["sequence"], *(known[name] for name in _GROUPS if name in known)}
     found = {name: i for i, name in enumerate(names) if i not in taken}
     chosen = tuple(sites) if sites is not None else tuple(found)
@@ -116,15 +116,13 @@ def _record(name: str, number: int, row: list[str], columns: Columns, lines: byt
         raise DataError.in_record(
             name,
             number,
-            id_,
+            id_ if id_.isprintable() else "",
             f"expected {columns.count} columns as in the header, got {len(row)}; the row is cut off, or its "
             "separator isn't that of the header",
         )
-    if not id_:
-        raise DataError.in_record(name, number, "", "expected an id, got an empty cell; give it one")
     values = (tuple(row[i].strip() for i in columns.values),) if columns.values else ()
     group = row[columns.group].strip() if columns.group is not None else ""
-    return Record(number, id_, row[columns.sequence].strip().encode(), lines, values, group)
+    return Record(number, checked_id(name, number, id_), row[columns.sequence].strip().encode(), lines, values, group)
 
 
 def _decoded(source: Source, consumed: list[bytes]) -> Iterator[str]:

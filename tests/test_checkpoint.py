@@ -1,0 +1,174 @@
+"""Files of weights: round trip, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rnatracker import checkpoint
+from rnatracker.checkpoint import Checkpoint
+from rnatracker.config import EncodingConfig, ModelConfig
+from rnatracker.errors import CheckpointError
+from rnatracker.model import RNATracker
+from tests.toys import SITES, small_config
+
+_SEED = Path(__file__).parent.parent.parent / "shared" / "seed" / "logs" / "exp0" / "weights"
+
+
+def _checkpoint(**changes: Any) -> Checkpoint:
+    settings = small_config()
+    weights = RNATracker(settings.model, len(SITES)).state_dict()
+    fields: dict[str, Any] = {"model": settings.model, "encoding": settings.encoding, "sites": SITES}
+    return Checkpoint(**(fields | {"weights": weights, "epoch": 4, "metrics": {"pcc_mean": 0.5}} | changes))
+
+
+def _saved(path: Path, **changes: Any) -> Path:
+    """Save a checkpoint and change what the file holds."""
+    checkpoint.save(_checkpoint(), path)
+    content = torch.load(path, weights_only=True)
+    torch.save({**content, **changes}, path)
+    return path
+
+
+def test_checkpoint_round_trips(tmp_path: Path) -> None:
+    original = _checkpoint(progress={"batch": 3}, settings={"train": {"lr": 0.1}})
+    checkpoint.save(original, tmp_path / "a.pt")
+    loaded = checkpoint.load(tmp_path / "a.pt")
+    assert {k: v for k, v in vars(loaded).items() if k != "weights"} == {
+        k: v for k, v in vars(original).items() if k != "weights"
+    }
+    assert all(torch.equal(loaded.weights[name], tensor) for name, tensor in original.weights.items())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_save_leaves_the_old_file_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.pt"
+    checkpoint.save(_checkpoint(), path)
+    before = path.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(_checkpoint(epoch=5), path)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_load_refuses_a_pickle_that_would_run_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return (Path.touch, (tmp_path / "ran",))  # type: ignore[return-value]
+
+    torch.save({"epoch": 1, "model": Evil()}, tmp_path / "evil.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil()))
+    for name in ("evil.pt", "plain.pt"):
+        with pytest.raises(CheckpointError, match=rf"{name}: refused.*could run code"):
+            checkpoint.load(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_load_refuses_a_truncated_file(share: float, tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    checkpoint.save(_checkpoint(), path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointError, match=r"a\.pt: "):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 99}, "checkpoint version 99 is unknown; this rnatracker reads version 1"),
+        ({"format": "other"}, "not a file of RNATracker weights"),
+        ({"sites": ["A", "B"]}, r"tensor output.weight should have the shape \(2, 6\).*got \(3, 6\)"),
+        ({"model": {"rnn": "transformer"}}, "damaged checkpoint"),
+        ({"weights": {}}, "tensor conv1.weight should have the shape .* got none"),
+    ],
+)
+def test_load_refuses_a_file_that_contradicts_itself(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.load(_saved(tmp_path / "a.pt", **changes))
+
+
+def test_load_refuses_what_is_missing_or_no_dictionary(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such file of weights"):
+        checkpoint.load(tmp_path / "none.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    with pytest.raises(CheckpointError, match="expected a dictionary, got list"):
+        checkpoint.load(tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": ModelConfig(rnn_hidden=64)}, "trained with model.*but"),
+        ({"encoding": EncodingConfig(max_length=60, keep="3p")}, "trained with encoding.keep 5p, but 3p is asked for"),
+        ({"sites": ("A", "B", "C")}, "trained with sites Nucleus,Cytosol,ERM, but A,B,C is asked for; use --sites"),
+    ],
+)
+def test_check_fits_names_the_setting_that_differs(change: dict[str, Any], message: str) -> None:
+    settings = small_config()
+    asked: dict[str, Any] = {"model": settings.model, "encoding": settings.encoding, "sites": SITES} | change
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.check_fits(_checkpoint(), **asked)
+
+
+def _ancestors_file(path: Path) -> dict[str, Any]:
+    """Write a file as the ancestor does, with another size of everything; return its content."""
+    shapes = {
+        "conv_block1.0.weight": (6, 4, 5), "conv_block2.0.weight": (7, 6, 3), "gru.weight_ih_l0": (9, 7),
+        "gru.weight_hh_l0": (9, 3), "gru.bias_ih_l0": (9,), "gru.bias_hh_l0": (9,), "gru.weight_ih_l0_reverse": (9, 7),
+        "gru.weight_hh_l0_reverse": (9, 3), "gru.bias_ih_l0_reverse": (9,), "gru.bias_hh_l0_reverse": (9,),
+        "attention.attention_w.weight": (8, 6), "attention.attention_w.bias": (8,),
+        "attention.attention_w2.weight": (1, 8), "output.weight": (4, 6), "output.bias": (4,),
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = {name: torch.randn(shape) for name, shape in shapes.items()}
+    average = torch.randn(6, 4, 5)
+    state = {0: {"step": torch.tensor(1.0), "exp_avg": average, "exp_avg_sq": average**2}}
+    content = {"epoch": 7, "model": model, "optimizer": {"state": state, "param_groups": [{"params": [0]}]}}
+    torch.save(content, path)
+    return content
+
+
+def test_ancestors_channels_are_permuted_in_weights_and_optimizer(tmp_path: Path) -> None:
+    content = _ancestors_file(tmp_path / "epoch7.pt")
+    loaded = checkpoint.load(tmp_path / "epoch7.pt")
+    theirs = content["model"]["conv_block1.0.weight"]
+    for ours, channel in enumerate("ACGT"):
+        assert torch.equal(loaded.weights["conv1.weight"][:, ours], theirs[:, "GATC".index(channel)])
+    assert loaded.optimizer is not None
+    average = content["optimizer"]["state"][0]["exp_avg"]
+    assert torch.equal(loaded.optimizer["state"][0]["exp_avg"][:, 0], average[:, "GATC".index("A")])
+
+
+def test_ancestors_settings_follow_from_its_origin_and_shapes(tmp_path: Path) -> None:
+    _ancestors_file(tmp_path / "epoch7.pt")
+    loaded = checkpoint.load(tmp_path / "epoch7.pt")
+    assert (loaded.origin, loaded.epoch, loaded.model.masked, loaded.encoding.keep) == ("ancestor", 7, False, "5p")
+    assert (loaded.model.conv1_channels, loaded.model.conv2_kernel, loaded.model.rnn_hidden) == (6, 3, 3)
+    assert loaded.sites == ("Cytosol", "Insoluble", "Membrane", "Nuclear")
+    assert not loaded.network().training
+
+
+def test_foreign_network_is_refused(tmp_path: Path) -> None:
+    torch.save({"epoch": 1, "model": {"fc.weight": torch.zeros(2, 2)}}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"unknown tensor fc\.weight"):
+        checkpoint.load(tmp_path / "other.pt")
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not _SEED.exists(), reason="needs ../shared")
+@pytest.mark.parametrize("epoch", [5, 50])
+def test_ancestors_real_files_load(epoch: int) -> None:
+    loaded = checkpoint.load(_SEED / f"epoch{epoch}.pt")
+    assert (loaded.epoch, loaded.model) == (epoch, ModelConfig(masked=False))

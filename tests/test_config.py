@@ -1,0 +1,105 @@
+"""Settings: defaults, files, overrides, and the wording of what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rnatracker import config
+from rnatracker.errors import ConfigError
+
+
+def test_default_config_lists_every_key_with_its_default() -> None:
+    assert config.read(config.find("default")) == config.Config().model_dump(mode="json")
+
+
+@pytest.mark.parametrize("name", ["default", "ancestor", "paper"])
+def test_shipped_config_is_found_by_name_and_by_its_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.find(name) == config.find(f"{name}.yaml") == config.find(f"configs/{name}.yaml")
+
+
+def test_ancestor_config_has_the_ports_settings() -> None:
+    settings = config.assemble("ancestor", {}, {}, [])
+    assert (settings.train.batch_size, settings.train.lr, settings.train.optimizer) == (8, 1e-4, "adam")
+    assert (settings.encoding.max_length, settings.encoding.keep, settings.model.masked) == (4000, "5p", False)
+    assert (settings.model.rnn, settings.model.rnn_hidden, settings.train.epochs) == ("gru", 32, 100)
+
+
+def test_paper_config_has_the_originals_settings() -> None:
+    settings = config.assemble("paper", {}, {}, [])
+    assert (settings.model.rnn, settings.model.rnn_hidden, settings.model.dropout) == ("lstm", 32, 0.2)
+    assert (settings.train.optimizer, settings.train.batch_size, settings.data.fold) == ("nadam", 256, 10)
+    assert (settings.encoding.keep, settings.model.masked, settings.train.objective) == ("3p", True, "val_loss")
+
+
+def test_receptive_field_is_that_of_two_convolutions_and_poolings() -> None:
+    # One step sees 3 pooled positions of the second convolution, so 12 of the first, so 36 + 9 nucleotides.
+    assert config.ModelConfig(conv1_kernel=10, conv2_kernel=10, pool=3).receptive_field == 45
+    assert config.ModelConfig(conv1_kernel=1, conv2_kernel=1, pool=1).receptive_field == 1
+
+
+def test_override_reads_exponents_as_numbers() -> None:
+    assert config.parse_override("train.lr=3e-4") == ("train.lr", 3e-4)
+    assert config.parse_override("data.sites=[A, B]") == ("data.sites", ["A", "B"])
+    assert config.parse_override("model.masked=false") == ("model.masked", False)
+
+
+def test_later_settings_win_over_earlier_ones(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("train: {lr: 0.5, epochs: 7}\n")
+    settings = config.assemble(str(file), {"train": {"lr": 0.1, "seed": 3}}, {"train.lr": 0.6}, ["train.lr=0.7"])
+    assert (settings.train.lr, settings.train.epochs, settings.train.seed) == (0.7, 7, 3)
+
+
+@pytest.mark.parametrize(
+    ("sets", "message"),
+    [
+        (["train.learning_rate=1"], "--set: unknown key train.learning_rate; did you mean train."),
+        (["train.lr=-1"], "command line: train.lr: input should be greater than 0, got -1"),
+        (["train.lr"], "--set train.lr: expected KEY=VALUE"),
+        (["train.epochs=0"], "train.epochs: input should be greater than or equal to 1, got 0"),
+        (["model.rnn=gruu"], "model.rnn: input should be 'gru' or 'lstm', got 'gruu'"),
+        (["train.lr=.nan"], "train.lr: input should be"),
+        (["data.fold=1"], "data.fold: 1 fold leaves nothing to train on"),
+        (["data.sites=[A, A]"], "data.sites: names must differ, got A, A"),
+        (["encoding.max_length=44"], "44 is shorter than the network's receptive field of 45 nucleotides"),
+        (["encoding.full_length=true", "model.masked=false"], "encoding.full_length: needs model.masked: true"),
+    ],
+)
+def test_wrong_setting_is_named_with_rule_and_value(sets: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.assemble(None, {}, {}, sets)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {lrr: 1}", "bad.yaml: unknown key train.lrr; did you mean train.lr?"),
+        ("trian: {lr: 1}", "bad.yaml: unknown key trian.lr; did you mean train.lr?"),
+        ("train: 3", "bad.yaml: section train must hold keys and values, got 3"),
+        ("- 1", "bad.yaml: expected sections"),
+        ("train: {lr: [", "bad.yaml: not a readable YAML file"),
+        ("train: {epochs: many}", "bad.yaml: train.epochs: input should be a valid integer"),
+    ],
+)
+def test_wrong_config_file_is_named_with_what_is_wrong(text: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        config.assemble(str(file), {}, {}, [])
+    assert message in str(error.value)
+
+
+def test_unknown_config_name_lists_the_shipped_ones() -> None:
+    with pytest.raises(ConfigError, match="no such file; the shipped configs are ancestor, default, paper"):
+        config.find("defualt")
+
+
+def test_flat_settings_nest_back_to_the_same() -> None:
+    settings = config.Config()
+    assert config.nest(settings.flat()) == settings.model_dump(mode="json")
+    assert config.build(yaml.safe_load(settings.to_yaml()), "again") == settings

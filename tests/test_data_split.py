@@ -1,0 +1,83 @@
+"""Dividing a file: records to the byte, groups whole, nothing overwritten."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from rnatracker.data import read, read_unlabelled
+from rnatracker.data.split import default_names, split_file
+from rnatracker.errors import DataError
+
+
+def lines_of(n: int) -> list[str]:
+    return [f"> chr1 t{i}\r\n{'ACGT' * (i + 1)}n\r\n0.10 0.20  0.30\t0.40\r\n" for i in range(n)]
+
+
+def test_split_copies_records_to_the_byte_when_they_are_the_ancestors(tmp_path: Path) -> None:
+    path = tmp_path / "x.fa"
+    path.write_bytes("".join(lines_of(10)).removesuffix("\r\n").encode())
+    parts = split_file(path, *default_names(path), share=0.3, seed=1)
+    assert (parts.n_train, parts.n_test, parts.n_groups) == (7, 3, 10)
+    assert (parts.train.name, parts.test.name) == ("x_train.fa", "x_test.fa")
+    content = [parts.train.read_bytes().decode(), parts.test.read_bytes().decode()]
+    copied = [record for part in content for record in part.split("> ") if record]
+    assert sorted(record.strip() for record in copied) == sorted(line[2:].strip() for line in lines_of(10))
+    train_ids = read(parts.train).ids
+    assert list(train_ids) == sorted(train_ids)
+    assert not set(train_ids) & set(read(parts.test).ids)
+
+
+def test_split_keeps_groups_whole_and_the_header_when_the_file_is_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv.gz"
+    rows = "".join(f't{i},ACGT{"A" * i},"g{i % 4}, x",1,2\n' for i in range(20))
+    path.write_bytes(gzip.compress(f"id,sequence,gene,a,b\n{rows}".encode()))
+    parts = split_file(path, *default_names(path, tmp_path), share=0.25)
+    assert (parts.train.name, parts.test.name) == ("x_train.csv.gz", "x_test.csv.gz")
+    train, test = read(parts.train), read(parts.test)
+    assert (len(train), len(test), parts.n_groups) == (15, 5, 4)
+    assert not set(train.groups or ()) & set(test.groups or ())
+    text = gzip.decompress(parts.test.read_bytes()).decode()
+    assert text.startswith("id,sequence,gene,a,b\n")
+    assert all(line in rows for line in text.splitlines()[1:])
+
+
+def test_split_keeps_same_sequences_together_when_there_are_no_groups(tmp_path: Path) -> None:
+    path = tmp_path / "x.fa"
+    path.write_text("".join(f">t{i}\n{'ACGT'[: 1 + i % 3]}\n" for i in range(9)))
+    parts = split_file(path, tmp_path / "a", tmp_path / "b", share=0.3)
+    train, test = read_unlabelled(parts.train), read_unlabelled(parts.test)
+    assert (len(train), len(test)) == (6, 3)
+    assert not {train.sequence(i) for i in range(6)} & {test.sequence(i) for i in range(3)}
+
+
+def test_split_overwrites_nothing_unless_forced(tmp_path: Path) -> None:
+    path = tmp_path / "x.fa"
+    path.write_text("".join(lines_of(4)))
+    train, test = default_names(path)
+    test.write_text("mine")
+    with pytest.raises(DataError, match=r"x_test\.fa: exists already; choose another name, or give --force"):
+        split_file(path, train, test, share=0.5)
+    assert test.read_text() == "mine"
+    assert not train.exists()
+    split_file(path, train, test, share=0.5, force=True)
+    assert len(read(test)) == 2
+
+
+def test_split_refuses_when_a_part_would_replace_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.fa"
+    path.write_text("".join(lines_of(4)))
+    with pytest.raises(DataError, match="two files of their own"):
+        split_file(path, path, tmp_path / "y.fa", share=0.5, force=True)
+    with pytest.raises(DataError, match="two files of their own"):
+        split_file(path, tmp_path / "y.fa", tmp_path / "y.fa", share=0.5)
+
+
+def test_split_leaves_nothing_when_the_file_is_bad(tmp_path: Path) -> None:
+    path = tmp_path / "x.fa"
+    path.write_text("> a\nACGT\n1 1 1 1\n> b\nACX\n1 1 1 1\n")
+    with pytest.raises(DataError, match=r"record 2 \(b\)"):
+        split_file(path, *default_names(path), share=0.5)
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,133 @@
+"""Real processes, really interrupted: a resumed run ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rnatracker import checkpoint
+from tests.toys import SMALL, toy_transcripts, write_table
+
+_CLI = Path(__file__).parent.parent / "cli.py"
+_EPOCHS = 30
+pytestmark = pytest.mark.slow
+
+
+def _command(data: Path, store: Path, *more: str) -> list[str]:
+    sets = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    base = [sys.executable, str(_CLI), "train", "--store", str(store), "--json"]
+    return [*base, "--data", str(data), *sets, "--epochs", str(_EPOCHS), "--set", "train.lr=0.003", *more]
+
+
+def _resume(run: str, store: Path) -> dict[str, Any]:
+    command = [sys.executable, str(_CLI), "train", "--store", str(store), "--json", "--resume", run]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return dict(json.loads(result.stdout))
+
+
+def _interrupt(command: list[str], number: signal.Signals, epoch: int) -> subprocess.CompletedProcess[str]:
+    """Start a training and send it a signal when it says that an epoch has ended."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if f"epoch {epoch:>2}/{_EPOCHS}" in line:
+            process.send_signal(number)
+            break
+    out, rest = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(command, process.returncode, out, "".join(said) + rest)
+
+
+def _weights(outcome: dict[str, Any], name: str) -> dict[str, torch.Tensor]:
+    return checkpoint.load(Path(outcome["folder"]) / "checkpoints" / name).weights
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_table(toy_transcripts(300), tmp_path_factory.mktemp("data") / "toy.tsv")
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an uninterrupted run gives."""
+    command = _command(data, tmp_path_factory.mktemp("whole") / "mlruns", "--no-track")
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return dict(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_resumed_run_ends_with_the_same_bits_when_its_process_was_stopped(
+    number: signal.Signals, data: Path, whole: dict[str, Any], mlflow_store: Path
+) -> None:
+    epoch = int.from_bytes(os.urandom(2)) % (_EPOCHS - 8) + 2
+    ended = _interrupt(_command(data, mlflow_store), number, epoch)
+    if number == signal.SIGKILL:
+        assert ended.returncode == -signal.SIGKILL
+    else:
+        assert ended.returncode == 130, ended.stderr
+        assert "Go on with: rnatracker train --resume exp1" in ended.stderr
+        assert json.loads(ended.stdout)["state"] == "KILLED"
+    resumed = _resume("exp1", mlflow_store)
+    assert resumed["state"] == "FINISHED"
+    assert resumed["best_epoch"] == whole["best_epoch"]
+    assert resumed["metrics"] == whole["metrics"]
+    for name in ("last.pt", "best.pt"):
+        first, second = _weights(whole, name), _weights(resumed, name)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_run_is_not_resumed_while_its_process_lives(data: Path, mlflow_store: Path) -> None:
+    command = _command(data, mlflow_store, "--epochs", "100000")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        next(line for line in process.stderr if "epoch  " in line or "epoch 0" in line or "epoch " in line)
+        resume = [sys.executable, str(_CLI), "train", "--store", str(mlflow_store), "--resume", "exp1"]
+        result = subprocess.run(resume, capture_output=True, text=True, check=False)
+        assert result.returncode == 1
+        assert f"still being run by process {process.pid}" in result.stderr
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+def test_parallel_folds_are_stopped_and_go_on(data: Path, mlflow_store: Path) -> None:
+    more = ("--fold", "3", "--jobs", "2")
+    ended = _interrupt(_command(data, mlflow_store, *more), signal.SIGINT, 3)
+    assert ended.returncode == 130, ended.stderr
+    assert "Traceback" not in ended.stderr
+    resumed = _resume("exp1", mlflow_store)
+    fresh = subprocess.run(
+        _command(data, mlflow_store, *more, "--no-track"), capture_output=True, text=True, check=True
+    )
+    assert resumed["metrics"] == json.loads(fresh.stdout)["metrics"]
+
+
+def test_worker_that_dies_costs_its_fold_only(data: Path, mlflow_store: Path) -> None:
+    command = _command(data, mlflow_store, "--fold", "2", "--jobs", "2", "--epochs", "400")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    next(line for line in process.stderr if line.startswith("fold1  epoch"))
+    children = subprocess.run(
+        ["ps", "-o", "pid,args", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout
+    worker = next(line for line in children.splitlines() if "spawn_main" in line)
+    os.kill(int(worker.split()[0]), signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "its process died (signal 9)" in err
+    assert json.loads(out)["state"] == "FAILED"
+    started = time.monotonic()
+    assert _resume("exp1", mlflow_store)["state"] == "FINISHED"
+    assert time.monotonic() - started < 120

@@ -1,0 +1,104 @@
+"""Pictures: that they are PNGs of what was given, whatever was given."""
+
+from __future__ import annotations
+
+import math
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from rnatracker import plots
+
+SITES = ["Nucleus", "Cytosol", "ERM"]
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
+    """The figures that are saved, to look at what is on them."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(self: Figure, *args: object, **more: object) -> None:
+        figures.append(self)
+        save(self, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    yield figures
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def size(path: Path) -> tuple[int, int]:
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n")
+    return struct.unpack(">II", content[16:24])  # type: ignore[return-value]
+
+
+def row(epoch: int, **more: float) -> dict[str, float]:
+    return {"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 2 / epoch, "pcc_mean": epoch / 10, **more}
+
+
+def test_learning_curves_show_every_figure_and_the_best_epoch(tmp_path: Path, drawn: list[Figure]) -> None:
+    history = [row(epoch, pcc_overall=0.5, pcc_Nucleus=0.4, pcc_ERM=0.3) for epoch in (1, 2, 3)]
+    plots.learning_curves(history, tmp_path / "plots" / "curves.png", best_epoch=2)
+    assert size(tmp_path / "plots" / "curves.png") == (1650, 630)
+    losses, scores = drawn[0].axes
+    lines = {str(line.get_label()): list(line.get_ydata()) for axes in (losses, scores) for line in axes.lines}
+    assert lines["training"] == [1, 1 / 2, 1 / 3]
+    assert lines["validation"] == [2, 1, 2 / 3]
+    assert lines["mean over sites"] == [0.1, 0.2, 0.3]
+    assert lines["Nucleus"] == [0.4] * 3
+    assert lines["ERM"] == [0.3] * 3
+    assert {"overall", "best epoch, 2"} <= lines.keys()
+
+
+def test_learning_curves_leave_out_epochs_when_they_were_not_evaluated(tmp_path: Path, drawn: list[Figure]) -> None:
+    history = [{"epoch": 1, "train_loss": 3.0}, row(2), {"epoch": 3, "train_loss": math.nan}]
+    plots.learning_curves(history, tmp_path / "curves.png")
+    lines = {str(line.get_label()): list(line.get_xdata()) for axes in drawn[0].axes for line in axes.lines}
+    assert lines == {"training": [1, 2], "validation": [2], "mean over sites": [2]}
+
+
+@pytest.mark.parametrize("history", [[], [row(1)], [{"epoch": 1, "train_loss": math.inf}]])
+def test_learning_curves_are_drawn_when_there_is_next_to_nothing(
+    tmp_path: Path, history: list[dict[str, float]]
+) -> None:
+    plots.learning_curves(history, tmp_path / "curves.png")
+    assert size(tmp_path / "curves.png") == (1650, 630)
+
+
+def test_scatter_has_a_panel_for_each_site_with_its_pcc(tmp_path: Path, drawn: list[Figure]) -> None:
+    measured = np.array([[0.1, 0.2, 0.7], [0.2, 0.2, 0.6], [0.3, 0.2, 0.5], [0.4, 0.2, 0.4]])
+    predicted = np.column_stack([measured[:, 0] / 2, measured[:, 0], measured[:, 0]])
+    plots.predicted_against_measured(predicted, measured, SITES, tmp_path / "scatter.png", title="exp1")
+    assert size(tmp_path / "scatter.png")[0] > 1000
+    panels = [axes for axes in drawn[0].axes if axes.get_visible()]
+    assert [axes.get_title() for axes in panels] == ["Nucleus\nPCC 1.000", "Cytosol\nPCC undefined", "ERM\nPCC -1.000"]
+    assert all(axes.get_xlim() == axes.get_ylim() for axes in panels)
+    assert "exp1" in drawn[0].get_suptitle()
+    points = panels[0].collections[0].get_offsets()
+    assert np.allclose(np.asarray(points), np.column_stack([measured[:, 0], predicted[:, 0]]))
+
+
+@pytest.mark.parametrize(("n", "n_sites"), [(1, 2), (2, 5), (4000, 9)])
+def test_scatter_is_drawn_when_there_are_few_or_many(tmp_path: Path, n: int, n_sites: int) -> None:
+    fractions = np.random.default_rng(0).dirichlet(np.ones(n_sites), n)
+    sites = [f"site{i}" for i in range(n_sites)]
+    plots.predicted_against_measured(fractions, fractions, sites, tmp_path / "scatter.png")
+    assert size(tmp_path / "scatter.png")[1] == 150 * 35 * math.ceil(n_sites / 4) // 10
+
+
+def test_nothing_is_left_when_a_picture_cant_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Figure, path: Path, **more: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    (tmp_path / "curves.png").write_bytes(b"before")
+    with pytest.raises(OSError, match="No space left"):
+        plots.learning_curves([row(1)], tmp_path / "curves.png")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("curves.png", b"before")]

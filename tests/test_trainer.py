@@ -1,0 +1,206 @@
+"""The loop: learning, choosing the best epoch, stopping and going on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rnatracker import checkpoint
+from rnatracker.checkpoint import Checkpoint
+from rnatracker.config import Config
+from rnatracker.errors import ConfigError, TrainingError
+from rnatracker.predictor import Predictor, predict_fractions
+from rnatracker.trainer import EpochResult, Stopped, Trainer
+from tests.toys import SITES, part_of, small_config, toy_transcripts
+
+_CPU = torch.device("cpu")
+
+
+def _trainer(settings: Config, folder: Path, start: Checkpoint | None = None) -> Trainer:
+    train, validation = (part_of(toy_transcripts(n, seed), settings) for n, seed in ((40, 0), (20, 1)))
+    folder.mkdir(exist_ok=True)
+    torch.set_num_threads(1)
+    return Trainer(settings, SITES, train, validation, folder, device=_CPU, start=start)
+
+
+def _fit(settings: Config, folder: Path, **options: Any) -> list[EpochResult]:
+    results: list[EpochResult] = []
+    start = options.pop("start", None)
+    _trainer(settings, folder, start).fit(results.append, **options)
+    return results
+
+
+def _weights(folder: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
+    return checkpoint.load(folder / name).weights
+
+
+def _same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_training_learns_what_can_be_learned(tmp_path: Path) -> None:
+    results = _fit(small_config(train__epochs=40), tmp_path)
+    assert results[-1].scores["pcc_mean"] > 0.8
+    assert results[-1].train_loss < 0.5 * results[0].train_loss
+
+
+def test_training_gives_the_same_bits_when_the_seed_is_the_same(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        _fit(small_config(train__seed=seed), tmp_path / name)
+    assert _same(_weights(tmp_path / "a"), _weights(tmp_path / "b"))
+    assert not _same(_weights(tmp_path / "a"), _weights(tmp_path / "c"))
+
+
+def test_training_is_not_changed_by_who_listens(tmp_path: Path) -> None:
+    _fit(small_config(), tmp_path / "a")
+    _trainer(small_config(), tmp_path / "b").fit(lambda result: torch.manual_seed(99), on_batch=lambda *_: None)
+    assert _same(_weights(tmp_path / "a"), _weights(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("batches", range(1, 16))
+def test_resumed_training_gives_the_same_bits_when_stopped_after_any_batch(batches: int, tmp_path: Path) -> None:
+    settings = small_config()  # 3 epochs of 5 batches
+    whole = _fit(settings, tmp_path / "whole")
+    asked = iter(range(1000))
+
+    def stop() -> bool:
+        return next(asked) >= batches
+
+    try:
+        _trainer(settings, tmp_path / "parts").fit(lambda _: None, should_stop=stop)
+    except Stopped:
+        resumed = _trainer(settings, tmp_path / "parts", checkpoint.load(tmp_path / "parts" / "last.pt"))
+        resumed.fit(lambda _: None)
+        for before, after in zip(whole, resumed.history, strict=True):
+            assert (before.train_loss, before.val_loss, before.scores) == (after.train_loss, after.val_loss, after.scores)
+    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+    assert _same(_weights(tmp_path / "whole", "best.pt"), _weights(tmp_path / "parts", "best.pt"))
+
+
+@pytest.mark.parametrize(("objective", "pick"), [("pcc_mean", max), ("pcc_overall", max), ("val_loss", min)])
+def test_best_epoch_is_that_of_the_objective(objective: str, pick: Any, tmp_path: Path) -> None:
+    results = _fit(small_config(train__objective=objective, train__epochs=8, train__lr=0.05), tmp_path)
+    values = [r.val_loss if objective == "val_loss" else r.scores[objective] for r in results]
+    best = checkpoint.load(tmp_path / "best.pt")
+    assert best.epoch == results[-1].best_epoch == values.index(pick(values)) + 1
+    assert results[-1].best_value == pick(values)
+
+
+def test_best_weights_give_the_validation_figures_of_their_epoch(tmp_path: Path) -> None:
+    results = _fit(small_config(train__epochs=5), tmp_path)
+    validation = toy_transcripts(20, 1)
+    predicted = Predictor([checkpoint.load(tmp_path / "best.pt")], _CPU).predict(validation)
+    pcc = [np.corrcoef(predicted[:, i], validation.measured()[:, i])[0, 1] for i in range(3)]
+    assert np.mean(pcc) == pytest.approx(results[results[-1].best_epoch - 1].scores["pcc_mean"], abs=1e-9)
+
+
+def test_patience_ends_the_training_when_nothing_improves(tmp_path: Path) -> None:
+    results = _fit(small_config(train__epochs=50, train__lr=1e-12, train__patience=2), tmp_path)
+    assert len(results) <= results[-1].best_epoch + 2 < 50
+
+
+def test_epochs_between_evaluations_have_no_figures_but_the_last_always(tmp_path: Path) -> None:
+    results = _fit(small_config(train__epochs=5, train__eval_every=2), tmp_path)
+    assert [bool(r.scores) for r in results] == [False, True, False, True, True]
+    assert [r.val_loss is None for r in results] == [True, False, True, False, False]
+
+
+def test_numbered_checkpoints_are_kept_when_asked_for(tmp_path: Path) -> None:
+    _fit(small_config(train__epochs=4, train__save_every=2), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "epoch2.pt", "epoch4.pt", "last.pt"]
+    assert _same(_weights(tmp_path, "epoch4.pt"), _weights(tmp_path))
+
+
+def test_loss_that_is_no_number_ends_the_training_with_its_epoch(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"epoch \d+: the (training|validation) loss is (nan|inf); .*--lr"):
+        _fit(small_config(train__lr=1e36), tmp_path)
+
+
+def test_training_continues_from_weights_with_optimizer_and_next_epoch(tmp_path: Path) -> None:
+    settings = small_config(train__epochs=4, train__save_every=2)
+    _fit(settings, tmp_path / "whole")
+    start = checkpoint.load(tmp_path / "whole" / "epoch2.pt")
+    results = _fit(settings, tmp_path / "continued", start=start)
+    assert [r.epoch for r in results] == [3, 4]
+    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "continued"))
+
+
+def test_new_learning_rate_is_used_when_continuing_from_weights(tmp_path: Path) -> None:
+    _fit(small_config(train__epochs=1), tmp_path / "a")
+    start = checkpoint.load(tmp_path / "a" / "last.pt")
+    start = Checkpoint(**(vars(start) | {"progress": None}))
+    _fit(small_config(train__epochs=2, train__lr=0.5), tmp_path / "b", start=start)
+    optimizer = checkpoint.load(tmp_path / "b" / "last.pt").optimizer
+    assert optimizer is not None
+    assert optimizer["param_groups"][0]["lr"] == 0.5
+
+
+def test_optimizer_starts_afresh_when_it_is_of_another_kind(tmp_path: Path) -> None:
+    _fit(small_config(train__epochs=1), tmp_path / "a")
+    start = Checkpoint(**(vars(checkpoint.load(tmp_path / "a" / "last.pt")) | {"progress": None}))
+    results = _fit(small_config(train__epochs=2, train__optimizer="nadam"), tmp_path / "b", start=start)
+    assert [r.epoch for r in results] == [2]
+
+
+def test_step_does_not_depend_on_the_batch_size_when_the_batch_is_doubled() -> None:
+    # batchmean: the same transcripts twice give the same loss and gradient as once.
+    settings = small_config(model__dropout=0.0)
+    losses = []
+    for copies in (1, 2):
+        part = part_of(toy_transcripts(4), settings)
+        trainer = Trainer(settings, SITES, part, part, Path(), device=_CPU)
+        losses.append(float(trainer._step(np.tile(np.arange(4), copies))))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_validation_runs_without_dropout(tmp_path: Path) -> None:
+    settings = small_config(model__dropout=0.9)
+    trainer = _trainer(settings, tmp_path)
+    part = part_of(toy_transcripts(10), settings)
+    trainer.model.train()
+    first, second = (predict_fractions(trainer.model, part.batches) for _ in range(2))
+    assert (first == second).all()
+    assert trainer.model.training
+
+
+def test_predictions_are_in_the_inputs_order_and_sum_to_one(tmp_path: Path) -> None:
+    settings = small_config()
+    transcripts = toy_transcripts(30)
+    found = Checkpoint(settings.model, settings.encoding, SITES, _trainer(settings, tmp_path).model.state_dict(), 1)
+    predictor = Predictor([found], _CPU)
+    together = predictor.predict(transcripts)
+    alone = np.concatenate([predictor.predict(transcripts.take(np.array([i]))) for i in range(30)])
+    assert together == pytest.approx(alone, abs=1e-6)
+    assert together.sum(axis=1) == pytest.approx(np.ones(30))
+
+
+def test_ensemble_predicts_the_mean(tmp_path: Path) -> None:
+    found = []
+    for seed in (0, 1):
+        settings = small_config(train__seed=seed)
+        weights = _trainer(settings, tmp_path).model.state_dict()
+        found.append(Checkpoint(settings.model, settings.encoding, SITES, weights, 1))
+    transcripts = toy_transcripts(5)
+    single = [Predictor([each], _CPU).predict(transcripts) for each in found]
+    assert Predictor(found, _CPU).predict(transcripts) == pytest.approx((single[0] + single[1]) / 2)
+
+
+def test_device_that_is_missing_is_refused() -> None:
+    from rnatracker.device import pick_device
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match=r"train\.device: cuda is not available"):
+        pick_device(small_config(train__device="cuda").train)
+    assert pick_device(small_config().train) == _CPU
+
+
+def test_undefined_objective_is_worse_than_any(tmp_path: Path) -> None:
+    settings = small_config()
+    trainer = _trainer(settings, tmp_path)
+    assert trainer._objective(0.1, {"pcc_mean": math.nan}) == -math.inf

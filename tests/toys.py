@@ -1,0 +1,96 @@
+"""Small data and settings that several tests use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rnatracker import config
+from rnatracker.batching import Batches
+from rnatracker.config import Config
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.encoding import cut, encode
+from rnatracker.trainer import EpochResult, Part
+
+SITES = ("Nucleus", "Cytosol", "ERM")
+SMALL = {
+    "model.conv1_channels": 4,
+    "model.conv2_channels": 5,
+    "model.conv1_kernel": 4,
+    "model.conv2_kernel": 3,
+    "model.pool": 2,
+    "model.rnn_hidden": 3,
+    "model.attention_size": 4,
+    "encoding.max_length": 60,
+    "train.epochs": 3,
+    "train.batch_size": 8,
+    "train.lr": 0.01,
+    "train.threads": 1,
+}
+
+
+def small_config(**changes: Any) -> Config:
+    """Return settings of a network that trains in a blink; keys with `__` for the dot."""
+    flat = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
+    return config.build(config.nest(flat), "test")
+
+
+def sequence_of(rng: np.random.Generator, length: int) -> str:
+    """Return a random sequence."""
+    return "".join(rng.choice(list("ACGT"), length))
+
+
+def toy_transcripts(n: int = 40, seed: int = 0) -> Transcripts:
+    """Return transcripts whose fractions follow from their share of A, C and G: easy to learn."""
+    rng = np.random.default_rng(seed)
+    sequences = [
+        "".join(rng.choice(list("ACGT"), int(rng.integers(20, 90)), p=rng.dirichlet(np.full(4, 2.0)))) for _ in range(n)
+    ]
+    counts = np.array([[sequence.count(letter) + 1 for letter in "ACG"] for sequence in sequences], float)
+    return Transcripts(
+        ids=tuple(f"t{i}" for i in range(n)),
+        codes=np.concatenate([encode(sequence) for sequence in sequences]),
+        offsets=np.concatenate(([0], np.cumsum([len(s) for s in sequences]))).astype(np.int64),
+        sites=SITES,
+        fractions=counts / counts.sum(axis=1, keepdims=True),
+        source="toy.tsv",
+    )
+
+
+def write_table(transcripts: Transcripts, path: Path) -> Path:
+    """Write transcripts as a TSV."""
+    rows = ["\t".join(["id", "sequence", *transcripts.sites])]
+    for i, name in enumerate(transcripts.ids):
+        rows.append("\t".join([name, transcripts.sequence(i), *(repr(float(x)) for x in transcripts.measured()[i])]))
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def part_of(transcripts: Transcripts, settings: Config) -> Part:
+    """Return transcripts as the trainer takes them."""
+    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding)
+    batches = Batches(encoded, settings.encoding, settings.model.masked, torch.device("cpu"))
+    return Part(batches, transcripts.measured())
+
+
+class SilentReporter:
+    """Remembers lines and epochs."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.epochs: list[EpochResult] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
+        pass
+
+    def epoch(self, label: str, result: EpochResult, epochs: int, objective: str) -> None:
+        self.epochs.append(result)
+
+    def end(self, label: str) -> None:
+        pass
