@@ -116,7 +116,7 @@ def test_parallel_folds_are_stopped_and_go_on(data: Path, mlflow_store: Path) ->
 
 
 def test_worker_that_dies_costs_its_fold_only(data: Path, mlflow_store: Path) -> None:
-    command = _command(data, mlflow_store, "--fold", "2", "--jobs", "2", "--epochs", "400")
+    command = _command(data, mlflow_store, "--fold", "2", "--jobs", "2", "--epochs", "150")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     next(line for line in process.stderr if line.startswith("fold1  epoch"))
