@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rnatracker import __version__
-from rnatracker.commands import common, data, evaluate, imports, train
+from rnatracker.commands import common, data, evaluate, imports, train, ui
 
 app = typer.Typer(
     name="rnatracker",
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command("train", rich_help_panel="Train and measure")(train.train)
 app.command("evaluate", rich_help_panel="Train and measure")(evaluate.evaluate)
+app.command("ui", rich_help_panel="Train and measure")(ui.ui)
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.command("import", rich_help_panel="Data")(imports.import_)
 

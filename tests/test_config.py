@@ -16,7 +16,9 @@ def test_default_config_lists_every_key_with_its_default() -> None:
 
 
 @pytest.mark.parametrize("name", ["default", "ancestor", "paper"])
-def test_shipped_config_is_found_by_name_and_by_its_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_config_is_found_by_name_and_by_its_path(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert config.find(name) == config.find(f"{name}.yaml") == config.find(f"configs/{name}.yaml")
 

@@ -77,7 +77,11 @@ def test_resumed_training_gives_the_same_bits_when_stopped_after_any_batch(batch
         resumed = _trainer(settings, tmp_path / "parts", checkpoint.load(tmp_path / "parts" / "last.pt"))
         resumed.fit(lambda _: None)
         for before, after in zip(whole, resumed.history, strict=True):
-            assert (before.train_loss, before.val_loss, before.scores) == (after.train_loss, after.val_loss, after.scores)
+            assert (before.train_loss, before.val_loss, before.scores) == (
+                after.train_loss,
+                after.val_loss,
+                after.scores,
+            )
     assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
     assert _same(_weights(tmp_path / "whole", "best.pt"), _weights(tmp_path / "parts", "best.pt"))
 

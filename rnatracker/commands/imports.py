@@ -29,11 +29,12 @@ def import_(
     from rnatracker.ancestor import import_log_folder
     from rnatracker.tracking import open_tracker
 
-    tracker = open_tracker(common.tracking_settings(store, tracking_uri, experiment, False))
+    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    tracker = open_tracker(tracking)
     run = import_log_folder(Path(folder), tracker)
     if json_:
         common.print_json({"run_id": run.id, "name": run.name, "state": run.status(), "metrics": run.metrics()})
         return
     typer.echo(f"Imported {folder} as {run.name} ({run.id}): {run.folder}")
-    tables.print_ui(tracker)
+    tables.print_ui(tracking)
     typer.echo(f"Next: rnatracker evaluate {run.name} --data FILE")

@@ -5,7 +5,9 @@ Owns their layout. Must not compute. Read next: `rnatracker/commands/train.py`.
 
 from __future__ import annotations
 
+import shlex
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 _WIDE = 400
@@ -16,30 +18,36 @@ if TYPE_CHECKING:
 
     from rnatracker.metrics import Score
     from rnatracker.session import Outcome
-    from rnatracker.tracking import Tracker, TrackingSettings
+    from rnatracker.tracking import TrackingSettings
 
 
 def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
     """Print a run's PCC per site, and per fold where it has folds; then what to try next."""
-    from rnatracker.tracking import open_tracker
-
     if outcome.folds:
         _show(_fold_table(outcome), f"PCC of {outcome.name} on transcripts that chose nothing")
     else:
         _show(_single_table(outcome), f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
     print(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
-    print_ui(open_tracker(tracking))
+    print_ui(tracking)
     name = outcome.name if tracking.enabled else str(outcome.folder)
     print(f"Next: rnatracker evaluate {name} --data FILE")
 
 
-def print_ui(tracker: Tracker) -> None:
+def print_ui(tracking: TrackingSettings) -> None:
     """Print how to see runs in MLflow's UI, where there is one to open."""
-    command, address = tracker.ui_command(), tracker.ui_url()
-    if command:
-        print(f"To see it in the MLflow UI, run\n  {command}\nand open {address}")
-    elif address:
-        print(f"See it in the MLflow UI: {address}")
+    from rnatracker.tracking import open_tracker
+
+    if not tracking.enabled:
+        return
+    if tracking.tracking_uri:
+        print(f"See it in the MLflow UI: {open_tracker(tracking).ui_url() or tracking.tracking_uri}")
+        return
+    words = ["rnatracker", "ui"]
+    if tracking.store != (Path.cwd() / "mlruns"):
+        words += ["--store", str(tracking.store)]
+    if tracking.experiment != "rnatracker":
+        words += ["--experiment", tracking.experiment]
+    print(f"To see it in the MLflow UI: {shlex.join(words)}")
 
 
 def print_scores(scores: list[Score], title: str) -> None:

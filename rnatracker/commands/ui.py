@@ -1,0 +1,80 @@
+"""`rnatracker ui`.
+
+Owns starting MLflow's UI on the store and stopping it. Which command that is, `rnatracker.tracking` knows.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from typing import Annotated
+
+import typer
+
+from rnatracker.commands import common
+from rnatracker.errors import TrackingError
+
+_READY_SECONDS = 60
+
+
+def ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the next free one is taken.", min=1, max=65535)] = 5000,
+    experiment: common.Experiment = "rnatracker",
+    store: common.Store = None,
+) -> None:
+    """Open MLflow's UI on this project's runs, on this machine only; Ctrl-C ends it.
+
+    rnatracker ui
+    """
+    from rnatracker.tracking import TrackingSettings, open_tracker, settings_from
+
+    settings = settings_from(store, None, experiment, False)
+    tracker = open_tracker(TrackingSettings(settings.store, None, experiment))
+    free = _free_port(port)
+    command, address = tracker.ui_command(free), tracker.ui_url(free)
+    common.say("starting MLflow's UI, a few seconds ...")
+    server = subprocess.Popen(  # noqa: S603
+        ["/usr/bin/env", *shlex.split(str(command))], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        _wait_until_ready(server, free)
+        typer.echo(f"Open {address}\nEnd with Ctrl-C")
+        server.communicate()
+    except KeyboardInterrupt:
+        common.say("ended")
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=20)
+
+
+def _free_port(first: int) -> int:
+    for port in range(first, min(first + 50, 65536)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise TrackingError(f"--port {first}: it and the 49 ports after it are in use; give another")
+
+
+def _wait_until_ready(server: subprocess.Popen[str], port: int) -> None:
+    """Wait until the server answers.
+
+    Raises:
+        TrackingError: if it ends, or doesn't answer in a minute.
+    """
+    until = time.monotonic() + _READY_SECONDS
+    while time.monotonic() < until:
+        if server.poll() is not None:
+            lines = (server.communicate()[1] or "").strip().splitlines()
+            raise TrackingError(f"MLflow's UI ended at once: {lines[-1] if lines else 'it said nothing'}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.2)
+    raise TrackingError(f"MLflow's UI does not answer on port {port} after {_READY_SECONDS} s; try another --port")
