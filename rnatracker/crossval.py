@@ -19,7 +19,7 @@ from rnatracker import artifacts, metrics, plots
 from rnatracker.data import folds
 from rnatracker.encoding import Indices
 from rnatracker.reporting import LogFile, Reporter
-from rnatracker.session import Outcome, Setting, describe_start, ending, fit, leave_results
+from rnatracker.session import SUMMARY_STEP, Outcome, Setting, describe_start, ending, fit, leave_results
 from rnatracker.stop import StopSignal
 from rnatracker.tracked import TrackedRun, Tracker
 
@@ -121,7 +121,7 @@ def run_fold(
         part, predicted = leave_results(child, setting, best, history, fold.test, "test")
         scores = metrics.summarise(predicted, part.measured(), part.sites)
         child.log_metrics(
-            {f"test/{name}": value for name, value in scores.items()} | {"best/epoch": float(best.epoch)}, best.epoch
+            {f"test/{name}": value for name, value in scores.items()} | {"best/epoch": float(best.epoch)}, SUMMARY_STEP
         )
         log.line(
             f"{fold.name}: epoch {best.epoch} measured on the fold: PCC mean {scores['pcc_mean']:.3f}, "
@@ -148,7 +148,7 @@ def _summarise(run: TrackedRun, setting: Setting, plans: list[FoldPlan], log: Re
     if transcripts.replicates is not None:
         ceiling = metrics.summarise(*transcripts.replicates, transcripts.sites)
         summary |= {f"ceiling/{name}": value for name, value in ceiling.items()}
-    run.log_metrics(summary, len(plans))
+    run.log_metrics(summary, SUMMARY_STEP)
     artifacts.write_predictions(
         run.folder / "predictions" / "out_of_fold.tsv",
         transcripts.ids,

@@ -16,6 +16,7 @@ from rnatracker.encoding import Indices
 from rnatracker.errors import DataError, TrackingError
 from rnatracker.reporting import LogFile, Reporter
 from rnatracker.session import (
+    SUMMARY_STEP,
     Outcome,
     RunRequest,
     Setting,
@@ -127,7 +128,7 @@ def train_single(run: TrackedRun, setting: Setting, division: tuple[Indices, Ind
         history, best = fit(run, setting, division, log, "", stop)
         part, predicted = leave_results(run, setting, best, history, division[1], "validation")
         summary = _summarise(part, predicted) | {"best/epoch": float(best.epoch)}
-        run.log_metrics(summary, best.epoch)
+        run.log_metrics(summary, SUMMARY_STEP)
         log.line(
             f"Epoch {best.epoch} was chosen as the best of {len(history)} on the same transcripts that give its PCC: "
             "these are optimistic. --fold K measures without that."

@@ -34,6 +34,9 @@ from rnatracker.tracked import DatasetInput, TrackedRun, Tracker
 from rnatracker.tracking import TrackingSettings
 from rnatracker.trainer import EpochResult, Part, Stopped, Trainer, optimizer_kind
 
+SUMMARY_STEP = 0
+"""Step of figures that a run has once: MLflow draws those of step 0 as bars, run beside run, all others as curves."""
+
 _log = logging.getLogger("rnatracker")
 
 
