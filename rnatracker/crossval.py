@@ -19,7 +19,8 @@ from rnatracker import artifacts, metrics, plots
 from rnatracker.data import folds
 from rnatracker.encoding import Indices
 from rnatracker.reporting import LogFile, Reporter
-from rnatracker.session import SUMMARY_STEP, Outcome, Setting, describe_start, ending, fit, leave_results
+from rnatracker.request import Outcome, Setting
+from rnatracker.session import SUMMARY_STEP, describe_start, ending, fit, leave_results
 from rnatracker.stop import StopSignal
 from rnatracker.tracked import TrackedRun, Tracker
 

@@ -15,18 +15,8 @@ from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.encoding import Indices
 from rnatracker.errors import DataError, TrackingError
 from rnatracker.reporting import LogFile, Reporter
-from rnatracker.session import (
-    SUMMARY_STEP,
-    Outcome,
-    RunRequest,
-    Setting,
-    describe_start,
-    ending,
-    fit,
-    leave_results,
-    prepare,
-    start_run,
-)
+from rnatracker.request import Outcome, RunRequest, Setting, prepare
+from rnatracker.session import SUMMARY_STEP, describe_start, ending, fit, leave_results, start_run
 from rnatracker.stop import StopSignal
 from rnatracker.tracked import TrackedRun, check_reopenable
 from rnatracker.tracking import TrackingSettings, open_tracker

@@ -31,7 +31,8 @@ from rnatracker.data import shared
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import RNATrackerError, TrainingError
 from rnatracker.reporting import Reporter
-from rnatracker.session import Interrupted, Setting
+from rnatracker.request import Setting
+from rnatracker.session import Interrupted
 from rnatracker.stop import StopSignal
 from rnatracker.tracked import TrackedRun
 from rnatracker.tracking import open_tracker

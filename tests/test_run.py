@@ -16,7 +16,8 @@ from rnatracker import artifacts, checkpoint, evaluation, metrics, run, trainer
 from rnatracker.config import Config
 from rnatracker.data.readers import read
 from rnatracker.errors import ConfigError, DataError, RNATrackerError, TrackingError, TrainingError
-from rnatracker.session import Interrupted, Outcome, RunRequest
+from rnatracker.request import Outcome, RunRequest
+from rnatracker.session import Interrupted
 from rnatracker.tracked import TrackedRun
 from rnatracker.tracking import TrackingSettings, open_tracker
 from tests.toys import SITES, SilentReporter, small_config, toy_transcripts, write_table
@@ -108,9 +109,9 @@ def test_cross_validation_measures_each_transcript_once(tracking: TrackingSettin
 
 
 def test_fold_that_measures_never_trains_or_chooses(tracking: TrackingSettings, data: str) -> None:
-    from rnatracker import crossval, session
+    from rnatracker import crossval, request
 
-    setting = session.prepare(RunRequest(small_config(data__path=data, data__fold=4), tracking))
+    setting = request.prepare(RunRequest(small_config(data__path=data, data__fold=4), tracking))
     plans = crossval.plan(setting)
     assert sorted(np.concatenate([plan.test for plan in plans]).tolist()) == list(range(40))
     for plan in plans:

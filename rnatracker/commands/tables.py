@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rnatracker.metrics import Score
-    from rnatracker.session import Outcome
+    from rnatracker.request import Outcome
     from rnatracker.tracking import TrackingSettings
 
 

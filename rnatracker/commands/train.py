@@ -15,7 +15,7 @@ from rnatracker.commands import common
 from rnatracker.errors import ConfigError, RNATrackerError
 
 if TYPE_CHECKING:
-    from rnatracker.session import Outcome
+    from rnatracker.request import Outcome
     from rnatracker.tracking import TrackingSettings
 
 _INPUT = "Data and input"
@@ -223,13 +223,13 @@ def _start(
     base: dict[str, Any] = {}
     checked = settings.assemble(config, base, options, sets)  # before torch is imported: typing errors are quick
     if weights is not None:
-        from rnatracker.session import settings_of_weights
+        from rnatracker.request import settings_of_weights
 
         checked = settings.assemble(config, settings_of_weights(weights), options, sets)
 
     def work(reporter: Any) -> Outcome:
+        from rnatracker.request import RunRequest
         from rnatracker.run import train as run_training
-        from rnatracker.session import RunRequest
 
         request = RunRequest(checked, tracking, log_name, weights, tensorboard, jobs)
         return run_training(request, reporter)
