@@ -92,11 +92,21 @@ def run_folds(run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter
         shared.dump(setting.transcripts, Path(folder))
         light = replace(setting, transcripts=_NO_TRANSCRIPTS)
         tasks = [_Task(light, run.id, plan, Path(folder)) for plan in plans]
-        failures = _Pool(tasks, setting.request.jobs, reporter, stop).run()
+        try:
+            failures = _Pool(tasks, setting.request.jobs, reporter, stop).run()
+        finally:
+            _end_orphans(run, stop())
     if stop():
         raise Stopped
     if failures:
         raise TrainingError("; ".join(failures))
+
+
+def _end_orphans(run: TrackedRun, stopped: bool) -> None:
+    """End the runs of workers that could not do so themselves, since they were killed."""
+    for child in run.children().values():
+        if child.status() == "RUNNING":
+            child.finish("KILLED" if stopped else "FAILED", "its process was killed")
 
 
 class _Pool:
@@ -186,6 +196,7 @@ def _ignored_interrupt() -> Iterator[None]:
 def _work(task: _Task, events: Queue[_Event]) -> None:
     """Run one fold in this process and say how it ended."""
     message = ""
+    parent = os.getppid()
     try:
         with _StopOrOrphaned() as stop:
             setting = replace(task.setting, transcripts=shared.open_shared(task.data))
@@ -198,3 +209,5 @@ def _work(task: _Task, events: Queue[_Event]) -> None:
     except BaseException:
         message = f"{task.fold.name}: {traceback.format_exc().strip()}"
     events.put(("ended", (task.fold.name, message)))
+    if os.getppid() != parent:
+        events.cancel_join_thread()  # nobody listens any more: do not wait for that

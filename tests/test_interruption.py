@@ -132,3 +132,29 @@ def test_worker_that_dies_costs_its_fold_only(data: Path, mlflow_store: Path) ->
     started = time.monotonic()
     assert _resume("exp1", mlflow_store)["state"] == "FINISHED"
     assert time.monotonic() - started < 120
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_workers_end_by_themselves_when_their_parent_is_killed(data: Path, mlflow_store: Path) -> None:
+    command = _command(data, mlflow_store, "--fold", "2", "--jobs", "2", "--epochs", "5000")
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    next(line for line in process.stderr if line.startswith("fold1  epoch"))
+    children = subprocess.run(
+        ["ps", "-o", "pid,args", "--ppid", str(process.pid)], capture_output=True, text=True, check=True
+    ).stdout
+    workers = [int(line.split()[0]) for line in children.splitlines() if "spawn_main" in line]
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    until = time.monotonic() + 30
+    while any(map(_is_alive, workers)) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert len(workers) == 2
+    assert not any(map(_is_alive, workers))

@@ -47,7 +47,10 @@ class PlainReporter:
 
 
 class LiveReporter:
-    """Shows a bar for each training that goes on: epoch, loss, PCC, best, speed, time left."""
+    """Shows a bar for each training that goes on, in 80 columns.
+
+    Epoch, loss, PCC as mean over sites and overall, best value and its epoch, sequences a second, time left.
+    """
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -56,11 +59,10 @@ class LiveReporter:
         self._progress = Progress(
             TextColumn("{task.description}"),
             TextColumn("{task.fields[epoch]}"),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=8),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
             console=Console(stderr=True),
-            expand=True,
         )
         self._tasks: dict[str, TaskID] = {}
         self._figures: dict[str, str] = {}
@@ -81,7 +83,7 @@ class LiveReporter:
     def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
         """Move the bar."""
         if label not in self._tasks:
-            self._tasks[label] = self._progress.add_task(label or "training", total=None, epoch="", figures="")
+            self._tasks[label] = self._progress.add_task(label, total=None, epoch="", figures="")
         self._progress.update(
             self._tasks[label],
             total=epochs * total,
@@ -97,8 +99,8 @@ class LiveReporter:
             figures.append(f"PCC {result.scores['pcc_mean']:.3f}/{result.scores['pcc_overall']:.3f}")
         if result.best_epoch:
             figures.append(f"best {result.best_value:.3f}@{result.best_epoch}")
-        figures.append(f"{result.sequences_per_second:.0f} seq/s")
-        self._figures[label] = "  ".join(figures)
+        figures.append(f"{result.sequences_per_second:.0f}/s")
+        self._figures[label] = " ".join(figures)
         if label in self._tasks:
             self._progress.update(self._tasks[label], figures=self._figures[label])
 

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
     """Print a run's PCC per site, and per fold where it has folds; then what to try next."""
     if outcome.folds:
-        _show(_fold_table(outcome), f"Cross-validated PCC of {outcome.name}: each fold measured by a model that has not seen it")
+        title = f"Cross-validated PCC of {outcome.name}: each fold measured by a model that has not seen it"
+        _show(_fold_table(outcome), title)
     else:
         _show(_single_table(outcome), f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
     print(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
