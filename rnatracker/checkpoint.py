@@ -71,8 +71,11 @@ class Checkpoint:
     origin: Literal["rnatracker", "ancestor"] = "rnatracker"
 
     def network(self) -> RNATracker:
-        """Build the network with these weights, on the CPU, in evaluation mode."""
-        model = RNATracker(self.model, len(self.sites))
+        """Build the network with these weights, on the CPU, in evaluation mode.
+
+        Whichever kernel it was trained with, it is computed with what suits this machine.
+        """
+        model = RNATracker(self.model.model_copy(update={"kernel": "auto"}), len(self.sites))
         model.load_state_dict(self.weights)
         return model.eval()
 
@@ -252,7 +255,7 @@ def check_fits(checkpoint: Checkpoint, model: ModelConfig, encoding: EncodingCon
         CheckpointError: naming the first setting that differs, with both values.
     """
     pairs = [
-        *((f"model.{key}", value, getattr(model, key)) for key, value in checkpoint.model),
+        *((f"model.{key}", value, getattr(model, key)) for key, value in checkpoint.model if key != "kernel"),
         *((f"encoding.{key}", value, getattr(encoding, key)) for key, value in checkpoint.encoding),
         ("sites", ",".join(checkpoint.sites), ",".join(sites)),
     ]

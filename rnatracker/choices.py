@@ -13,6 +13,8 @@ Keep = Literal["5p", "3p", "both"]
 """Which end of a transcript survives when it is cut."""
 Labels = Literal["A", "B", "mean"]
 """Which of two replicates is learned."""
+Kernel = Literal["auto", "fused", "torch"]
+"""What computes the network."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Format = Literal["auto", "ancestor3", "ancestor6", "original", "table"]
 """Formats of files with measured fractions."""

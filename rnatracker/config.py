@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from rnatracker.choices import Device, Format, Keep, Labels, Objective
+from rnatracker.choices import Device, Format, Keep, Kernel, Labels, Objective
 from rnatracker.errors import ConfigError
 
 Settings = dict[str, Any]
@@ -95,6 +95,8 @@ class ModelConfig(_Section):
     """True: padding is not seen by the recurrent layer and the attention."""
     length_input: bool = False
     """True: the logarithm of the whole transcript's length is one more input of the last layer."""
+    kernel: Kernel = "auto"
+    """What computes the network: fused CPU kernels, plain PyTorch, or what suits the machine. Weights are the same."""
 
     @property
     def receptive_field(self) -> int:

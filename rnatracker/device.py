@@ -1,15 +1,31 @@
 """Where tensors are computed.
 
-Owns the choice of the device and its random state. Must not know data, mlflow or training.
+Owns the choice of the device, of the number of threads, and the device's random state. Must not know data, mlflow or
+the trainer.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from statistics import median
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from rnatracker.config import TrainConfig
+from rnatracker.config import Config, TrainConfig
 from rnatracker.errors import ConfigError
+from rnatracker.model import RNATracker
+
+_ROUNDS = 5
+"""Steps timed with each number of threads; the median leaves out the first, which may compile the kernels."""
+_WORTHWHILE = 0.95
+"""More threads must take at most this share of the time that fewer take."""
+_HOPELESS = 2.0
+"""Slower than one thread by this factor: not tried again. Threads that wait for a busy core can take 20 times as long."""
+_MOST_SEQUENCES = 64
+"""In a batch that is only timed."""
 
 
 def pick_device(train: TrainConfig) -> torch.device:
@@ -34,6 +50,62 @@ def use_threads(threads: int) -> None:
     """Compute with so many CPU threads; 0: as many as PyTorch takes by itself."""
     if threads:
         torch.set_num_threads(threads)
+
+
+def pick_threads(config: Config, n_sites: int, most: int = 0) -> int:
+    """Return with how many CPU threads a training goes fastest now, by timing steps on random sequences.
+
+    On a machine that does nothing else that is usually all cores. On one that is shared, threads wait for each other,
+    and one alone can be many times faster. Takes about a second; neither the number of threads nor the state of the
+    random generators is changed.
+
+    Args:
+        config: the settings of the training, on the CPU.
+        n_sites: number of sites.
+        most: threads to try at most; 0: as many as PyTorch takes by itself.
+    """
+    before = torch.get_num_threads()
+    most = most or before
+    candidates = [n for n in (2**i for i in range(most.bit_length())) if n < most] + [most]
+    with torch.random.fork_rng(devices=[]):
+        step = _rehearsal(config, n_sites)
+        try:
+            return _fastest(candidates, step)
+        finally:
+            torch.set_num_threads(before)
+
+
+def _rehearsal(config: Config, n_sites: int) -> Callable[[], None]:
+    """Return a step of training of a network that is thrown away."""
+    n, length = min(config.train.batch_size, _MOST_SEQUENCES), config.encoding.max_length
+    network = RNATracker(config.model, n_sites).train()
+    codes = torch.randint(1, 5, (n, length), dtype=torch.uint8)
+    lengths, target = torch.full((n,), length), torch.full((n, n_sites), 1 / n_sites)
+
+    def step() -> None:
+        network.zero_grad()
+        logits = network(codes, lengths, lengths)
+        F.kl_div(F.log_softmax(logits, dim=1), target, reduction="batchmean").backward()  # type: ignore[no-untyped-call]
+
+    return step
+
+
+def _fastest(candidates: list[int], step: Callable[[], None]) -> int:
+    """Return the number of threads with the lowest median, fewer ones where more gain little."""
+    seconds: dict[int, list[float]] = {n: [] for n in candidates}
+    for _ in range(_ROUNDS):
+        for threads, times in seconds.items():
+            if times and min(times) > _HOPELESS * min(seconds[candidates[0]]):
+                continue
+            torch.set_num_threads(threads)
+            began = time.perf_counter()
+            step()
+            times.append(time.perf_counter() - began)
+    chosen = candidates[0]
+    for threads in candidates[1:]:
+        if median(seconds[threads]) < _WORTHWHILE * median(seconds[chosen]):
+            chosen = threads
+    return chosen
 
 
 def random_state(device: torch.device) -> Tensor:

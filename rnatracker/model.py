@@ -27,6 +27,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnatracker.config import ModelConfig
 from rnatracker.encoding import one_hot_table
+from rnatracker.kernels.functions import kernel_in_use, pooled_states
 
 _LOG_LENGTH_CENTRE = 8.0
 """About the logarithm of a usual mRNA's length (2,981 nt), so that the input is near 0."""
@@ -93,11 +94,27 @@ class RNATracker(nn.Module):
         """
         if not self.config.attention:
             raise ValueError("this network was built with model.attention: false")
-        logits, weights = self._run(codes, lengths, total_lengths)
+        logits, weights = self._run(codes, lengths, total_lengths, with_weights=True)
         return logits, cast(Tensor, weights)
 
-    def _run(self, codes: Tensor, lengths: Tensor, total_lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _run(
+        self, codes: Tensor, lengths: Tensor, total_lengths: Tensor, *, with_weights: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         self._check(codes, lengths, total_lengths)
+        device, dtype = self.conv1.weight.device, self.conv1.weight.dtype
+        if kernel_in_use(self.config, device, dtype)[0] == "fused":
+            width = torch.tensor(codes.shape[1])
+            alpha_width = int(steps_of(width, self.config)) if self.config.attention and with_weights else 0
+            pooled, weights = pooled_states(self, self.config, codes, lengths, alpha_width)
+        else:
+            pooled, weights = self._pool_states(codes, lengths)
+        if self.config.length_input:
+            centred = total_lengths.to(pooled.device).float().clamp(min=1).log() - _LOG_LENGTH_CENTRE
+            pooled = torch.cat([pooled, centred.unsqueeze(1).to(pooled.dtype)], dim=1)
+        return self.output(pooled), weights
+
+    def _pool_states(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Compute what goes to the last layer, (B, 2H), and attention weights: the specification of the kernels."""
         missing = self.config.receptive_field - codes.shape[1]
         if missing > 0:
             codes = F.pad(codes, (0, missing) if self.config.masked else (missing, 0))
@@ -112,10 +129,7 @@ class RNATracker(nn.Module):
             pooled = torch.bmm(weights.unsqueeze(1), states).squeeze(1)
         else:
             pooled = last
-        if self.config.length_input:
-            centred = total_lengths.to(pooled.device).float().clamp(min=1).log() - _LOG_LENGTH_CENTRE
-            pooled = torch.cat([pooled, centred.unsqueeze(1).to(pooled.dtype)], dim=1)
-        return self.output(pooled), weights
+        return pooled, weights
 
     def _convolve(self, codes: Tensor) -> Tensor:
         """Run both convolution blocks: (B, L) to (B, T, C). Dropout acts on single entries."""

@@ -40,6 +40,9 @@ _OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
     "nadam": torch.optim.NAdam,
 }
+_AT_ONCE: dict[str, dict[str, bool]] = {"adam": {"fused": True}, "adamw": {"fused": True}, "nadam": {"foreach": True}}
+"""How each takes its step in all parameters at once: one by one, it would take longer than the network's last layers,
+and on a busy machine threads that wait for each other made it 60 ms."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
@@ -140,6 +143,7 @@ class Trainer:
         self.model.to(device)
         self._targets = torch.from_numpy(train.fractions).float().to(device)
         options = {"lr": config.train.lr, "weight_decay": config.train.weight_decay}
+        options |= _AT_ONCE[config.train.optimizer]
         self._optimizer = _OPTIMIZERS[config.train.optimizer](self.model.parameters(), **options)  # type: ignore[arg-type]
         self._progress = _Progress()
         if start is not None:

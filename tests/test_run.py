@@ -102,10 +102,10 @@ def test_cross_validation_measures_each_transcript_once(tracking: TrackingSettin
     expected = metrics.summarise(predicted, measured, SITES)
     recorded = parent.metrics()
     for name, value in expected.items():
-        assert recorded[f"oof/{name}"] == pytest.approx(value, abs=1e-6)
+        assert recorded[f"oof/{name}"] == pytest.approx(value, abs=1e-5)  # the file's fractions are rounded
         by_fold = [children[f"fold{i}"].metrics()[f"test/{name}"] for i in (1, 2, 3)]
-        assert recorded[f"mean/{name}"] == pytest.approx(np.mean(by_fold), abs=1e-6)
-        assert recorded[f"sd/{name}"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-6)
+        assert recorded[f"mean/{name}"] == pytest.approx(np.mean(by_fold), abs=1e-5)
+        assert recorded[f"sd/{name}"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-5)
 
 
 def test_fold_that_measures_never_trains_or_chooses(tracking: TrackingSettings, data: str) -> None:
@@ -267,7 +267,7 @@ def test_weights_of_other_sizes_or_sites_or_with_folds_are_refused(mlflow_store:
         ({"model__rnn_hidden": 5}, "trained with model.rnn_hidden 3, but 5 is asked for"),
         ({"data__sites": ["ERM", "Cytosol"]}, "trained with sites Nucleus,Cytosol,ERM, but ERM,Cytosol"),
         ({"data__fold": 2}, "--weights with --fold"),
-        ({"train__epochs": 2}, "3 epochs behind it, and 2 in all are asked for|1 epochs behind it|2 epochs behind it"),
+        ({"train__epochs": 1}, "[123] epochs behind it, and 1 in all are asked for"),
     ):
         settings = small_config(**({"data__path": data, "train__epochs": 9} | changes))
         with pytest.raises(RNATrackerError, match=message):

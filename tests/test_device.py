@@ -1,0 +1,51 @@
+"""The choice of the number of threads."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+
+from rnatracker import device
+from tests.toys import small_config
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "expected"),
+    [
+        ({1: 8, 2: 4, 4: 2}, 4),
+        ({1: 2, 2: 60, 4: 60}, 1),  # cores are busy
+        ({1: 8, 2: 4, 4: 3.99}, 2),  # two more threads that gain nothing
+    ],
+)
+def test_fastest_number_of_threads_is_taken(
+    milliseconds: dict[int, float], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, threads = [0.0], [0]
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: threads.__setitem__(0, n))
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def step() -> None:
+        now[0] += milliseconds[threads[0]]
+
+    assert device._fastest([1, 2, 4], step) == expected
+
+
+def test_threads_that_collapse_are_not_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, used = [0.0], [0]
+    monkeypatch.setattr(torch, "set_num_threads", used.append)
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def step() -> None:
+        now[0] += 1 if used[-1] == 1 else 30
+
+    assert device._fastest([1, 2], step) == 1
+    assert used.count(2) == 1
+
+
+def test_picking_threads_changes_neither_their_number_nor_the_random_state() -> None:
+    before, state = torch.get_num_threads(), torch.get_rng_state()
+    assert 1 <= device.pick_threads(small_config(), 3, most=3) <= 3
+    assert torch.get_num_threads() == before
+    assert torch.equal(torch.get_rng_state(), state)
