@@ -127,7 +127,7 @@ class TrainConfig(_Section):
     amp: bool = False
     """Mixed precision (bfloat16) on a GPU."""
     threads: int = Field(0, ge=0)
-    """CPU threads; 0: all cores in a single run, one in each of several parallel folds."""
+    """CPU threads; 0: as many as are found to be fastest, one in each of several parallel folds."""
 
 
 class Config(_Section):

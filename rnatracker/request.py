@@ -16,7 +16,7 @@ from rnatracker.checkpoint import Checkpoint
 from rnatracker.config import Config, Settings
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.device import pick_device
+from rnatracker.device import pick_device, pick_threads
 from rnatracker.errors import ConfigError
 from rnatracker.tracking import TrackingSettings
 
@@ -96,7 +96,8 @@ def prepare(request: RunRequest, *, threads: int | None = None) -> Setting:
 
     Args:
         request: what is to be run.
-        threads: CPU threads; None: as the settings say, else all, or one where folds run in parallel.
+        threads: CPU threads; None: as the settings say, else one where folds run in parallel, else what is found to be
+            fastest now.
 
     Raises:
         RNATrackerError: if anything of it is wrong.
@@ -114,10 +115,14 @@ def prepare(request: RunRequest, *, threads: int | None = None) -> Setting:
     device = pick_device(settings.train)
     transcripts = read(data.path, format=data.format, sites=data.sites, labels=data.labels)
     start = _read_weights(request, transcripts.sites) if request.weights else None
-    parallel = request.jobs > 1 and data.fold
-    return Setting(
-        request, transcripts, device, threads or asked or (1 if parallel else torch.get_num_threads()), start
-    )
+    threads = threads or asked or _threads(request, device, len(transcripts.sites))
+    return Setting(request, transcripts, device, threads, start)
+
+
+def _threads(request: RunRequest, device: torch.device, n_sites: int) -> int:
+    if request.jobs > 1 and request.config.data.fold:
+        return 1
+    return pick_threads(request.config, n_sites) if device.type == "cpu" else torch.get_num_threads()
 
 
 def settings_of_weights(path: str) -> Settings:

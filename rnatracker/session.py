@@ -24,6 +24,7 @@ from rnatracker.config import Config
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.encoding import Indices, cut
 from rnatracker.errors import RNATrackerError, TrackingError, TrainingError
+from rnatracker.kernels.functions import kernel_in_use
 from rnatracker.predictor import Predictor
 from rnatracker.reporting import Reporter
 from rnatracker.request import RunRequest, Setting
@@ -64,6 +65,7 @@ def start_run(tracker: Tracker, setting: Setting, kind: str, split_digest: str) 
         "rnatracker.seed": str(setting.config.train.seed),
         "rnatracker.device": str(setting.device),
         "rnatracker.threads": str(setting.threads),
+        "rnatracker.kernel": kernel_in_use(setting.config.model, setting.device)[0],
         "rnatracker.tensorboard": str(request.tensorboard).lower(),
         **provenance.tags(),
     }
@@ -85,7 +87,9 @@ def describe_start(run: TrackedRun, setting: Setting, log: Reporter) -> None:
     transcripts, settings = setting.transcripts, setting.config
     assumed = "" if transcripts.sites_named else " (assumed: the file names none; --sites gives others)"
     log.line(f"{run.name}: {len(transcripts)} transcripts of {transcripts.source}")
-    log.line(f"sites {', '.join(transcripts.sites)}{assumed}; {setting.device}, threads {setting.threads}")
+    log.line(f"sites {', '.join(transcripts.sites)}{assumed}")
+    kernel, reason = kernel_in_use(settings.model, setting.device)
+    log.line(f"{setting.device}, threads {setting.threads}, kernel {kernel}: {reason}")
     too_long = int((transcripts.lengths > settings.encoding.max_length).sum())
     if too_long and not settings.encoding.full_length:
         kept = {"5p": "the 5' end", "3p": "the 3' end", "both": "half of each end"}[settings.encoding.keep]

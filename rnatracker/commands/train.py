@@ -104,7 +104,7 @@ def train(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="CPU threads of each training.", show_default="all, or 1 with --jobs", rich_help_panel=_MODEL
+            help="CPU threads of each training.", show_default="the fastest, or 1 with --jobs", rich_help_panel=_MODEL
         ),
     ] = None,
     weights: Annotated[
