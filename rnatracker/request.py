@@ -6,6 +6,7 @@ Read next: `rnatracker/session.py`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from rnatracker.config import Config, Settings
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.device import pick_device, pick_threads
-from rnatracker.errors import ConfigError
+from rnatracker.errors import ConfigError, DataError
 from rnatracker.tracking import TrackingSettings
 
 
@@ -114,9 +115,20 @@ def prepare(request: RunRequest, *, threads: int | None = None) -> Setting:
         )
     device = pick_device(settings.train)
     transcripts = read(data.path, format=data.format, sites=data.sites, labels=data.labels)
+    _check_sites(transcripts)
     start = _read_weights(request, transcripts.sites) if request.weights else None
     threads = threads or asked or _threads(request, device, len(transcripts.sites))
     return Setting(request, transcripts, device, threads, start)
+
+
+def _check_sites(transcripts: Transcripts) -> None:
+    """Check that no two figures of a run would have one name."""
+    names = [re.sub(r"[^\w\-. ]", "_", site) for site in transcripts.sites]
+    for site, name in zip(transcripts.sites, names, strict=True):
+        if name in ("mean", "overall"):
+            raise DataError(f"{transcripts.source}: a site is called {site}, as figures over all sites are; rename it")
+        if names.count(name) > 1:
+            raise DataError(f"{transcripts.source}: site {site} differs from another in punctuation only; rename it")
 
 
 def _threads(request: RunRequest, device: torch.device, n_sites: int) -> int:
@@ -141,8 +153,9 @@ def settings_of_weights(path: str) -> Settings:
 
 
 def _read_weights(request: RunRequest, sites: tuple[str, ...]) -> Checkpoint:
-    start, settings = checkpoint.load(Path(str(request.weights))), request.config
-    checkpoint.check_fits(start, settings.model, settings.encoding, sites)
+    path, settings = Path(str(request.weights)), request.config
+    start = checkpoint.load(path).named(sites)
+    checkpoint.check_fits(start, settings.model, settings.encoding, sites, path.name)
     if start.epoch >= settings.train.epochs:
         raise ConfigError(
             f"train.epochs: {request.weights} has {start.epoch} epochs behind it, and {settings.train.epochs} in all "
