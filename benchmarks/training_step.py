@@ -5,9 +5,9 @@
 
 The first prints medians and spreads on sequences of 4000 nucleotides, interleaved in one process. Ratios are of
 medians, against the ancestor with its loader, as it was used, by wall time and by CPU time. The floor is the time of
-the network's dense products at the speed of a large matrix product of PyTorch, measured here. The second trains on a file,
-masked, with tracking in MLflow and validation in every epoch, and compares an epoch's wall time with the ancestor's,
-which validated every fifth epoch.
+the network's dense products at the speed of a large matrix product of PyTorch, measured here. The second trains on a
+file, masked, with tracking in MLflow and validation in every epoch, and compares an epoch's wall time with the
+ancestor's, which validated every fifth epoch.
 
 Other processes on the machine falsify wall times, those of two threads most: the load is printed. The CPU time of one
 thread is right even then; that of two has their waiting for each other in it.
