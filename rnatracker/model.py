@@ -103,15 +103,24 @@ class RNATracker(nn.Module):
         self._check(codes, lengths, total_lengths)
         device, dtype = self.conv1.weight.device, self.conv1.weight.dtype
         if kernel_in_use(self.config, device, dtype)[0] == "fused":
-            width = torch.tensor(codes.shape[1])
-            alpha_width = int(steps_of(width, self.config)) if self.config.attention and with_weights else 0
-            pooled, weights = pooled_states(self, self.config, codes, lengths, alpha_width)
+            alpha_width = int(steps_of(torch.tensor(codes.shape[1]), self.config)) if with_weights else 0
+            dropout = self.config.dropout if self.training else 0.0
+            pooled, weights = pooled_states(
+                self.config, self._fused_weights(), codes, lengths, dropout=dropout, alpha_width=alpha_width
+            )
         else:
             pooled, weights = self._pool_states(codes, lengths)
         if self.config.length_input:
             centred = total_lengths.to(pooled.device).float().clamp(min=1).log() - _LOG_LENGTH_CENTRE
             pooled = torch.cat([pooled, centred.unsqueeze(1).to(pooled.dtype)], dim=1)
         return self.output(pooled), weights
+
+    def _fused_weights(self) -> list[Tensor]:
+        """Return the weights in the order in which the kernels take them: `kernels.binding.shapes`."""
+        weights = [self.conv1.weight, self.conv2.weight, *(w for each in self.rnn.all_weights for w in each)]
+        if self.config.attention:
+            weights += [self.attention_hidden.weight, self.attention_hidden.bias, self.attention_score.weight]
+        return weights
 
     def _pool_states(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
         """Compute what goes to the last layer, (B, 2H), and attention weights: the specification of the kernels."""

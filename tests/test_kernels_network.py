@@ -309,6 +309,8 @@ def test_unusual_pool_is_left_to_torch() -> None:
 def test_weights_are_the_same_tensors_either_way() -> None:
     fused, plain = _pair(**_SMALL)
     assert list(fused.state_dict()) == list(plain.state_dict())
+    named = [fused.get_parameter(name) for name in binding.shapes(fused.config)]
+    assert all(one is other for one, other in zip(named, fused._fused_weights(), strict=True))
 
 
 # What is refused -----------------------------------------------------------------------------------------------------

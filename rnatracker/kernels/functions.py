@@ -9,10 +9,11 @@ It is one function from the codes to what the last layer reads, and not one for 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from rnatracker.config import ModelConfig
@@ -49,27 +50,33 @@ def _problem(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> s
 
 
 def pooled_states(
-    network: nn.Module, config: ModelConfig, codes: Tensor, lengths: Tensor, alpha_width: int = 0
+    config: ModelConfig,
+    weights: Sequence[Tensor],
+    codes: Tensor,
+    lengths: Tensor,
+    *,
+    dropout: float = 0.0,
+    alpha_width: int = 0,
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute what an `RNATracker` feeds to its last layer, dropout included where it is in training mode.
+    """Compute what an `RNATracker` feeds to its last layer.
 
     Dropout is seeded by one draw from PyTorch's default generator, so that `torch.manual_seed` governs it.
 
     Args:
-        network: the weights, under the names of `binding.shapes`, float32 on the CPU.
-        config: its sizes.
+        config: sizes of the network.
+        weights: its weights in the order of `binding.shapes`, float32 on the CPU.
         codes: (B, L) uint8, on the CPU.
         lengths: (B,) int64, on the CPU, at most L.
+        dropout: its probability; 0 in evaluation.
         alpha_width: steps of the attention weights that are wanted too; 0: none.
 
     Returns:
         (B, 2H) float32, and attention weights, (B, alpha_width), without a gradient.
 
     Raises:
-        ValueError: if the codes or lengths are not as described.
+        ValueError: if an input is not as described.
     """
-    weights = [network.get_parameter(name).contiguous() for name in binding.shapes(config)]
-    dropout = config.dropout if network.training else 0.0
+    weights = [weight.contiguous() for weight in weights]
     seed = int(torch.randint(2**32, ())) if dropout else 0
     keep = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
     call = binding.Call(

@@ -24,16 +24,17 @@ static int omp_get_thread_num(void) { return 0; }
 static int omp_get_num_threads(void) { return 1; }
 #endif
 
-/* ---- Vectors: as wide as the CPU that this is compiled for. TILE_ROWS x TILE_VECS sums stay in its registers. */
+/* ---- Vectors: as wide as the CPU that this is compiled for. The sums of a tile, TILE_ROWS rows of three vectors or
+ * TALL_ROWS rows of two, stay in its registers, of which there are 16 or 32. */
 
 #if defined(__AVX512F__)
-enum { LANES = 16, TILE_ROWS = 8 };
+enum { LANES = 16, TILE_ROWS = 8, TALL_ROWS = 12 };
 #elif defined(__AVX__)
-enum { LANES = 8, TILE_ROWS = 4 };
+enum { LANES = 8, TILE_ROWS = 4, TALL_ROWS = 6 };
 #elif defined(__aarch64__)
-enum { LANES = 4, TILE_ROWS = 8 };
+enum { LANES = 4, TILE_ROWS = 8, TALL_ROWS = 12 };
 #else
-enum { LANES = 4, TILE_ROWS = 4 };
+enum { LANES = 4, TILE_ROWS = 4, TALL_ROWS = 6 };
 #endif
 enum { TILE_VECS = 3, LETTERS = 6, KMER = 4, KMERS = 256, ALIGN = 64 };
 enum { NO_GRADIENT = 255 }; /* in place of the winner's position in its pool: switched off by ReLU or dropout */
@@ -115,7 +116,7 @@ typedef struct { /* parameters as PyTorch lays them out, or their gradients; ind
  * constants where this is inlined. */
 INLINE void tile(const int rows, const int vecs, int64_t depth, const float *a, int64_t a_row, int64_t a_step,
                  const float *b, int64_t b_row, const float *from, int64_t from_row, float *c, int64_t c_row) {
-    vec sum[TILE_ROWS][TILE_VECS];
+    vec sum[TALL_ROWS][TILE_VECS];
     UNROLL for (int m = 0; m < rows; m++)
         UNROLL for (int v = 0; v < vecs; v++) sum[m][v] = load(from + m * from_row + v * LANES);
     for (int64_t k = 0; k < depth; k++, a += a_step, b += b_row) {
@@ -130,15 +131,16 @@ INLINE void tile(const int rows, const int vecs, int64_t depth, const float *a, 
         UNROLL for (int v = 0; v < vecs; v++) store(c + m * c_row + v * LANES, sum[m][v]);
 }
 
-/* All rows of one panel of columns, `vecs` vectors wide. */
+/* All rows of one panel of columns, `vecs` vectors wide: as many as fit into the registers, then what is left. */
 #define TILES(ROWS)                                                                                                   \
-    for (; ROWS <= TILE_ROWS && m + ROWS <= rows; m += ROWS)                                                          \
-        tile(ROWS <= TILE_ROWS ? ROWS : 1, vecs, depth, a + m * a_row, a_row, a_step, b, b_row, from + m * from_row,  \
-             from_row, c + m * c_row, c_row);
+    for (; m + (ROWS) <= rows; m += (ROWS))                                                                           \
+        tile(ROWS, vecs, depth, a + m * a_row, a_row, a_step, b, b_row, from + m * from_row, from_row, c + m * c_row, \
+             c_row);
 INLINE void panel(const int vecs, int64_t rows, int64_t depth, const float *a, int64_t a_row, int64_t a_step,
                   const float *b, int64_t b_row, const float *from, int64_t from_row, float *c, int64_t c_row) {
     int64_t m = 0;
-    TILES(8) TILES(4) TILES(2) TILES(1)
+    if (vecs == 2) TILES(TALL_ROWS)
+    TILES(TILE_ROWS) TILES(4) TILES(2) TILES(1)
 }
 
 /* Width of the next panel, in vectors: three wide as far as that leaves none of one, which would be slow. */
@@ -1140,12 +1142,21 @@ int rnatracker_forward(const Sizes *sizes, const Batch *batch, const Tensors *we
             else if (task == 3) pack_conv2(p, weights->conv2);
             else if (p->a) pack_attention(p, weights);
         }
+        Scratch *const mine = p->scratch + omp_get_thread_num();
+        int unknown = 0;
+        if (p->b.keep) { /* each thread the groups that it goes back over: they may still be in its cache */
+#pragma omp for schedule(static, 1)
+            for (int64_t group = 0; group < p->groups; group++)
+                unknown |= !group_forward(p, group, mine, pooled, alpha, alpha_width);
+        } else { /* whoever is free: cores may be busy otherwise */
 #pragma omp for schedule(dynamic, 1)
-        for (int64_t group = 0; group < p->groups; group++)
-            if (!group_forward(p, group, p->scratch + omp_get_thread_num(), pooled, alpha, alpha_width)) {
+            for (int64_t group = 0; group < p->groups; group++)
+                unknown |= !group_forward(p, group, mine, pooled, alpha, alpha_width);
+        }
+        if (unknown) {
 #pragma omp atomic write
-                known = 0;
-            }
+            known = 0;
+        }
     }
     drop_plan(&plan);
     return known;
