@@ -25,7 +25,7 @@ demo: $(READY)
 	@mkdir -p demo
 	@test -f demo/simulated.tsv || $(BIN)/rnatracker data simulate demo/simulated.tsv --records 600 --median-length 600
 	$(BIN)/rnatracker train --data demo/simulated.tsv --log-name demo --fold 3 --jobs 2 \
-		--max-length 1500 --batch-size 16 --lr 0.003 --epochs 25
+		--max-length 1500 --batch-size 16 --lr 0.003 --epochs 40
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"

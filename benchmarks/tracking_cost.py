@@ -20,8 +20,8 @@ import torch
 from rnatracker import checkpoint, config
 from rnatracker.data import simulate, writers
 from rnatracker.reporting import Reporter
+from rnatracker.request import RunRequest
 from rnatracker.run import train
-from rnatracker.session import RunRequest
 from rnatracker.tracking import TrackingSettings, open_tracker
 from rnatracker.trainer import EpochResult
 

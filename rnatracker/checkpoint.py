@@ -14,9 +14,10 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import re
 import tempfile
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,6 +70,15 @@ class Checkpoint:
     progress: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     origin: Literal["rnatracker", "ancestor"] = "rnatracker"
+
+    def named(self, sites: tuple[str, ...]) -> Checkpoint:
+        """Return the ancestor's checkpoint with these sites as its outputs, since its files name none.
+
+        Any other checkpoint, or another number of sites, is returned as it is.
+        """
+        if self.origin != "ancestor" or len(sites) != len(self.sites):
+            return self
+        return replace(self, sites=sites)
 
     def network(self) -> RNATracker:
         """Build the network with these weights, on the CPU, in evaluation mode.
@@ -141,15 +151,16 @@ def _read(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore")  # what PyTorch warns of is refused below, in our words
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).split("WeightsUnpickler error:")[-1].strip().split("\n")[0]
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" (it asks for {named[1]})" if named else ""
         raise CheckpointError(
-            f"{path.name}: refused, since it holds more than plain values and tensors, or is no checkpoint at all "
-            f"({reason}); loading it could run code. Use a file that rnatracker or its ancestor has written."
+            f"{path.name}: refused, since it holds more than plain values and tensors, or is no checkpoint at "
+            f"all{what}; loading it could run code. Use a file that rnatracker or its ancestor has written."
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = str(error).split("\n")[0][:200]
+        reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
         raise CheckpointError(
-            f"{path.name}: can't be read, so it is truncated or no checkpoint ({reason}); use another copy"
+            f"{path.name}: can't be read{reason}; it is truncated or no checkpoint at all; use another copy"
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path.name}: not a checkpoint: expected a dictionary, got {type(content).__name__}")
@@ -165,6 +176,7 @@ def _ours(content: dict[str, Any], path: Path) -> Checkpoint:
     missing = [name for name in _FIELDS if name not in content]
     if missing:
         raise CheckpointError(f"{path.name}: incomplete checkpoint, {missing[0]} is missing; use another copy")
+    _check_kinds(content, path)
     try:
         return Checkpoint(
             model=ModelConfig.model_validate(content["model"]),
@@ -178,7 +190,23 @@ def _ours(content: dict[str, Any], path: Path) -> Checkpoint:
             settings=content.get("settings") or {},
         )
     except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path.name}: damaged checkpoint: {str(error).splitlines()[0]}") from None
+        reason = " ".join(str(error).split("\n")[1:3]) or str(error)
+        raise CheckpointError(f"{path.name}: damaged checkpoint: {reason}; use another copy") from None
+
+
+def _check_kinds(content: dict[str, Any], path: Path) -> None:
+    """Check that what a file keeps is of the kind that is expected, however it came to be."""
+    optimizer = content.get("optimizer")
+    sound = {
+        "weights": isinstance(content["weights"], dict),
+        "settings": isinstance(content.get("settings") or {}, dict),
+        "metrics": isinstance(content.get("metrics") or {}, dict),
+        "progress": isinstance(content.get("progress") or {}, dict),
+        "optimizer": optimizer is None or (isinstance(optimizer, dict) and {"state", "param_groups"} <= set(optimizer)),
+    }
+    for name, is_sound in sound.items():
+        if not is_sound:
+            raise CheckpointError(f"{path.name}: damaged checkpoint: {name} is not what it should be; use another copy")
 
 
 def _from_ancestor(content: dict[str, Any], path: Path) -> Checkpoint:
@@ -243,13 +271,20 @@ def _check_weights(checkpoint: Checkpoint, path: Path) -> None:
                 f"{path.name}: tensor {name} should have the shape {tuple(tensor.shape)} by the file's own settings, "
                 f"got {shape}; use another copy"
             )
+        if not torch.isfinite(checkpoint.weights[name]).all():
+            raise CheckpointError(
+                f"{path.name}: tensor {name} holds values that are no numbers: its training had diverged; use weights "
+                "of an earlier epoch"
+            )
     extra = sorted(set(checkpoint.weights) - set(expected))
     if extra:
         raise CheckpointError(f"{path.name}: tensor {extra[0]} has no place in the network its settings describe")
 
 
-def check_fits(checkpoint: Checkpoint, model: ModelConfig, encoding: EncodingConfig, sites: tuple[str, ...]) -> None:
-    """Check that a checkpoint can go on being trained under these settings.
+def check_fits(
+    checkpoint: Checkpoint, model: ModelConfig, encoding: EncodingConfig, sites: tuple[str, ...], file: str
+) -> None:
+    """Check that a checkpoint, read from a file of this name, can go on being trained under these settings.
 
     Raises:
         CheckpointError: naming the first setting that differs, with both values.
@@ -263,6 +298,6 @@ def check_fits(checkpoint: Checkpoint, model: ModelConfig, encoding: EncodingCon
         if in_file != asked:
             remedy = f"--sites {in_file}" if key == "sites" else f"--set {key}={in_file}"
             raise CheckpointError(
-                f"the weights were trained with {key} {in_file}, but {asked} is asked for; use {remedy}, "
+                f"{file}: these weights were trained with {key} {in_file}, but {asked} is asked for; use {remedy}, "
                 "or train without --weights"
             )

@@ -21,6 +21,20 @@ from rnatracker.errors import ConfigError
 Settings = dict[str, Any]
 """A nested mapping of settings as it stands in a YAML file, perhaps with keys missing."""
 
+_OTHER_WORDS = {
+    "learning_rate": "lr",
+    "num_epochs": "epochs",
+    "n_epochs": "epochs",
+    "batch": "batch_size",
+    "optim": "optimizer",
+    "hidden": "rnn_hidden",
+    "hidden_size": "rnn_hidden",
+    "channels": "conv1_channels",
+    "kernel_size": "conv1_kernel",
+    "max_len": "max_length",
+    "folds": "fold",
+}
+"""What others call our settings, for those who type it."""
 DEFAULT_SITES = ("Cytosol", "Insoluble", "Membrane", "Nuclear")
 
 
@@ -55,6 +69,9 @@ class DataConfig(_Section):
             raise ValueError("fold: 1 fold leaves nothing to train on; use 2 or more, or 0 for a single run")
         if self.sites is not None and len(set(self.sites)) < len(self.sites):
             raise ValueError(f"sites: names must differ, got {', '.join(self.sites)}")
+        reserved = sorted({"mean", "overall"} & set(self.sites or ()))
+        if reserved:
+            raise ValueError(f"sites: {reserved[0]} is what figures over all sites are called; use another name")
         return self
 
 
@@ -127,7 +144,7 @@ class TrainConfig(_Section):
     amp: bool = False
     """Mixed precision (bfloat16) on a GPU."""
     threads: int = Field(0, ge=0)
-    """CPU threads; 0: all cores in a single run, one in each of several parallel folds."""
+    """CPU threads; 0: as many as are found to be fastest, one in each of several parallel folds."""
 
 
 class Config(_Section):
@@ -168,7 +185,7 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             flat.update(flatten(value, f"{prefix}{key}."))
         else:
-            flat[prefix + key] = value
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
@@ -294,13 +311,21 @@ def assemble(file: str | None, base: Settings, options: Mapping[str, Any], sets:
         ConfigError: if any of it is wrong.
     """
     settings, source = base, "command line"
+    build(base, "the settings kept with the weights")
     if file is not None:
         path = find(file)
         source = path.name
         settings = merge(settings, read(path))
         build(settings, source)  # so that what is wrong in the file is said of the file
     given = {key: value for key, value in options.items() if value is not None} | dict(map(parse_override, sets))
-    return build(merge(settings, nest(given)), "command line" if given else source)
+    found = build(merge(settings, nest(given)), "command line" if given else source)
+    return found if found.data.path is None else with_data(found, found.data.path)
+
+
+def with_data(settings: Config, path: str) -> Config:
+    """Return the settings with these data, their path made absolute, so that a run is resumed from any folder."""
+    absolute = str(Path(path).expanduser().resolve())
+    return settings.model_copy(update={"data": settings.data.model_copy(update={"path": absolute})})
 
 
 def _word(error: ValidationError) -> str:
@@ -317,7 +342,8 @@ def _check_keys(given: Iterable[str], source: str) -> None:
     for key in given:
         if key in known:
             continue
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        word = _OTHER_WORDS.get(key.split(".")[-1], "")
+        near = [k for k in known if k.split(".")[1] == word] or difflib.get_close_matches(key, known, 1, cutoff=0.5)
         same_section = [k for k in known if k.split(".")[0] == key.split(".")[0]]
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(same_section or known)}"
         raise ConfigError(f"{source}: unknown key {key}; {hint}")

@@ -18,8 +18,11 @@ import numpy as np
 from rnatracker import artifacts, metrics, plots
 from rnatracker.data import folds
 from rnatracker.encoding import Indices
+from rnatracker.errors import about
+from rnatracker.invocation import resume_command
 from rnatracker.reporting import LogFile, Reporter
-from rnatracker.session import SUMMARY_STEP, Outcome, Setting, describe_start, ending, fit, leave_results
+from rnatracker.request import Outcome, Setting
+from rnatracker.session import SUMMARY_STEP, describe_start, ending, fit, leave_results
 from rnatracker.stop import StopSignal
 from rnatracker.tracked import TrackedRun, Tracker
 
@@ -55,10 +58,12 @@ def plan(setting: Setting) -> list[FoldPlan]:
     data, n = setting.config.data, len(setting.transcripts)
     groups = folds.default_groups(setting.transcripts)
     plans = []
-    for number, test in enumerate(folds.k_folds(n, groups, data.fold, data.split_seed), start=1):
-        rest = np.setdiff1d(np.arange(n), test)
-        train, inner = folds.hold_out(len(rest), [groups[i] for i in rest], data.inner_val, data.split_seed + number)
-        plans.append(FoldPlan(number, rest[train], rest[inner], test))
+    with about(setting.transcripts.source):
+        for number, test in enumerate(folds.k_folds(n, groups, data.fold, data.split_seed), start=1):
+            rest = np.setdiff1d(np.arange(n), test)
+            of_rest = [groups[i] for i in rest]
+            train, inner = folds.hold_out(len(rest), of_rest, data.inner_val, data.split_seed + number)
+            plans.append(FoldPlan(number, rest[train], rest[inner], test))
     return plans
 
 
@@ -69,7 +74,7 @@ def digest(setting: Setting, plans: list[FoldPlan]) -> str:
 
 
 def cross_validate(
-    tracker: Tracker, run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter: Reporter
+    tracker: Tracker, run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter: Reporter, stop: StopSignal
 ) -> Outcome:
     """Train and measure every fold that has not finished yet, then sum them up in the parent run.
 
@@ -79,11 +84,7 @@ def cross_validate(
     """
     from rnatracker import workers  # it imports this module, in every worker
 
-    with (
-        StopSignal() as stop,
-        ending(run, setting.request),
-        LogFile(run.folder / "log.txt", reporter) as log,
-    ):
+    with ending(run, setting.request, stop), LogFile(run.folder / "log.txt", reporter) as log:
         describe_start(run, setting, log)
         done = {name for name, child in run.children().items() if child.status() == "FINISHED"}
         pending = [each for each in plans if each.name not in done]
@@ -100,19 +101,17 @@ def run_fold(
     tracker: Tracker, parent: TrackedRun, setting: Setting, fold: FoldPlan, reporter: Reporter, stop: StopSignal
 ) -> None:
     """Train one fold in a child run, new or interrupted before, and measure it."""
-    child = parent.children().get(fold.name)
-    if child is None:
-        tags = {
-            "rnatracker.kind": "fold",
-            "rnatracker.fold": str(fold.number),
-            "rnatracker.data_digest": setting.transcripts.digest(),
-            "rnatracker.threads": str(setting.threads),
-        }
-        params = setting.config.flat() | {"fold": fold.number}
-        child = tracker.start(log_name=None, params=params, tags=tags, dataset=None, parent=parent, name=fold.name)
-    else:
-        child.reopen()
-    with ending(child, setting.request), LogFile(child.folder / "log.txt", reporter) as log:
+    with stop.shielded():
+        child = parent.children().get(fold.name)
+        if child is None:
+            child = _start_fold(tracker, parent, setting, fold)
+        else:
+            child.reopen()
+    command = resume_command(parent, setting.request.tracking, setting.request.jobs)
+    with (
+        ending(child, setting.request, stop, command=command),
+        LogFile(child.folder / "log.txt", reporter) as log,
+    ):
         log.line(
             f"{fold.name}: training on {len(fold.train)} transcripts, choosing the epoch on {len(fold.inner)}, "
             f"measuring on {len(fold.test)}"
@@ -127,6 +126,17 @@ def run_fold(
             f"{fold.name}: epoch {best.epoch} measured on the fold: PCC mean {scores['pcc_mean']:.3f}, "
             f"overall {scores['pcc_overall']:.3f}"
         )
+
+
+def _start_fold(tracker: Tracker, parent: TrackedRun, setting: Setting, fold: FoldPlan) -> TrackedRun:
+    tags = {
+        "rnatracker.kind": "fold",
+        "rnatracker.fold": str(fold.number),
+        "rnatracker.data_digest": setting.transcripts.digest(),
+        "rnatracker.threads": str(setting.threads),
+    }
+    params = setting.config.flat() | {"fold": fold.number}
+    return tracker.start(log_name=None, params=params, tags=tags, dataset=None, parent=parent, name=fold.name)
 
 
 def _summarise(run: TrackedRun, setting: Setting, plans: list[FoldPlan], log: Reporter) -> Outcome:

@@ -23,7 +23,8 @@ _ROUNDS = 5
 _WORTHWHILE = 0.95
 """More threads must take at most this share of the time that fewer take."""
 _HOPELESS = 2.0
-"""Slower than one thread by this factor: not tried again. Threads that wait for a busy core take 20 times as long."""
+"""Slower than one thread by this factor: not tried again. Threads that wait for a busy core take up to 20 times as
+long."""
 _MOST_SEQUENCES = 64
 """In a batch that is only timed."""
 
@@ -110,12 +111,16 @@ def _fastest(candidates: list[int], step: Callable[[], None]) -> int:
 
 def random_state(device: torch.device) -> Tensor:
     """Return the state of the device's default generator, a uint8 tensor on the CPU."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+    if device.type == "cuda":
+        return torch.cuda.get_rng_state(device)
+    return torch.mps.get_rng_state() if device.type == "mps" else torch.get_rng_state()
 
 
 def set_random_state(device: torch.device, state: Tensor) -> None:
     """Restore what `random_state` returned."""
     if device.type == "cuda":
         torch.cuda.set_rng_state(state, device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(state)
     else:
         torch.set_rng_state(state)

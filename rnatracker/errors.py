@@ -15,6 +15,10 @@ line and exits with 1; nothing else in the package catches them to go on.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class RNATrackerError(Exception):
     """Base of all errors that are the input's fault, not the program's.
@@ -50,6 +54,15 @@ class DataError(RNATrackerError):
         return cls(f"{source}, record {number}{name}: {problem}")
 
 
+@contextmanager
+def about(source: str) -> Iterator[None]:
+    """Put the file's name before what is wrong with its data as a whole."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
+
+
 class CheckpointError(RNATrackerError):
     """A file of weights can't be loaded, or doesn't fit what it is to be used for."""
 
@@ -68,3 +81,16 @@ class RegistryError(RNATrackerError):
 
 class StudyError(RNATrackerError):
     """An Optuna study can't be used, or there is none of that name."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory has run out, also as PyTorch says it."""
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in text or "out of memory" in text)
+    )
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether an error says that a disk, a quota or a file's size is used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

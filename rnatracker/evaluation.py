@@ -134,7 +134,8 @@ def evaluate(
     Raises:
         DataError: if the data can't be read, or measure other sites than the model predicts.
     """
-    predictor = Predictor(model.checkpoints, pick_device(train))
+    found = [each.named(tuple(sites or ())) for each in model.checkpoints]
+    predictor = Predictor(found, pick_device(train))
     transcripts = _match_sites(_read(data, file_format, sites, labels, predictor.sites), predictor.sites, model.name)
     total = len(transcripts) * len(predictor)
     predicted = predictor.predict(transcripts, on_batch=(lambda done: on_batch(done, total)) if on_batch else None)

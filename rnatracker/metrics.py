@@ -21,8 +21,8 @@ Array = npt.NDArray[np.float64]
 
 _RELATIVE_NOISE = 1e-7
 """A column whose standard deviation is below this share of its size is constant but for rounding."""
-_CHUNK = 64
-"""Bootstrap samples that are held in memory at a time."""
+_ENTRIES = 4_000_000
+"""Entries of bootstrap samples that are held in memory at a time, 32 MB in each of some ten arrays."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Score:
 
 def pcc_per_site(predicted: Array, measured: Array) -> Array:
     """Return the PCC of each site, (S,)."""
-    per_site: Array = _pcc(predicted[None], measured[None])[0]
-    return per_site
+    once = np.ones((1, len(measured)))
+    return np.array([_pcc(predicted[:, i], measured[:, i], once)[0] for i in range(measured.shape[1])])
 
 
 def pcc_overall(predicted: Array, measured: Array) -> float:
@@ -100,7 +100,7 @@ def report(
     Returns:
         PCC, Spearman and MSE for each site, then `mean`, then `overall`, in this order.
     """
-    point = _measures(predicted, measured, np.arange(len(measured))[None])
+    point = _measures(predicted, measured, np.ones((1, len(measured))))
     samples = _bootstrap(predicted, measured, resamples, seed)
     names = [*sites, "mean", "overall"]
     scores = []
@@ -121,49 +121,62 @@ def _interval(values: Array, tail: float) -> tuple[float, float]:
 
 
 def _bootstrap(predicted: Array, measured: Array, resamples: int, seed: int) -> dict[str, Array]:
+    """Score bootstrap samples of the transcripts, each as often as it was drawn: (R, S + 2) of each measure."""
     rng = np.random.default_rng(seed)
     n, columns = len(measured), measured.shape[1] + 2
     parts: dict[str, list[Array]] = {"pcc": [], "spearman": [], "mse": []}
-    for start in range(0, resamples, _CHUNK):
-        chosen = rng.integers(0, n, (min(_CHUNK, resamples - start), n))
-        for measure, values in _measures(predicted, measured, chosen).items():
+    at_a_time = max(1, _ENTRIES // (n * measured.shape[1]))
+    for start in range(0, resamples, at_a_time):
+        counts = rng.multinomial(n, np.full(n, 1 / n), min(at_a_time, resamples - start)).astype(np.float64)
+        for measure, values in _measures(predicted, measured, counts).items():
             parts[measure].append(values)
     return {m: np.concatenate(v) if v else np.empty((0, columns)) for m, v in parts.items()}
 
 
-def _measures(predicted: Array, measured: Array, chosen: npt.NDArray[np.int64]) -> dict[str, Array]:
-    """Score samples of the transcripts: `chosen` (R, N) indices to (R, S + 2) of each measure."""
-    p, m = predicted[chosen], measured[chosen]
-    squared = ((p - m) ** 2).mean(axis=1)
-    ranked = _ranks(p), _ranks(m)
-    flat = (len(chosen), -1, 1)
-    return {
-        "pcc": _with_summaries(_pcc(p, m), _pcc(p.reshape(flat), m.reshape(flat))),
-        "spearman": _with_summaries(_pcc(*ranked), _pcc(_ranks(p.reshape(flat)), _ranks(m.reshape(flat)))),
-        "mse": _with_summaries(squared, squared.mean(axis=1, keepdims=True)),
-    }
+def _measures(predicted: Array, measured: Array, counts: Array) -> dict[str, Array]:
+    """Score samples given as how often each transcript is in them, (R, N), to (R, S + 2) of each measure."""
+    columns = [(predicted[:, site], measured[:, site], counts) for site in range(measured.shape[1])]
+    columns.append((predicted.ravel(), measured.ravel(), np.repeat(counts, measured.shape[1], axis=1)))
+    squared = counts @ ((predicted - measured) ** 2) / counts.sum(axis=1, keepdims=True)
+    mse = np.concatenate([squared, squared.mean(axis=1, keepdims=True)], axis=1)
+    pcc = np.stack([_pcc(x, y, weights) for x, y, weights in columns], axis=1)
+    ranked = [(_ranks(x, weights), _ranks(y, weights), weights) for x, y, weights in columns]
+    spearman = np.stack([_pcc(x, y, weights) for x, y, weights in ranked], axis=1)
+    return {name: _with_mean(values) for name, values in (("pcc", pcc), ("spearman", spearman), ("mse", mse))}
 
 
-def _with_summaries(per_site: Array, overall: Array) -> Array:
-    mean = np.array([[mean_over_sites(row)] for row in per_site])
-    return np.concatenate([per_site, mean, overall], axis=1)
+def _with_mean(values: Array) -> Array:
+    """Put the mean over sites between the sites and the overall figure."""
+    mean = np.array([[mean_over_sites(row[:-1])] for row in values])
+    return np.concatenate([values[:, :-1], mean, values[:, -1:]], axis=1)
 
 
-def _ranks(values: Array) -> Array:
-    from scipy.stats import rankdata  # half a second that `summarise` does not need
+def _ranks(values: Array, weights: Array) -> Array:
+    """Rank values, (N,), in samples that hold each of them so many times, (R, N); ties share their mean rank."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+    in_tie = np.add.reduceat(weights[:, order], starts, axis=1)
+    rank_of_tie = np.cumsum(in_tie, axis=1) - in_tie + (in_tie + 1) / 2
+    ranks = np.empty_like(weights)
+    ranks[:, order] = np.repeat(rank_of_tie, np.diff(np.append(starts, len(values))), axis=1)
+    return ranks
 
-    return np.asarray(rankdata(values, axis=1), np.float64)
 
+def _pcc(x: Array, y: Array, weights: Array) -> Array:
+    """PCC of x and y, (N,) or (R, N), in samples that hold entries so many times, (R, N): (R,).
 
-def _pcc(x: Array, y: Array) -> Array:
-    """PCC over axis 1 of (R, N, S) arrays, (R, S); degenerate columns as the module says."""
-    x_centred = x - x.mean(axis=1, keepdims=True)
-    y_centred = y - y.mean(axis=1, keepdims=True)
-    x_size = np.sqrt((x_centred**2).mean(axis=1))
-    y_size = np.sqrt((y_centred**2).mean(axis=1))
-    x_constant = x_size <= _RELATIVE_NOISE * np.abs(x).max(axis=1, initial=0.0)
-    y_constant = y_size <= _RELATIVE_NOISE * np.abs(y).max(axis=1, initial=0.0)
-    product = (x_centred * y_centred).mean(axis=1)
+    Degenerate columns are as the module says.
+    """
+    total = weights.sum(axis=1, keepdims=True)
+    x_centred = x - (weights * x).sum(axis=1, keepdims=True) / total
+    y_centred = y - (weights * y).sum(axis=1, keepdims=True) / total
+    x_size = np.sqrt((weights * x_centred**2).sum(axis=1) / total[:, 0])
+    y_size = np.sqrt((weights * y_centred**2).sum(axis=1) / total[:, 0])
+    x_constant = x_size <= _RELATIVE_NOISE * np.abs(x).max(initial=0.0)
+    y_constant = y_size <= _RELATIVE_NOISE * np.abs(y).max(initial=0.0)
+    product = (weights * x_centred * y_centred).sum(axis=1) / total[:, 0]
     scale = np.where(x_constant | y_constant, 1.0, x_size * y_size)
     result = np.clip(product / scale, -1.0, 1.0)
-    return np.where(y_constant, np.nan, np.where(x_constant, 0.0, result))
+    found: Array = np.where(y_constant, np.nan, np.where(x_constant, 0.0, result))
+    return found

@@ -40,7 +40,7 @@ def predict_fractions(
         for indices in batches.evaluation_order():
             batch = batches.gather(indices)
             logits = model(batch.codes, batch.lengths, batch.total_lengths)
-            fractions[indices] = torch.softmax(logits.double(), dim=1).cpu().numpy()
+            fractions[indices] = torch.softmax(logits.float().cpu().double(), dim=1).numpy()
             done += len(indices)
             if on_batch:
                 on_batch(done)

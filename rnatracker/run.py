@@ -6,27 +6,15 @@ for the pieces, `rnatracker/crossval.py` for k-fold.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rnatracker import config, crossval, metrics
 from rnatracker.config import Config
 from rnatracker.data import folds
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.encoding import Indices
-from rnatracker.errors import DataError, TrackingError
+from rnatracker.errors import DataError, TrackingError, about
 from rnatracker.reporting import LogFile, Reporter
-from rnatracker.session import (
-    SUMMARY_STEP,
-    Outcome,
-    RunRequest,
-    Setting,
-    describe_start,
-    ending,
-    fit,
-    leave_results,
-    prepare,
-    start_run,
-)
+from rnatracker.request import Outcome, RunRequest, Setting, prepare
+from rnatracker.session import SUMMARY_STEP, describe_start, ending, fit, leave_results, start_run
 from rnatracker.stop import StopSignal
 from rnatracker.tracked import TrackedRun, check_reopenable
 from rnatracker.tracking import TrackingSettings, open_tracker
@@ -40,15 +28,16 @@ def train(request: RunRequest, reporter: Reporter) -> Outcome:
         RNATrackerError: if it can't be done; the run, if there is one already, is FAILED.
     """
     setting = prepare(request)
-    if request.config.data.fold:
-        plans = crossval.plan(setting)
-        tracker = open_tracker(request.tracking)
-        run = start_run(tracker, setting, "cross-validation", crossval.digest(setting, plans))
-        return crossval.cross_validate(tracker, run, setting, plans, reporter)
-    division = divide(setting)
-    digest = folds.assignment_digest(division, setting.transcripts.ids)
-    run = start_run(open_tracker(request.tracking), setting, "train", digest)
-    return train_single(run, setting, division, reporter)
+    with StopSignal() as stop:
+        if request.config.data.fold:
+            plans = crossval.plan(setting)
+            tracker = open_tracker(request.tracking)
+            run = start_run(tracker, setting, "cross-validation", crossval.digest(setting, plans), stop)
+            return crossval.cross_validate(tracker, run, setting, plans, reporter, stop)
+        division = divide(setting)
+        digest = folds.assignment_digest(division, setting.transcripts.ids)
+        run = start_run(open_tracker(request.tracking), setting, "train", digest, stop)
+        return train_single(run, setting, division, reporter, stop)
 
 
 def resume(
@@ -78,10 +67,11 @@ def resume(
         )
     check_reopenable(run)
     settings = _recorded_config(run, data)
+    began = (run.folder / "checkpoints" / "last.pt").exists()
     request = RunRequest(
         settings,
         tracking,
-        weights=tags.get("rnatracker.weights"),
+        weights=None if began else tags.get("rnatracker.weights"),
         tensorboard=tags.get("rnatracker.tensorboard") == "true",
         jobs=jobs,
     )
@@ -91,10 +81,12 @@ def resume(
             f"{settings.data.path}: not the transcripts that {run.name} began with (their digest differs); give the "
             "original file with --data, or start a new run"
         )
-    run.reopen()
-    if settings.data.fold:
-        return crossval.cross_validate(tracker, run, setting, crossval.plan(setting), reporter)
-    return train_single(run, setting, divide(setting), reporter)
+    with StopSignal() as stop:
+        with stop.shielded():
+            run.reopen()
+        if settings.data.fold:
+            return crossval.cross_validate(tracker, run, setting, crossval.plan(setting), reporter, stop)
+        return train_single(run, setting, divide(setting), reporter, stop)
 
 
 def _recorded_config(run: TrackedRun, data: str | None) -> Config:
@@ -102,27 +94,21 @@ def _recorded_config(run: TrackedRun, data: str | None) -> Config:
     if not path.is_file():
         raise TrackingError(f"{path}: missing, so {run.name} can't be resumed; start a new run")
     settings = config.build(config.read(path), path.name)
-    return settings if data is None else replace_data(settings, data)
-
-
-def replace_data(settings: Config, path: str) -> Config:
-    """Return the settings with other data."""
-    return settings.model_copy(update={"data": settings.data.model_copy(update={"path": str(Path(path).resolve())})})
+    return settings if data is None else config.with_data(settings, data)
 
 
 def divide(setting: Setting) -> tuple[Indices, Indices]:
     """Return the indices of the training and of the validation part of a single run."""
     data, transcripts = setting.config.data, setting.transcripts
-    return folds.hold_out(len(transcripts), folds.default_groups(transcripts), data.val, data.split_seed)
+    with about(transcripts.source):
+        return folds.hold_out(len(transcripts), folds.default_groups(transcripts), data.val, data.split_seed)
 
 
-def train_single(run: TrackedRun, setting: Setting, division: tuple[Indices, Indices], reporter: Reporter) -> Outcome:
+def train_single(
+    run: TrackedRun, setting: Setting, division: tuple[Indices, Indices], reporter: Reporter, stop: StopSignal
+) -> Outcome:
     """Train a single run, new or resumed, to its end."""
-    with (
-        StopSignal() as stop,
-        ending(run, setting.request),
-        LogFile(run.folder / "log.txt", reporter) as log,
-    ):
+    with ending(run, setting.request, stop), LogFile(run.folder / "log.txt", reporter) as log:
         describe_start(run, setting, log)
         log.line(f"training on {len(division[0])} transcripts, validating on {len(division[1])}")
         history, best = fit(run, setting, division, log, "", stop)

@@ -2,7 +2,8 @@
 
 Owns the signal handlers of a training. Must not know what is trained. While work is going on that can be ended cleanly
 (`polite`), the first signal only sets `requested`; a second Ctrl-C ends at once. At any other time a signal raises
-KeyboardInterrupt, as Ctrl-C does everywhere. SIGTERM is what batch systems send before they kill.
+KeyboardInterrupt, as Ctrl-C does everywhere. SIGTERM is what batch systems send before they kill,
+SIGHUP what a terminal sends when it is closed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,25 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """A run was stopped on request and can go on.
+
+    Attributes:
+        run_id: the run.
+        command: what to type to resume it.
+        saved: whether the epoch it was in has been saved as far as it had come.
+    """
+
+    def __init__(self, run_id: str, command: str, saved: bool) -> None:
+        super().__init__(command)
+        self.run_id = run_id
+        self.command = command
+        self.saved = saved
+
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
 class StopSignal:
     """Context manager that listens to signals; does nothing outside the main thread.
 
@@ -22,9 +42,10 @@ class StopSignal:
         signals: which.
     """
 
-    def __init__(self, signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM)) -> None:
+    def __init__(self, signals: tuple[signal.Signals, ...] = _SIGNALS) -> None:
         self._signals = signals
         self.requested = False
+        self._shielded = False
         self._polite = False
         self._before: dict[int, Any] = {}
 
@@ -46,14 +67,23 @@ class StopSignal:
     @contextmanager
     def polite(self) -> Iterator[None]:
         """Within this, the first signal only asks."""
-        self._polite = True
+        self._polite, before = True, self._polite
         try:
             yield
         finally:
-            self._polite = False
+            self._polite = before
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Within this, no signal does more than ask: for the moments in which a run's record is made or ended."""
+        self._shielded, before = True, self._shielded
+        try:
+            yield
+        finally:
+            self._shielded = before
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        again = self.requested and number == signal.SIGINT
-        self.requested = True
-        if again or not self._polite:
+        first, self.requested = not self.requested, True
+        insists = not first and number == signal.SIGINT
+        if not self._shielded and (insists or (first and not self._polite)):
             raise KeyboardInterrupt

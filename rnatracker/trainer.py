@@ -218,7 +218,8 @@ class Trainer:
         order = self._train.batches.training_order(settings.batch_size, np.random.default_rng([settings.seed, epoch]))
         self._seed_dropout(epoch)
         self.model.train()
-        loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=self._device)
+        exact = torch.float32 if self._device.type == "mps" else torch.float64  # MPS has no float64
+        loss_sum = torch.tensor(progress.loss_sum, dtype=exact, device=self._device)
         n, done = len(self._train.batches), sum(map(len, order[: progress.batch]))
         for number in range(progress.batch, len(order)):
             loss = self._step(order[number])

@@ -31,8 +31,8 @@ from rnatracker.data import shared
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import RNATrackerError, TrainingError
 from rnatracker.reporting import Reporter
-from rnatracker.session import Interrupted, Setting
-from rnatracker.stop import StopSignal
+from rnatracker.request import Setting
+from rnatracker.stop import Interrupted, StopSignal
 from rnatracker.tracked import TrackedRun
 from rnatracker.tracking import open_tracker
 from rnatracker.trainer import EpochResult, Stopped
@@ -119,7 +119,7 @@ class _Pool:
         self._running: dict[str, BaseProcess] = {}
         self._told_to_stop = False
         self._ended: set[str] = set()
-        self._failures: list[str] = []
+        self._failures: dict[str, list[str]] = {}
 
     def run(self) -> list[str]:
         """Run all tasks; return the messages of those that failed."""
@@ -133,7 +133,7 @@ class _Pool:
             for process in self._running.values():
                 process.kill()
             self._events.close()
-        return self._failures
+        return [f"{', '.join(names)}: {message}" for message, names in self._failures.items()]
 
     def _start_more(self) -> None:
         while self._waiting and len(self._running) < self._jobs and not self._stop():
@@ -164,9 +164,14 @@ class _Pool:
             name, message = values
             self._ended.add(name)
             if message:
-                self._failures.append(message)
+                self._fail(name, message)
         else:
             getattr(self._reporter, kind)(*values)
+
+    def _fail(self, name: str, message: str) -> None:
+        """Say so at once: other folds may train for hours yet."""
+        self._reporter.line(f"{name} failed: {message}")
+        self._failures.setdefault(message, []).append(name)
 
     def _notice_deaths(self) -> None:
         for name, process in list(self._running.items()):
@@ -177,8 +182,8 @@ class _Pool:
             if name not in self._ended and not self._stop():
                 code = process.exitcode or 0
                 reason = f"signal {-code}" if code < 0 else f"code {code}"
-                self._failures.append(
-                    f"{name}: its process died ({reason}); if memory ran out, use fewer --jobs; then resume the run"
+                self._fail(
+                    name, f"its process died ({reason}); if memory ran out, use fewer --jobs; then resume the run"
                 )
             del self._running[name]
 
@@ -205,9 +210,9 @@ def _work(task: _Task, events: Queue[_Event]) -> None:
     except (Interrupted, KeyboardInterrupt):
         pass
     except RNATrackerError as error:
-        message = f"{task.fold.name}: {error}"
+        message = str(error)
     except BaseException:
-        message = f"{task.fold.name}: {traceback.format_exc().strip()}"
+        message = traceback.format_exc().strip()
     events.put(("ended", (task.fold.name, message)))
     if os.getppid() != parent:
         events.cancel_join_thread()  # nobody listens any more: do not wait for that

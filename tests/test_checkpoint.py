@@ -91,6 +91,9 @@ def test_load_refuses_a_truncated_file(share: float, tmp_path: Path) -> None:
         ({"format": "other"}, "not a file of RNATracker weights"),
         ({"sites": ["A", "B"]}, r"tensor output.weight should have the shape \(2, 6\).*got \(3, 6\)"),
         ({"model": {"rnn": "transformer"}}, "damaged checkpoint"),
+        ({"weights": 3}, "damaged checkpoint: weights is not what it should be"),
+        ({"settings": "x"}, "damaged checkpoint: settings is not what it should be"),
+        ({"optimizer": {"state": {}}}, "damaged checkpoint: optimizer is not what it should be"),
         ({"weights": {}}, "tensor conv1.weight should have the shape .* got none"),
     ],
 )
@@ -119,7 +122,7 @@ def test_check_fits_names_the_setting_that_differs(change: dict[str, Any], messa
     settings = small_config()
     asked: dict[str, Any] = {"model": settings.model, "encoding": settings.encoding, "sites": SITES} | change
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.check_fits(_checkpoint(), **asked)
+        checkpoint.check_fits(_checkpoint(), **asked, file="a.pt")
 
 
 def _ancestors_file(path: Path) -> dict[str, Any]:
@@ -172,3 +175,19 @@ def test_foreign_network_is_refused(tmp_path: Path) -> None:
 def test_ancestors_real_files_load(epoch: int) -> None:
     loaded = checkpoint.load(_SEED / f"epoch{epoch}.pt")
     assert (loaded.epoch, loaded.model) == (epoch, ModelConfig(masked=False))
+
+
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    found = _checkpoint()
+    found.weights["output.bias"][0] = float("nan")
+    checkpoint.save(found, tmp_path / "nan.pt")
+    with pytest.raises(CheckpointError, match=r"output\.bias holds values that are no numbers"):
+        checkpoint.load(tmp_path / "nan.pt")
+
+
+def test_ancestors_sites_are_named_by_who_asks(tmp_path: Path) -> None:
+    _ancestors_file(tmp_path / "epoch7.pt")
+    loaded = checkpoint.load(tmp_path / "epoch7.pt")
+    assert loaded.named(("a", "b", "c", "d")).sites == ("a", "b", "c", "d")
+    assert loaded.named(("a", "b")).sites == loaded.sites
+    assert _checkpoint().named(("a", "b", "c")).sites == SITES

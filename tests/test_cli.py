@@ -40,7 +40,7 @@ def test_train_prints_the_table_on_stdout_and_progress_on_stderr(data: str, mlfl
     assert lines[0].startswith("Validation PCC of exp1, epoch ")
     first_words = [line.split()[0] for line in lines if line.startswith("  ") and line.strip()]
     assert [word for word in first_words if word.isalpha()] == ["site", "Nucleus", "Cytosol", "ERM", "mean", "overall"]
-    assert lines[-1] == "Next: rnatracker evaluate exp1 --data FILE"
+    assert lines[-1] == f"Next: rnatracker evaluate exp1 --store {mlflow_store} --data FILE"
     assert "epoch 3/3  loss" in result.stderr
     assert "optimistic" in result.stderr
 

@@ -59,7 +59,7 @@ def test_later_settings_win_over_earlier_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sets", "message"),
     [
-        (["train.learning_rate=1"], "--set: unknown key train.learning_rate; did you mean train."),
+        (["train.learning_rate=1"], "--set: unknown key train.learning_rate; did you mean train.lr?"),
         (["train.lr=-1"], "command line: train.lr: input should be greater than 0, got -1"),
         (["train.lr"], "--set train.lr: expected KEY=VALUE"),
         (["train.epochs=0"], "train.epochs: input should be greater than or equal to 1, got 0"),
@@ -105,3 +105,8 @@ def test_flat_settings_nest_back_to_the_same() -> None:
     settings = config.Config()
     assert config.nest(settings.flat()) == settings.model_dump(mode="json")
     assert config.build(yaml.safe_load(settings.to_yaml()), "again") == settings
+
+
+def test_data_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert config.assemble(None, {}, {}, ["data.path=a.tsv"]).data.path == str(tmp_path / "a.tsv")

@@ -90,11 +90,19 @@ def test_hold_out_refuses_a_share_that_is_none(share: float) -> None:
 
 
 def test_default_groups_are_the_files_when_it_has_them_else_equal_sequences(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("id,sequence,gene,x,y\na,ACGT,g,1,1\nb,ACGU,h,1,1\n")
-    assert default_groups(read(tmp_path / "a.csv")) == ("g", "h")
+    (tmp_path / "a.csv").write_text("id,sequence,gene,x,y\na,ACGT,g,1,1\nb,ACGC,h,1,1\nc,ACGG,g,1,1\n")
+    assert default_groups(read(tmp_path / "a.csv")) == ("g", "h", "g")
     (tmp_path / "b.csv").write_text("id,sequence,x,y\na,ACGT,1,1\nb,acgu,1,2\nc,ACG,1,1\n")
     first, second, third = default_groups(read(tmp_path / "b.csv"))
     assert first == second != third
+
+
+def test_default_groups_join_groups_that_share_a_sequence(tmp_path: Path) -> None:
+    rows = ["a,ACGT,g", "b,ACGU,h", "c,CCC,h", "d,CCC,i", "e,GGG,j"]
+    (tmp_path / "a.csv").write_text("id,sequence,gene,x,y\n" + "".join(f"{row},1,1\n" for row in rows))
+    groups = default_groups(read(tmp_path / "a.csv"))
+    assert len({*groups[:4]}) == 1
+    assert groups[4] not in groups[:4]
 
 
 def test_assignment_digest_names_the_division_whatever_the_records_order() -> None:

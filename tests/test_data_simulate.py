@@ -77,7 +77,7 @@ def test_simulate_works_when_there_are_ten_sites_and_short_transcripts() -> None
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"n": 0}, "--records 0: expected 1 or more"),
+        ({"n": 0}, "--records 0: expected 2 or more, since one has no PCC"),
         ({"n": 5, "sites": ("a",)}, "--sites: expected two or more different names, got 'a'"),
         ({"n": 5, "sites": ("a", "a")}, "--sites: expected two or more different names, got 'a,a'"),
         ({"n": 5, "noise": -1.0}, "--noise -1.0: expected a finite number of 0 or more"),

@@ -18,7 +18,8 @@ _FLOORS = {
     2: ["rnatracker.batching", "rnatracker.checkpoint", "rnatracker.trainer", "rnatracker.predictor",
         "rnatracker.artifacts", "rnatracker.plots", "rnatracker.reporting"],
     3: ["rnatracker.store", "rnatracker.tracked", "rnatracker.untracked", "rnatracker.mlflow_run",
-        "rnatracker.tracking", "rnatracker.session", "rnatracker.crossval", "rnatracker.workers", "rnatracker.run",
+        "rnatracker.tracking", "rnatracker.invocation", "rnatracker.request",
+        "rnatracker.session", "rnatracker.crossval", "rnatracker.workers", "rnatracker.run",
         "rnatracker.evaluation", "rnatracker.ancestor"],
     5: ["rnatracker.commands", "cli"],
 }  # fmt: skip

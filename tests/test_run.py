@@ -16,7 +16,8 @@ from rnatracker import artifacts, checkpoint, evaluation, metrics, run, trainer
 from rnatracker.config import Config
 from rnatracker.data.readers import read
 from rnatracker.errors import ConfigError, DataError, RNATrackerError, TrackingError, TrainingError
-from rnatracker.session import Interrupted, Outcome, RunRequest
+from rnatracker.request import Outcome, RunRequest
+from rnatracker.stop import Interrupted
 from rnatracker.tracked import TrackedRun
 from rnatracker.tracking import TrackingSettings, open_tracker
 from tests.toys import SITES, SilentReporter, small_config, toy_transcripts, write_table
@@ -108,9 +109,9 @@ def test_cross_validation_measures_each_transcript_once(tracking: TrackingSettin
 
 
 def test_fold_that_measures_never_trains_or_chooses(tracking: TrackingSettings, data: str) -> None:
-    from rnatracker import crossval, session
+    from rnatracker import crossval, request
 
-    setting = session.prepare(RunRequest(small_config(data__path=data, data__fold=4), tracking))
+    setting = request.prepare(RunRequest(small_config(data__path=data, data__fold=4), tracking))
     plans = crossval.plan(setting)
     assert sorted(np.concatenate([plan.test for plan in plans]).tolist()) == list(range(40))
     for plan in plans:
@@ -320,3 +321,78 @@ def test_evaluation_matches_sites_by_name_and_refuses_others(mlflow_store: Path,
     assert pcc[1] == pytest.approx(pcc[0])
     with pytest.raises(DataError, match="its sites are ERM, Nucleus, but best.pt predicts Nucleus, Cytosol, ERM"):
         evaluation.evaluate(model, data, train=settings, sites=["ERM", "Nucleus"], resamples=0)
+
+
+@pytest.mark.parametrize("moment", ["start", "publish", "reopen"])
+def test_run_is_ended_when_a_signal_comes_while_its_record_is_made(
+    moment: str, tracking: TrackingSettings, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if moment == "reopen":
+        with pytest.raises(Interrupted):
+            _train(tracking, data, _StopsAfter(1))
+    tracker = open_tracker(tracking)
+    kind = type(tracker) if moment == "start" else type(_only_run(tracking) if moment == "reopen" else _made(tracking))
+    original = getattr(kind, moment)
+
+    def interrupted(self: Any, *arguments: Any, **options: Any) -> Any:
+        os.kill(os.getpid(), 15)
+        return original(self, *arguments, **options)
+
+    monkeypatch.setattr(kind, moment, interrupted)
+    name = "exp1" if tracking.enabled else str(tracking.store / "untracked" / "exp1")
+    with pytest.raises(Interrupted):
+        run.resume(name, tracking, SilentReporter()) if moment == "reopen" else _train(tracking, data)
+    last = "exp2" if moment == "publish" else "exp1"
+    assert _found(tracking, last).status() == "KILLED"
+
+
+def _made(tracking: TrackingSettings) -> TrackedRun:
+    """Return a run, to know its class."""
+    found = open_tracker(tracking).start(log_name=None, params={}, tags={}, dataset=None)
+    found.finish("FINISHED")
+    return found
+
+
+def test_second_signal_ends_a_run_that_is_being_ended_no_sooner(
+    tracking: TrackingSettings, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = type(_made(tracking))
+    original = kind.finish
+
+    def interrupted(self: Any, *arguments: Any) -> None:
+        os.kill(os.getpid(), 2)
+        os.kill(os.getpid(), 2)
+        original(self, *arguments)
+
+    monkeypatch.setattr(kind, "finish", interrupted)
+    assert _train(tracking, data).state == "FINISHED"
+    assert _found(tracking, "exp2").status() == "FINISHED"
+
+
+def test_log_ends_with_what_ended_the_run(tracking: TrackingSettings, data: str) -> None:
+    with pytest.raises(TrainingError):
+        _train(tracking, data, train__lr=1e36)
+    with pytest.raises(Interrupted):
+        _train(tracking, data, _StopsAfter(1))
+    assert "loss is" in (_found(tracking, "exp1").folder / "log.txt").read_text().splitlines()[-1]
+    assert "go on with: rnatracker train --resume" in (_found(tracking, "exp2").folder / "log.txt").read_text()
+
+
+def test_resumed_run_needs_its_first_weights_no_more(tracking: TrackingSettings, data: str, tmp_path: Path) -> None:
+    weights = _train(tracking, data).folder / "checkpoints" / "last.pt"
+    copy = tmp_path / "start.pt"
+    copy.write_bytes(weights.read_bytes())
+    request = RunRequest(small_config(data__path=data, train__epochs=6), tracking, weights=str(copy))
+    with pytest.raises(Interrupted):
+        run.train(request, _StopsAfter(1))
+    copy.unlink()
+    name = "exp2" if tracking.enabled else str(tracking.store / "untracked" / "exp2")
+    assert run.resume(name, tracking, SilentReporter()).state == "FINISHED"
+
+
+def test_site_that_would_hide_a_figure_is_refused(mlflow_store: Path, tmp_path: Path) -> None:
+    table = tmp_path / "a.csv"
+    for sites, message in (("mean,b", "a site is called mean"), ("A+,A*", "differs from another in punctuation only")):
+        table.write_text(f"id,sequence,{sites}\nx,ACGT,1,2\ny,ACGG,2,1\n")
+        with pytest.raises(DataError, match=message):
+            _train(TrackingSettings(mlflow_store, enabled=False), str(table))

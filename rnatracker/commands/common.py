@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from rnatracker.errors import RNATrackerError
+from rnatracker.errors import RNATrackerError, is_disk_full, is_out_of_memory
 
 if TYPE_CHECKING:
     from rnatracker.tracking import TrackingSettings
 
-CONTEXT = {"token_normalize_func": lambda token: token.replace("_", "-"), "help_option_names": ["-h", "--help"]}
-"""`--max_length` is `--max-length`: the ancestor's users type the first."""
+CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 _STORE_PANEL = "Store"
 
@@ -56,7 +55,23 @@ class Group(TyperGroup):
             return super().invoke(ctx)
         except RNATrackerError as error:
             say(f"Error: {error}")
-            raise typer.Exit(1) from None
+        except (MemoryError, RuntimeError, OSError) as error:
+            if is_out_of_memory(error):
+                say("Error: out of memory; close other programs, or use smaller data or a larger machine")
+            elif is_disk_full(error):
+                say(f"Error: {getattr(error, 'filename', None) or 'a file'}: the disk is full; free some space")
+            else:
+                raise
+        raise typer.Exit(1)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read `--max_length` as `--max-length`: the ancestor's users type the first."""
+        return super().parse_args(ctx, [_dashed(token) for token in args])
+
+
+def _dashed(token: str) -> str:
+    name, sign, value = token.partition("=")
+    return name.replace("_", "-") + sign + value if token.startswith("--") else token
 
 
 def say(text: str) -> None:

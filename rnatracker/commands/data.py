@@ -69,7 +69,7 @@ def inspect_file(
     if not as_json and report.sites:
         _next(_train(file, _names(sites)))
     elif not as_json:
-        _next(f"predict {shlex.quote(str(file))}")
+        typer.echo("Next: these transcripts have no measured fractions; rnatracker train needs some")
 
 
 @app.command()

@@ -27,6 +27,7 @@ def import_(
     rnatracker import logs/exp0
     """
     from rnatracker.ancestor import import_log_folder
+    from rnatracker.invocation import evaluate_command
     from rnatracker.tracking import open_tracker
 
     tracking = common.tracking_settings(store, tracking_uri, experiment, False)
@@ -37,4 +38,4 @@ def import_(
         return
     typer.echo(f"Imported {folder} as {run.name} ({run.id}): {run.folder}")
     tables.print_ui(tracking)
-    typer.echo(f"Next: rnatracker evaluate {run.name} --data FILE")
+    typer.echo(f"Next: {evaluate_command(run.name, run.folder, tracking)}")

@@ -5,9 +5,7 @@ Owns their layout. Must not compute. Read next: `rnatracker/commands/train.py`.
 
 from __future__ import annotations
 
-import shlex
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 _WIDE = 400
@@ -17,12 +15,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rnatracker.metrics import Score
-    from rnatracker.session import Outcome
+    from rnatracker.request import Outcome
     from rnatracker.tracking import TrackingSettings
 
 
 def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
     """Print a run's PCC per site, and per fold where it has folds; then what to try next."""
+    from rnatracker.invocation import evaluate_command
+
     if outcome.folds:
         title = f"Cross-validated PCC of {outcome.name}: each fold measured by a model that has not seen it"
         _show(_fold_table(outcome), title)
@@ -30,25 +30,19 @@ def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
         _show(_single_table(outcome), f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
     print(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
     print_ui(tracking)
-    name = outcome.name if tracking.enabled else str(outcome.folder)
-    print(f"Next: rnatracker evaluate {name} --data FILE")
+    print(f"Next: {evaluate_command(outcome.name, outcome.folder, tracking)}")
 
 
 def print_ui(tracking: TrackingSettings) -> None:
     """Print how to see runs in MLflow's UI, where there is one to open."""
+    from rnatracker.invocation import ui_command
     from rnatracker.tracking import open_tracker
 
-    if not tracking.enabled:
-        return
-    if tracking.tracking_uri:
-        print(f"See it in the MLflow UI: {open_tracker(tracking).ui_url() or tracking.tracking_uri}")
-        return
-    words = ["rnatracker", "ui"]
-    if tracking.store != (Path.cwd() / "mlruns"):
-        words += ["--store", str(tracking.store)]
-    if tracking.experiment != "rnatracker":
-        words += ["--experiment", tracking.experiment]
-    print(f"To see it in the MLflow UI: {shlex.join(words)}")
+    if tracking.enabled and tracking.tracking_uri:
+        tracker = open_tracker(tracking)
+        print(f"See it in the MLflow UI: {tracker.ui_url() or tracker.location}")
+    elif tracking.enabled:
+        print(f"To see it in the MLflow UI: {ui_command(tracking)}")
 
 
 def print_scores(scores: list[Score], title: str) -> None:

@@ -5,7 +5,7 @@ Owns its options and what it prints. The work is `rnatracker.run`. Must not impo
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +15,8 @@ from rnatracker.commands import common
 from rnatracker.errors import ConfigError, RNATrackerError
 
 if TYPE_CHECKING:
-    from rnatracker.session import Outcome
+    from rnatracker.reporting import Reporter
+    from rnatracker.request import Outcome
     from rnatracker.tracking import TrackingSettings
 
 _INPUT = "Data and input"
@@ -104,7 +105,7 @@ def train(
     threads: Annotated[
         int | None,
         typer.Option(
-            help="CPU threads of each training.", show_default="all, or 1 with --jobs", rich_help_panel=_MODEL
+            help="CPU threads of each training.", show_default="the fastest, or 1 with --jobs", rich_help_panel=_MODEL
         ),
     ] = None,
     weights: Annotated[
@@ -176,7 +177,7 @@ def train(
     rnatracker train --data apexseq.fa --sites Nucleus,Cytosol,ERM,OMM --epochs 30
     """
     options: dict[str, Any] = {
-        "data.path": None if data is None else str(Path(data).resolve()),
+        "data.path": data,
         "data.format": file_format,
         "data.sites": None if sites is None else [site.strip() for site in sites.split(",")],
         "data.labels": labels,
@@ -200,11 +201,14 @@ def train(
         "train.save_every": save_every,
     }
     tracking = common.tracking_settings(store, tracking_uri, experiment, no_track)
-    if resume is not None:
+
+    def work(reporter: Reporter) -> Outcome:
+        if resume is None:
+            return _start(tracking, config, options, set_ or [], weights, log_name, tensorboard, jobs, reporter)
         others = {"--config": config, "--set": set_, "--weights": weights, "--log-name": log_name}
-        work = _resumption(resume, tracking, jobs, options, [name for name, value in others.items() if value])
-    else:
-        work = _start(tracking, config, options, set_ or [], weights, log_name, tensorboard, jobs)
+        given = [name for name, value in others.items() if value]
+        return _resume(resume, tracking, jobs, options, given, reporter)
+
     _run(work, tracking, json_)
 
 
@@ -217,47 +221,47 @@ def _start(
     log_name: str | None,
     tensorboard: bool,
     jobs: int,
-) -> Any:
+    reporter: Reporter,
+) -> Outcome:
     from rnatracker import config as settings
 
     base: dict[str, Any] = {}
     checked = settings.assemble(config, base, options, sets)  # before torch is imported: typing errors are quick
     if weights is not None:
-        from rnatracker.session import settings_of_weights
+        from rnatracker.request import settings_of_weights
 
         checked = settings.assemble(config, settings_of_weights(weights), options, sets)
 
-    def work(reporter: Any) -> Outcome:
-        from rnatracker.run import train as run_training
-        from rnatracker.session import RunRequest
+    from rnatracker.request import RunRequest
+    from rnatracker.run import train as run_training
 
-        request = RunRequest(checked, tracking, log_name, weights, tensorboard, jobs)
-        return run_training(request, reporter)
-
-    return work
+    return run_training(RunRequest(checked, tracking, log_name, weights, tensorboard, jobs), reporter)
 
 
-def _resumption(resume: str, tracking: TrackingSettings, jobs: int, options: dict[str, Any], others: list[str]) -> Any:
+def _resume(
+    resume: str,
+    tracking: TrackingSettings,
+    jobs: int,
+    options: dict[str, Any],
+    others: list[str],
+    reporter: Reporter,
+) -> Outcome:
     given = [key for key, value in options.items() if value is not None and key != "data.path"] + others
     if given:
         raise ConfigError(
             f"--resume {resume}: the run goes on with its own settings, so {given[0]} can't be given; leave it "
             "away, or start a new run with --weights"
         )
+    from rnatracker.run import resume as resume_run
+    from rnatracker.tracking import settings_of_run
 
-    def work(reporter: Any) -> Outcome:
-        from rnatracker.run import resume as resume_run
-        from rnatracker.tracking import settings_of_run
-
-        return resume_run(resume, settings_of_run(resume, tracking), reporter, data=options["data.path"], jobs=jobs)
-
-    return work
+    return resume_run(resume, settings_of_run(resume, tracking), reporter, data=options["data.path"], jobs=jobs)
 
 
-def _run(work: Any, tracking: TrackingSettings, json_: bool) -> None:
+def _run(work: Callable[[Reporter], Outcome], tracking: TrackingSettings, json_: bool) -> None:
     """Do the work under a progress display; print how it ended."""
     from rnatracker.commands.display import reporter
-    from rnatracker.session import Interrupted
+    from rnatracker.stop import Interrupted
 
     try:
         with reporter() as display:
@@ -265,7 +269,8 @@ def _run(work: Any, tracking: TrackingSettings, json_: bool) -> None:
     except Interrupted as stopped:
         if json_:
             common.print_json({"run_id": stopped.run_id, "state": "KILLED", "best_epoch": None, "metrics": {}})
-        common.say(f"Stopped; nothing is lost. Go on with: {stopped.command}")
+        lost = "nothing is lost" if stopped.saved else "the epoch it was in is lost"
+        common.say(f"Stopped; {lost}. Go on with: {stopped.command}")
         raise typer.Exit(130) from None
     except RNATrackerError as error:
         if json_:

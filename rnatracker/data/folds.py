@@ -19,11 +19,23 @@ from rnatracker.errors import DataError
 
 
 def default_groups(transcripts: Transcripts) -> tuple[str, ...]:
-    """Return what must not be divided: the file's groups, else transcripts of the same sequence.
+    """Return what must not be divided: transcripts of one group of the file's, or of one sequence, or so connected.
 
     A sequence that stands on both sides of a division is remembered, not predicted.
     """
-    return sequence_groups(transcripts) if transcripts.groups is None else transcripts.groups
+    sequences = sequence_groups(transcripts)
+    if transcripts.groups is None:
+        return sequences
+    joined: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while joined.setdefault(name, name) != name:
+            name = joined[name]
+        return name
+
+    for group, sequence in zip(transcripts.groups, sequences, strict=True):
+        joined[root(f"sequence {sequence}")] = root(f"group {group}")
+    return tuple(root(f"group {group}").removeprefix("group ") for group in transcripts.groups)
 
 
 def sequence_groups(transcripts: Transcripts) -> tuple[str, ...]:

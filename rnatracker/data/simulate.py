@@ -135,8 +135,8 @@ def simulate(
 
 
 def _check(n: int, sites: Sequence[str], noise: float, median_length: int) -> None:
-    if n < 1:
-        raise DataError(f"--records {n}: expected 1 or more")
+    if n < 2:
+        raise DataError(f"--records {n}: expected 2 or more, since one has no PCC")
     if len(sites) < 2 or len(set(sites)) < len(sites) or not all(sites):
         raise DataError(f"--sites: expected two or more different names, got {','.join(sites)!r}")
     if not 0 <= noise < np.inf:

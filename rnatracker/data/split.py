@@ -75,6 +75,8 @@ def split_file(
     check_absent([train, test], force=force)
     transcripts = read_unlabelled(path, format=format)
     groups = default_groups(transcripts)
+    if not 0 < share < 1:
+        raise DataError(f"--test {share:g}: expected a share between 0 and 1, as in --test 0.2")
     kept, held_out = hold_out(len(transcripts), groups, share, seed)
     in_test = set(held_out.tolist())
     with ExitStack() as stack:

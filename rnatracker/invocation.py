@@ -1,0 +1,46 @@
+"""The commands that users are told to type next.
+
+Owns their wording, so that each finds the store that the run is in. Must not know what they do.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from rnatracker.tracked import TrackedRun
+from rnatracker.tracking import TrackingSettings
+
+
+def resume_command(run: TrackedRun, tracking: TrackingSettings, jobs: int = 1) -> str:
+    """Return what to type to go on with a run that was interrupted."""
+    words = ["train", "--resume", _name(run.name, run.folder if not tracking.enabled else None)]
+    return _command([*words, *(["--jobs", str(jobs)] if jobs > 1 else [])], tracking)
+
+
+def evaluate_command(name: str, folder: Path, tracking: TrackingSettings) -> str:
+    """Return what to type to measure a run on a file that is still to be named."""
+    words = ["evaluate", _name(name, folder if not tracking.enabled else None)]
+    return f"{_command(words, tracking)} --data FILE"
+
+
+def ui_command(tracking: TrackingSettings) -> str:
+    """Return what to type to see the store in MLflow's UI."""
+    return _command(["ui"], tracking)
+
+
+def _name(name: str, folder: Path | None) -> str:
+    return name if folder is None else str(folder)
+
+
+def _command(words: list[str], tracking: TrackingSettings) -> str:
+    options = []
+    if tracking.enabled:
+        if tracking.store.resolve() != (Path.cwd() / "mlruns").resolve():
+            options += ["--store", str(tracking.store)]
+        if tracking.tracking_uri:
+            options += ["--tracking-uri", re.sub(r"//[^/@]*@", "//USER:PASSWORD@", tracking.tracking_uri)]
+        if tracking.experiment != "rnatracker":
+            options += ["--experiment", tracking.experiment]
+    return shlex.join(["rnatracker", *words, *options])
