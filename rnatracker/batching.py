@@ -39,6 +39,33 @@ class Batch:
     total_lengths: Tensor
 
 
+class Resident:
+    """Transcripts kept in a device's memory, one byte a nucleotide, and padded into batches there.
+
+    Only the batch's indices cross to the device.
+
+    Args:
+        encoded: the transcripts.
+        device: where they are kept.
+    """
+
+    def __init__(self, encoded: Encoded, device: torch.device) -> None:
+        self._codes = torch.from_numpy(np.array(encoded.codes)).to(device)
+        self._starts = torch.from_numpy(encoded.starts).to(device)
+        self._lengths = torch.from_numpy(encoded.lengths).to(device)
+
+    def pad(self, indices: Indices, width: int, *, front: bool) -> Tensor:
+        """Return what `rnatracker.encoding.pad` does, (B, width) uint8, on the device."""
+        chosen = torch.from_numpy(indices).to(self._codes.device, non_blocking=True)
+        starts, lengths = self._starts[chosen].unsqueeze(1), self._lengths[chosen].unsqueeze(1)
+        position = torch.arange(width, device=self._codes.device).unsqueeze(0)
+        if front:
+            position = position - (width - lengths)
+        inside = (position >= 0) & (position < lengths)
+        where = (starts + position).clamp(0, max(len(self._codes) - 1, 0))
+        return self._codes[where] * inside
+
+
 class Batches:
     """Cuts batches out of encoded transcripts.
 
@@ -57,6 +84,7 @@ class Batches:
         self.ragged = masked
         self._width = encoding.max_length
         self._device = device
+        self._resident = None if device.type == "cpu" else Resident(encoded, device)
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -65,10 +93,13 @@ class Batches:
         """Return the batch of these transcripts."""
         lengths = self.encoded.lengths[indices]
         width = int(lengths.max(initial=1)) if self.ragged else self._width
-        codes = torch.from_numpy(pad(self.encoded, indices, width, front=not self.ragged))
+        if self._resident is None:
+            codes = torch.from_numpy(pad(self.encoded, indices, width, front=not self.ragged))
+        else:
+            codes = self._resident.pad(indices, width, front=not self.ragged)
         return Batch(
             indices=indices,
-            codes=codes.to(self._device, non_blocking=True),
+            codes=codes,
             lengths=torch.from_numpy(lengths),
             total_lengths=torch.from_numpy(self.encoded.total_lengths[indices]),
         )

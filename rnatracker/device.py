@@ -23,7 +23,8 @@ _ROUNDS = 5
 _WORTHWHILE = 0.95
 """More threads must take at most this share of the time that fewer take."""
 _HOPELESS = 2.0
-"""Slower than one thread by this factor: not tried again. Threads that wait for a busy core take 20 times as long."""
+"""Slower than one thread by this factor: not tried again. Threads that wait for a busy core take up to 20 times as
+long."""
 _MOST_SEQUENCES = 64
 """In a batch that is only timed."""
 

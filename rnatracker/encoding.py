@@ -70,32 +70,37 @@ def decode(codes: Codes) -> str:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Transcripts cut to what the network sees, ragged: one byte a nucleotide plus offsets.
+    """What the network sees of transcripts: where each lies in codes that are kept once, whoever looks at them.
 
     Attributes:
-        codes: all transcripts' codes one after the other, uint8.
-        offsets: (N + 1,) int64; transcript i is `codes[offsets[i]:offsets[i + 1]]`.
+        codes: (all nucleotides,) uint8.
+        starts: (N,) int64; transcript i is `codes[starts[i]:starts[i] + lengths[i]]`.
+        lengths: (N,) int64, nucleotides after the cut.
         total_lengths: (N,) int64, nucleotides of the whole transcripts before the cut.
     """
 
     codes: Codes
-    offsets: Offsets
+    starts: Offsets
+    lengths: Offsets
     total_lengths: Offsets
 
     def __len__(self) -> int:
-        return len(self.total_lengths)
+        return len(self.lengths)
 
-    @property
-    def lengths(self) -> Offsets:
-        """(N,) int64, nucleotides of each transcript after the cut."""
-        return np.diff(self.offsets)
+    def take(self, indices: Indices) -> Encoded:
+        """Return these transcripts, in this order; the codes are shared, not copied."""
+        return Encoded(self.codes, self.starts[indices], self.lengths[indices], self.total_lengths[indices])
+
+    def sequence(self, index: int) -> Codes:
+        """Return one transcript's codes, (length,) uint8."""
+        return self.codes[self.starts[index] : self.starts[index] + self.lengths[index]]
 
 
 def cut(codes: Codes, offsets: Offsets, config: EncodingConfig) -> Encoded:
     """Cut ragged transcripts to `max_length`, keeping the end or ends that `keep` says.
 
-    With `both`, the first half and the last half are kept, the first being longer by one where
-    `max_length` is odd, and joined without a gap. With `full_length` nothing is cut.
+    With `both`, the first half and the last half are kept, the first being longer by one where `max_length` is odd, and
+    joined without a gap; the codes are then copied. With `full_length` nothing is cut.
 
     Args:
         codes: (sum of lengths,) uint8.
@@ -104,22 +109,19 @@ def cut(codes: Codes, offsets: Offsets, config: EncodingConfig) -> Encoded:
     """
     total = np.diff(offsets)
     if config.full_length or not len(total) or int(total.max()) <= config.max_length:
-        return Encoded(codes, offsets, total)
+        return Encoded(codes, offsets[:-1], total, total)
     kept = np.minimum(total, config.max_length)
-    new_offsets = np.concatenate(([0], np.cumsum(kept)))
-    out = np.empty(int(new_offsets[-1]), np.uint8)
-    for i, (start, length, to) in enumerate(zip(offsets[:-1], kept, new_offsets[:-1], strict=True)):
-        head, tail = _ends(int(length), config.keep) if total[i] > length else (int(length), 0)
+    if config.keep == "5p":
+        return Encoded(codes, offsets[:-1], kept, total)
+    if config.keep == "3p":
+        return Encoded(codes, offsets[1:] - kept, kept, total)
+    starts = np.concatenate(([0], np.cumsum(kept)[:-1]))
+    out = np.empty(int(kept.sum()), np.uint8)
+    for start, end, length, to in zip(offsets[:-1], offsets[1:], kept, starts, strict=True):
+        head = length - length // 2
         out[to : to + head] = codes[start : start + head]
-        out[to + head : to + head + tail] = codes[offsets[i + 1] - tail : offsets[i + 1]]
-    return Encoded(out, new_offsets, total)
-
-
-def _ends(length: int, keep: str) -> tuple[int, int]:
-    """Return how many nucleotides of the 5' and of the 3' end are kept."""
-    if keep == "both":
-        return length - length // 2, length // 2
-    return (length, 0) if keep == "5p" else (0, length)
+        out[to + head : to + length] = codes[end - length // 2 : end]
+    return Encoded(out, starts, kept, total)
 
 
 def pad(encoded: Encoded, indices: Indices, length: int, *, front: bool) -> Codes:
@@ -137,7 +139,7 @@ def pad(encoded: Encoded, indices: Indices, length: int, *, front: bool) -> Code
     """
     batch = np.zeros((len(indices), length), np.uint8)
     for row, i in enumerate(indices):
-        sequence = encoded.codes[encoded.offsets[i] : encoded.offsets[i + 1]]
+        sequence = encoded.sequence(int(i))
         start = length - len(sequence) if front else 0
         batch[row, start : start + len(sequence)] = sequence
     return batch

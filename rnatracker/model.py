@@ -165,7 +165,7 @@ class RNATracker(nn.Module):
         scores = self.attention_score(torch.tanh(self.attention_hidden(states))).squeeze(2)
         if steps is not None:
             padded = torch.arange(scores.shape[1]).unsqueeze(0) >= steps.unsqueeze(1)
-            scores = scores.masked_fill(padded.to(scores.device), float("-inf"))
+            scores = scores.masked_fill(padded.to(scores.device, non_blocking=True), float("-inf"))
         return F.softmax(scores, dim=1)
 
     def _check(self, codes: Tensor, lengths: Tensor, total_lengths: Tensor) -> None:

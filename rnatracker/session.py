@@ -240,9 +240,11 @@ def _board(run: TrackedRun, wanted: bool) -> Iterator[Any]:
 
 
 def _encode(setting: Setting, indices: Indices) -> Part:
-    part, settings = setting.transcripts.take(indices), setting.config
-    encoded = cut(part.codes, part.offsets, settings.encoding)
-    return Part(Batches(encoded, settings.encoding, settings.model.masked, setting.device), part.measured())
+    """Return a part of the transcripts as the trainer takes it; the sequences are shared, not copied."""
+    transcripts, settings = setting.transcripts, setting.config
+    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding).take(indices)
+    batches = Batches(encoded, settings.encoding, settings.model.masked, setting.device)
+    return Part(batches, transcripts.measured()[indices])
 
 
 def leave_results(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rnatracker.batching import Batches
-from rnatracker.encoding import cut
+from rnatracker.batching import Batches, Resident
+from rnatracker.encoding import cut, pad
 from tests.toys import small_config, toy_transcripts
 
 
@@ -60,3 +60,15 @@ def test_batch_is_padded_to_its_longest_when_masked_and_to_max_length_when_not()
     assert batch.codes.shape[1] == 60
     assert (batch.codes[0, : 60 - int(batch.lengths[0])] == 0).all()
     assert batch.codes[0, -1] != 0
+
+
+def test_padding_on_the_device_gives_the_same_batch() -> None:
+    encoded = _batches(20).encoded
+    resident = Resident(encoded, torch.device("cpu"))
+    indices = np.array([3, 19, 0, 7])
+    for front in (True, False):
+        width = int(encoded.lengths[indices].max()) + 5
+        expected = pad(encoded, indices, width, front=front)
+        found = resident.pad(indices, width, front=front)
+        assert found.dtype == torch.uint8
+        assert (found.numpy() == expected).all()

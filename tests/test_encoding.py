@@ -46,7 +46,7 @@ def test_decode_returns_the_sequence_when_ambiguous_letters_are_read_as_n(sequen
 def test_cut_keeps_the_end_asked_for_when_a_transcript_is_too_long(keep: str, expected: list[str]) -> None:
     codes, offsets = _ragged("AACCGGTT", "ACG")
     encoded = encoding.cut(codes, offsets, EncodingConfig(max_length=5, keep=keep))  # type: ignore[arg-type]
-    kept = [encoding.decode(encoded.codes[a:b]) for a, b in zip(encoded.offsets, encoded.offsets[1:], strict=False)]
+    kept = [encoding.decode(encoded.sequence(i)) for i in range(len(encoded))]
     assert kept == expected
     assert encoded.total_lengths.tolist() == [8, 3]
 
@@ -59,7 +59,7 @@ def test_cut_keeps_the_end_asked_for_when_a_transcript_is_too_long(keep: str, ex
 def test_cut_keeps_prefix_and_suffix_of_the_sequence(sequences: list[str], max_length: int, keep: str) -> None:
     encoded = encoding.cut(*_ragged(*sequences), EncodingConfig(max_length=max_length, keep=keep))  # type: ignore[arg-type]
     for i, sequence in enumerate(sequences):
-        kept = encoding.decode(encoded.codes[encoded.offsets[i] : encoded.offsets[i + 1]])
+        kept = encoding.decode(encoded.sequence(i))
         head = len(kept) if keep == "5p" else 0 if keep == "3p" else (len(kept) + 1) // 2
         assert len(kept) == min(len(sequence), max_length)
         if len(sequence) > max_length:
@@ -79,3 +79,12 @@ def test_pad_puts_zeros_on_the_side_asked_for() -> None:
     indices = np.array([1, 0])
     assert encoding.pad(encoded, indices, 4, front=True).tolist() == [[0, 0, 0, 4], [0, 1, 2, 3]]
     assert encoding.pad(encoded, indices, 4, front=False).tolist() == [[4, 0, 0, 0], [1, 2, 3, 0]]
+
+
+def test_taken_transcripts_share_their_codes_when_an_end_is_cut() -> None:
+    codes, offsets = _ragged("AACCGGTT", "ACG", "TTTTTTA")
+    for keep in ("5p", "3p"):
+        encoded = encoding.cut(codes, offsets, EncodingConfig(max_length=5, keep=keep)).take(np.array([2, 0]))  # type: ignore[arg-type]
+        assert encoded.codes is codes
+        assert encoded.total_lengths.tolist() == [7, 8]
+        assert encoding.decode(encoded.sequence(0)) == ("TTTTT" if keep == "5p" else "TTTTA")
