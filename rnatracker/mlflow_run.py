@@ -1,15 +1,21 @@
 """One run in MLflow: recording, reading back, ending, continuing.
 
-Owns the buffer of metrics, the upload to a remote store, and the wording of MLflow's failures. Must not know
-how a store is found or opened. Read next: `tracking.py`, which makes these.
+Owns the buffer of metrics, and upload to and download from a remote store. Must not know how a store is found or
+opened. Read next: `tracking.py`, which makes these.
+
+A remote run's files are worked on in `work/<id>/` and uploaded. Each upload ends with a new random token in the run's
+tag `rnatracker.revision`; `work/<id>.revision` lists those that the folder here contains. So if the server's is not
+among them, another machine has gone on with the run, and the files here are old.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +25,8 @@ from urllib.request import url2pathname
 
 from rnatracker import process, store
 from rnatracker.errors import TrackingError
-from rnatracker.tracked import MESSAGE_TAG, Status, TrackedRun, check_reopenable, cut, metric_key
+from rnatracker.store import mlflow_errors
+from rnatracker.tracked import MESSAGE_TAG, Status, TrackedRun, check_reopenable, cut, masked, metric_key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +38,8 @@ MAX_TAG = 8000
 _METRICS_PER_BATCH = 1000
 _FLUSH_SECONDS = 1.0
 _RETRY_SECONDS = 30.0
+_PUBLISH_SECONDS = 60.0
+_REVISION_TAG = "rnatracker.revision"
 
 _log = logging.getLogger("rnatracker")
 
@@ -86,9 +95,16 @@ class MlflowRun(TrackedRun):
         self.id: str = run.info.run_id
         self.name: str = run.info.run_name or run.info.run_id
         self._artifact_uri: str = run.info.artifact_uri
+        self._parent_id: str | None = run.data.tags.get("mlflow.parentRunId")
+        self._work: Path = backend.folder / store.WORK / self.id
+        self._revisions = self._work.with_name(f"{self.id}.revision")
+        self._is_current = False
         self._waiting: list[Metric] = []
         self._flush_at = time.monotonic() + _FLUSH_SECONDS
         self._published: dict[Path, tuple[int, int]] = {}
+        self._is_announced = True
+        self._publish_at = 0.0
+        self._is_lost = False
         self._has_warned = False
         self._is_finished = False
 
@@ -96,15 +112,15 @@ class MlflowRun(TrackedRun):
     def folder(self) -> Path:
         """The artifact folder itself, or for a remote store the one that `publish` uploads.
 
-        Files of a remote run that this machine doesn't have are downloaded when this is first asked for.
+        Files of a remote run that this machine doesn't have, or has older, are downloaded when this is first asked
+        for; again, as long as there are none yet.
         """
         if not self._backend.is_remote:
             parts = urlsplit(self._artifact_uri)
             return Path(url2pathname(parts.path) if parts.scheme == "file" else self._artifact_uri)
-        folder = self._backend.folder / store.WORK / self.id
-        if not folder.exists():
-            self._download(folder)
-        return folder
+        if not self._is_current:
+            self._bring_up_to_date()
+        return self._work
 
     def make_folder(self) -> None:
         """Make the folder of a run that is new.
@@ -112,8 +128,8 @@ class MlflowRun(TrackedRun):
         Raises:
             TrackingError: if it can't be made.
         """
-        backend = self._backend
-        folder = backend.folder / store.WORK / self.id if backend.is_remote else self.folder
+        self._is_current = True
+        folder = self.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -161,7 +177,7 @@ class MlflowRun(TrackedRun):
     def logged_steps(self, key: str) -> set[int]:
         """See `TrackedRun.logged_steps`."""
         name = metric_key(key)
-        with mlflow_errors(f"reading {self.name}", self._backend.location):
+        with self._asking("reading"):
             recorded = {int(metric.step) for metric in self._client.get_metric_history(self.id, name)}
         return recorded | {int(metric.step) for metric in self._waiting if metric.key == name}
 
@@ -169,27 +185,39 @@ class MlflowRun(TrackedRun):
         """See `TrackedRun.set_tags`."""
         from mlflow.entities import RunTag
 
-        with mlflow_errors(f"tagging {self.name}", self._backend.location):
+        with self._asking("tagging"):
             self._client.log_batch(self.id, tags=[RunTag(key, cut(value, MAX_TAG)) for key, value in tags.items()])
 
     def children(self) -> dict[str, TrackedRun]:
         """See `TrackedRun.children`."""
-        with mlflow_errors(f"reading {self.name}", self._backend.location):
+        with self._asking("reading"):
             found = self._backend.search(f"tags.`mlflow.parentRunId` = '{self.id}'", max_results=100_000)
         # The latest comes first and so has the last word when read backwards.
         return {run.name: run for run in (MlflowRun(self._backend, each) for each in reversed(found))}
 
-    def publish(self) -> None:
+    def parent_name(self) -> str | None:
+        """See `TrackedRun.parent_name`."""
+        if self._parent_id is None:
+            return None
+        with self._asking("finding the parent of"):
+            return str(self._client.get_run(self._parent_id).info.run_name)
+
+    def publish(self, *, now: bool = False) -> None:
         """See `TrackedRun.publish`."""
+        begun = time.monotonic()
+        if not self._backend.is_remote or (begun < self._publish_at and not now):
+            return
         try:
             self._upload()
         except TrackingError as error:
             self._warn(error)
+        # A slow line, or a server that hangs, must not slow the training: as with metrics.
+        self._publish_at = time.monotonic() + max(_PUBLISH_SECONDS, 10 * (time.monotonic() - begun))
 
     def reopen(self) -> None:
         """See `TrackedRun.reopen`."""
         backend = self._backend
-        with store.lock(backend.folder), mlflow_errors(f"reopening {self.name}", backend.location):
+        with store.lock(backend.folder), self._asking("reopening"):
             check_reopenable(self)
             self.set_tags({**process.own_tags(), MESSAGE_TAG: ""})
             self._client.update_run(self.id, status="RUNNING")
@@ -201,50 +229,114 @@ class MlflowRun(TrackedRun):
         """See `TrackedRun.finish`."""
         if self._is_finished:
             return
-        try:
-            self._send_metrics()
-            self._upload()
-            if message:
-                self.set_tags({MESSAGE_TAG: message})
-            with mlflow_errors(f"ending {self.name}", self._backend.location):
-                self._client.set_terminated(self.id, status)
-        except TrackingError as error:
+        tags = {MESSAGE_TAG: masked(message)} if message else {}
+        failure = self._try_all(
+            lambda: self._end(status), self._send_metrics, lambda: self.set_tags(tags) if tags else None, self._upload
+        )
+        if failure:
             lost = f"; {len(self._waiting)} metric values are not recorded" if self._waiting else ""
-            raise TrackingError(f"{error}{lost}; what run {self.name} has made lies in {self.folder}") from error
+            folder = self._work if self._backend.is_remote else self.folder
+            raise TrackingError(f"{failure}{lost}; what run {self.name} has made lies in {folder}") from failure
         self._is_finished = True
 
+    def _end(self, status: Status) -> None:
+        if self._is_lost and self._backend.uri.startswith("http"):
+            store.check_server(self._backend.uri)
+        with self._asking("ending"):
+            self._client.set_terminated(self.id, status)
+
+    def _try_all(self, *steps: Callable[[], None]) -> TrackingError | None:
+        """Do all steps, whichever fail, and return the first failure; without a server the rest is left undone."""
+        failure: TrackingError | None = None
+        for step in steps:
+            try:
+                step()
+            except store.ServerLostError as error:
+                return failure or error
+            except TrackingError as error:
+                failure = failure or error
+        return failure
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
+        """Word failures inside, and keep in mind whether the server has stopped answering."""
+        try:
+            with mlflow_errors(f"{doing} {self.name}", self._backend.location):
+                yield
+        except store.ServerLostError:
+            self._is_lost = True
+            raise
+        self._is_lost = False
+
     def _get(self) -> Run:
-        with mlflow_errors(f"reading {self.name}", self._backend.location):
+        with self._asking("reading"):
             return self._client.get_run(self.id)
 
     def _send_metrics(self) -> None:
-        with mlflow_errors(f"recording metrics of {self.name}", self._backend.location):
-            while self._waiting:
+        while self._waiting:
+            with self._asking("recording metrics of"):
                 self._client.log_batch(self.id, metrics=self._waiting[:_METRICS_PER_BATCH])
-                del self._waiting[:_METRICS_PER_BATCH]
+            del self._waiting[:_METRICS_PER_BATCH]
 
     def _upload(self) -> None:
-        if not self._backend.is_remote:
+        """Upload what is new in the folder, and say so with a new revision."""
+        if not self._backend.is_remote or not self._work.is_dir():
             return
         folder = self.folder
-        with mlflow_errors(f"uploading the files of {self.name}", self._backend.location):
-            for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-                stat = path.stat()
-                if self._published.get(path) != (stat.st_mtime_ns, stat.st_size):
-                    parent = path.parent.relative_to(folder).as_posix()
-                    self._client.log_artifact(self.id, str(path), None if parent == "." else parent)
-                    self._published[path] = (stat.st_mtime_ns, stat.st_size)
-
-    def _download(self, folder: Path) -> None:
-        temporary = folder.with_name(f"{folder.name}.tmp")
         try:
-            temporary.mkdir(parents=True, exist_ok=True)
-            with mlflow_errors(f"downloading the files of {self.name}", self._backend.location):
-                for file in self._client.list_artifacts(self.id):
-                    self._client.download_artifacts(self.id, file.path, str(temporary))
-            temporary.replace(folder)
+            for path, state in sorted(_states(folder).items()):
+                if self._published.get(path) != state:
+                    parent = path.parent.relative_to(folder).as_posix()
+                    self._is_announced = False
+                    with self._asking("uploading the files of"):
+                        self._client.log_artifact(self.id, str(path), None if parent == "." else parent)
+                    self._published[path] = state
+            if not self._is_announced:
+                revision = uuid.uuid4().hex
+                # Here first: if the tag is set and the answer is lost, the files here must not pass for old.
+                with self._revisions.open("a", encoding="ascii") as file:
+                    file.write(f"{revision}\n")
+                self.set_tags({_REVISION_TAG: revision})
+                self._is_announced = True
         except OSError as error:
             raise store.unwritable(folder, error) from None
+
+    def _bring_up_to_date(self) -> None:
+        """Download the files if there are none here, or another machine has published newer ones."""
+        tags, folder = self.tags(), self._work
+        revision = tags.get(_REVISION_TAG, "")
+        try:
+            is_there = folder.is_dir() and any(folder.iterdir())
+            known = self._revisions.read_text(encoding="ascii").split() if self._revisions.exists() else []
+            is_ours = process.own_tags().items() <= tags.items()
+            if is_there and (not revision or revision in known or is_ours):
+                self._is_current = True
+                return
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{self.id}.") as temporary:
+                self._download(Path(temporary), revision)
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise store.unwritable(folder, error) from None
+
+    def _download(self, temporary: Path, revision: str) -> None:
+        """Download into a temporary folder and put that in place of the run's; not if there is nothing."""
+        new = temporary / "new"
+        new.mkdir()
+        with self._asking("downloading the files of"):
+            for file in self._client.list_artifacts(self.id):
+                self._client.download_artifacts(self.id, file.path, str(new))
+        if not any(new.iterdir()):
+            return
+        with store.lock(self._backend.folder):
+            self._revisions.unlink(missing_ok=True)
+            if self._work.exists():
+                self._work.rename(temporary / "old")
+            new.rename(self._work)
+            if revision:
+                self._revisions.write_text(f"{revision}\n", encoding="ascii")
+        self._published = _states(self._work)
+        self._is_current = True
 
     def _warn(self, error: TrackingError) -> None:
         if not self._has_warned:
@@ -252,35 +344,7 @@ class MlflowRun(TrackedRun):
         self._has_warned = True
 
 
-@contextmanager
-def mlflow_errors(doing: str, location: str) -> Iterator[None]:
-    """Turn MLflow's failures inside into a `TrackingError` that says what to do.
-
-    Args:
-        doing: what failed, as in `starting a run`.
-        location: the store or server.
-    """
-    from mlflow.exceptions import MlflowException
-    from requests import RequestException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (MlflowException, SQLAlchemyError, RequestException) as error:
-        reason = store.first_line(error).rstrip(".")
-        raise TrackingError(f"{location}: {doing} failed: {reason}; {_remedy(str(error))}") from error
-
-
-def _remedy(reason: str) -> str:
-    """Return what to do about a failure of MLflow's."""
-    for sign, remedy in {
-        "out-of-date database schema": "keep a copy of mlflow.db, then: mlflow db upgrade sqlite:///PATH/mlflow.db",
-        "disk is full": "free some space",
-        "disk I/O error": "see whether the disk is full",
-        "readonly database": "allow writing to that folder, or choose another with --store",
-        "database is locked": "end the program that keeps it locked",
-        "API request to": "see whether the server is still up",
-    }.items():
-        if sign in reason:
-            return remedy
-    return "see whether the store is whole, or choose another with --store"
+def _states(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Return the time (ns) and the size (bytes) of each file in a folder."""
+    files = ((path, path.stat()) for path in folder.rglob("*") if path.is_file())
+    return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in files}

@@ -1,7 +1,8 @@
 """Which process runs a run: tags that name it, and whether it still lives.
 
-Owns the four tags. A process id alone is used again by the system, so the machine's boot and the process's
-start are kept with it. Must not know MLflow. Read next: `tracked.py`, which refuses to reopen a run by it.
+Owns the five tags. A process id alone is used again by the system, so the machine's boot and the process's
+start are kept with it; and a container counts its processes by itself, even where it has its host's name. Must not know
+MLflow. Read next: `tracked.py`, which refuses to reopen a run by it, and `store.py`, which ends dead runs by it.
 """
 
 from __future__ import annotations
@@ -16,13 +17,20 @@ HOST = "rnatracker.host"
 PID = "rnatracker.pid"
 BOOT_ID = "rnatracker.boot_id"
 PROCESS_START = "rnatracker.process_start"
+PID_NAMESPACE = "rnatracker.pid_namespace"
 
 UNKNOWN = "unknown"
 
 
 def tags_of(pid: int) -> dict[str, str]:
     """Return the tags that name a process of this machine."""
-    return {HOST: socket.gethostname(), PID: str(pid), BOOT_ID: _boot_id(), PROCESS_START: _start(pid)}
+    return {
+        HOST: socket.gethostname(),
+        PID: str(pid),
+        BOOT_ID: _boot_id(),
+        PROCESS_START: _start(pid),
+        PID_NAMESPACE: _pid_namespace(),
+    }
 
 
 def own_tags() -> dict[str, str]:
@@ -40,6 +48,26 @@ def is_alive_elsewhere(tags: Mapping[str, str]) -> bool:
         return False
     started = _start(int(pid))
     return int(pid) != os.getpid() and started not in ("", UNKNOWN) and started == tags.get(PROCESS_START)
+
+
+def is_dead(tags: Mapping[str, str]) -> bool:
+    """Tell whether the process that these tags name was one of this machine and surely lives no more.
+
+    Where that can't be known (another host, a container, tags that are missing) it counts as alive.
+    """
+    pid, started = tags.get(PID, ""), tags.get(PROCESS_START, "")
+    if tags.get(HOST) != socket.gethostname() or tags.get(PID_NAMESPACE) != _pid_namespace():
+        return False
+    if not pid.isdigit() or not tags.get(BOOT_ID) or started in ("", UNKNOWN):
+        return False
+    return tags[BOOT_ID] != _boot_id() or _start(int(pid)) not in (started, UNKNOWN)
+
+
+def _pid_namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return UNKNOWN
 
 
 def _boot_id() -> str:

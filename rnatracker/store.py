@@ -1,7 +1,8 @@
 """Where runs are kept: MLflow's SQLite database and its folder, or a server that answers.
 
-Owns locating, creating and checking the store, its lock, and mending the artifact paths of a store that was
-moved. Must not know runs. Read next: `tracking.py`, which keeps runs in it.
+Owns locating, creating and checking the store, its lock, mending the artifact paths of a store that was moved,
+ending what dead processes left RUNNING in it, and the wording of MLflow's failures. Must not know how runs are
+kept. Read next: `tracking.py`, which keeps runs in it.
 
 A store is one folder: `mlflow.db`, `artifacts/` (runs' files), `untracked/` (runs of `--no-track`), `work/`
 (files of runs whose records are on a server) and `.lock`. MLflow breaks its database for good when several
@@ -15,12 +16,15 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
+from rnatracker import process
 from rnatracker.errors import TrackingError
+from rnatracker.tracked import MESSAGE_TAG, masked
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
@@ -40,11 +44,18 @@ _LOST = {
     "timed out": "no answer in time",
     "Max retries exceeded": "no answer",
 }
+_DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
+_RESUMABLE = ("train", "cross-validation", "fold", None)
 _LOCK_SECONDS = 60.0
 _BUSY_SECONDS = 20.0
+_REAP_SECONDS = 2.0
 _REACH_SECONDS = 8.0
 
 _log = logging.getLogger("rnatracker")
+
+
+class ServerLostError(TrackingError):
+    """A server gave no answer: asking it more would be waiting again."""
 
 
 def quiet_mlflow() -> None:
@@ -125,6 +136,7 @@ def prepare(database: Path, folder: Path) -> str:
         _check(database)
         if database == folder / DATABASE:
             mend_paths(database, folder)
+        end_dead_runs(database)
     return uri
 
 
@@ -203,6 +215,42 @@ def clear_end_time(database: Path, run_id: str) -> None:
         connection.execute("UPDATE runs SET end_time = NULL WHERE run_uuid = ?", (run_id,))
 
 
+def end_dead_runs(database: Path) -> None:
+    """End as FAILED the runs that this machine's dead processes left RUNNING; they can be resumed as before.
+
+    Of runs of other hosts and of containers nothing is known, so they stay. Never the end of opening a store.
+    """
+    keys = (process.HOST, process.PID, process.BOOT_ID, process.PROCESS_START, process.PID_NAMESPACE)
+    tag = "(SELECT value FROM tags WHERE tags.run_uuid = r.run_uuid AND tags.key = ?)"
+    query = (
+        f"SELECT run_uuid, COALESCE((SELECT name FROM runs WHERE run_uuid = {tag}), name), "  # noqa: S608 (our own)
+        f"{', '.join([tag] * (1 + len(keys)))} "
+        "FROM runs AS r WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
+    )
+    try:
+        with closing(sqlite3.connect(database, timeout=_REAP_SECONDS)) as connection, connection:
+            rows = connection.execute(query, ("mlflow.parentRunId", "rnatracker.kind", *keys)).fetchall()
+            for run_id, name, kind, *values in rows:
+                tags = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
+                if process.is_dead(tags):
+                    advice = f"; go on with: rnatracker train --resume {name}" if kind in _RESUMABLE else ""
+                    _end_as_failed(connection, run_id, tags[process.PID], f"its process died{advice}")
+    except sqlite3.Error as error:
+        _log.debug("%s: what dead processes left there is not ended: %s", database, error)
+
+
+def _end_as_failed(connection: sqlite3.Connection, run_id: str, pid: str, message: str) -> None:
+    """End a run, unless since it was looked at its process has ended it, or another has resumed it."""
+    changed = connection.execute(
+        "UPDATE runs SET status = 'FAILED', end_time = ? WHERE run_uuid = ? AND status = 'RUNNING' AND EXISTS "
+        "(SELECT 1 FROM tags WHERE run_uuid = runs.run_uuid AND key = ? AND value = ?)",
+        (int(time.time() * 1000), run_id, process.PID, pid),
+    )
+    if changed.rowcount:
+        tag = (MESSAGE_TAG, message, run_id)
+        connection.execute("INSERT OR REPLACE INTO tags (key, value, run_uuid) VALUES (?, ?, ?)", tag)
+
+
 def is_on_network(folder: Path) -> bool:
     """Tell whether a folder is on a network file system, where SQLite's write-ahead log must not be used."""
     try:
@@ -235,8 +283,8 @@ def check_server(uri: str) -> None:
     thread.start()
     thread.join(_REACH_SECONDS)
     if failure:
-        raise TrackingError(
-            f"tracking server {uri} can't be reached ({failure[0]}); start it, correct --tracking-uri or "
+        raise ServerLostError(
+            f"tracking server {masked(uri)} can't be reached ({failure[0]}); start it, correct --tracking-uri or "
             "MLFLOW_TRACKING_URI, or train without it: --no-track"
         )
 
@@ -253,3 +301,49 @@ def first_line(error: BaseException | str) -> str:
 def slug(name: str) -> str:
     """Return a name as it can stand in a path and in an address, unchanged where it can already."""
     return quote(name, safe=" ").replace("%", "_")
+
+
+@contextmanager
+def mlflow_errors(doing: str, location: str) -> Iterator[None]:
+    """Turn MLflow's failures inside into a `TrackingError` that says what to do.
+
+    Args:
+        doing: what failed, as in `starting a run`.
+        location: the store or server.
+
+    Raises:
+        ServerLostError: if a server gave no answer.
+        TrackingError: in place of any other failure of MLflow's, and for a missing driver of a database.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, RequestException) as error:
+        reason = first_line(error).rstrip(".")
+        kind = ServerLostError if reason in _LOST.values() else TrackingError
+        raise kind(masked(f"{location}: {doing} failed: {reason}; {_remedy(str(error))}")) from error
+    except ModuleNotFoundError as error:
+        package = _DRIVERS.get(error.name or "", error.name)
+        raise TrackingError(
+            masked(
+                f"{location}: {doing} failed: it needs the package {error.name}; install it with: pip install {package}"
+            )
+        ) from error
+
+
+def _remedy(reason: str) -> str:
+    """Return what to do about a failure of MLflow's."""
+    for sign, remedy in {
+        "out-of-date database schema": "keep a copy of mlflow.db, then: mlflow db upgrade sqlite:///PATH/mlflow.db",
+        "disk is full": "free some space",
+        "disk I/O error": "see whether the disk is full",
+        "readonly database": "allow writing to that folder, or choose another with --store",
+        "database is locked": "end the program that keeps it locked",
+        "API request to": "see whether the server is still up",
+    }.items():
+        if sign in reason:
+            return remedy
+    return "see whether the store is whole, or choose another with --store"

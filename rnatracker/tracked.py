@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import json
+import logging
 import posixpath
 import re
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ MESSAGE_TAG = "rnatracker.message"
 
 NOTE_TAG = "mlflow.note.content"
 """Tag that MLflow shows as the run's description, as Markdown."""
+
+_log = logging.getLogger("rnatracker")
 
 
 @dataclass(frozen=True)
@@ -108,20 +111,31 @@ class TrackedRun(abc.ABC):
     def describe(self, markdown: str) -> None:
         """Set the description that MLflow shows above the run.
 
-        Raises:
-            TrackingError: if the store can't be written.
+        Never the end of a training: what can't be written is warned of.
         """
-        self.set_tags({NOTE_TAG: markdown})
+        try:
+            self.set_tags({NOTE_TAG: markdown})
+        except TrackingError as error:
+            _log.warning("%s. The run goes on without its description.", error)
+
+    @abc.abstractmethod
+    def parent_name(self) -> str | None:
+        """Return the name of the run that this one was started under, or None."""
 
     @abc.abstractmethod
     def children(self) -> dict[str, TrackedRun]:
         """Return the runs started with this one as parent, by name; of one name the latest."""
 
     @abc.abstractmethod
-    def publish(self) -> None:
+    def publish(self, *, now: bool = False) -> None:
         """Upload what has changed in `folder` to a remote store; with a local one it is there already.
 
-        Never the end of a training: what can't be uploaded is warned of, once, and tried again later.
+        Cheap enough for every epoch: it does nothing within a minute of the last time, or longer where that took
+        long. `finish` uploads all. Never the end of a training: what can't be uploaded is warned of, once, and tried
+        again later.
+
+        Args:
+            now: upload however short ago the last time was.
         """
 
     @abc.abstractmethod
@@ -134,7 +148,10 @@ class TrackedRun(abc.ABC):
 
     @abc.abstractmethod
     def finish(self, status: Status, message: str = "") -> None:
-        """Write everything and end the run; once it is ended, nothing happens.
+        """End the run and write everything; once both are done, nothing happens.
+
+        The status is written first, and if one thing can't be written the others still are, unless a server has
+        stopped answering. After a failure it may be called again.
 
         Raises:
             TrackingError: if the store can't be written; it names the folder where the run's files lie.
@@ -173,7 +190,7 @@ class Tracker(abc.ABC):
 
         Raises:
             ConfigError: if the name can't be a folder's name.
-            TrackingError: if the store can't be written; no run is left RUNNING.
+            TrackingError: if the store can't be written. Whatever it is that stops it, no run is left RUNNING.
         """
 
     @abc.abstractmethod
@@ -208,6 +225,12 @@ def cut(value: str, limit: int) -> str:
     return value[: limit - len(note)] + note
 
 
+def masked(text: str) -> str:
+    """Return a text with `***` for the user and password in each address, `http://user:password@host`."""
+    text = re.sub(r"://[^/\s]+@", "://***@", text)
+    return re.sub(r"([?&](?:password|passwd|pwd|token)=)[^&\s]+", r"\1***", text)
+
+
 def metric_key(key: str) -> str:
     """Return a metric's name as MLflow admits it: other characters than letters, digits and `_ . - : /` as `_`."""
     admitted = re.sub(r"[^\w.\- :/]", "_", key)[:250]
@@ -225,16 +248,20 @@ def run_number(name: str) -> int:
     return int(match[1]) if match else 0
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, typed: str | None = None) -> None:
     """Hold that a name can be a folder's on any system.
+
+    Args:
+        name: the run's whole name.
+        typed: the part of it that the user gave, if it isn't all.
 
     Raises:
         ConfigError: if it can't.
     """
     if not re.fullmatch(r"[\w.+-][\w.+ -]{0,99}", name) or name in (".", ".."):
         raise ConfigError(
-            f"--log-name {name!r}: a run's name may hold up to 100 letters, digits, spaces and _ . + -, "
-            "and begins with no space"
+            f"--log-name {(typed or name)!r}: a run's name, exp<N>_ included, may hold up to 100 letters, digits, "
+            "spaces and _ . + -, and begins with no space"
         )
 
 
@@ -261,12 +288,16 @@ def one_of(found: list[TrackedRun], run: str, location: str, latest: list[str]) 
     """Return the one run that was found for `run`.
 
     Raises:
-        TrackingError: if there is none, naming the latest ones, or several, naming their ids.
+        TrackingError: if there is none, naming the latest ones, or several, naming their ids and parents.
     """
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(f"{each.id} ({each.name})" for each in found[:10])
+        parents = [each.parent_name() for each in found[:10]]
+        names = ", ".join(
+            f"{each.id} ({each.name} of {parent})" if parent else f"{each.id} ({each.name})"
+            for each, parent in zip(found, parents, strict=False)
+        )
         raise TrackingError(f"{location}: {run} names {len(found)} runs; give one of the ids {names}")
     hint = f"the latest are {', '.join(latest)}" if latest else "there are no runs yet"
     raise TrackingError(f"{location}: no run with the id, name or folder {run}; {hint}")

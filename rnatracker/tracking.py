@@ -23,7 +23,8 @@ from urllib.parse import urlsplit
 
 from rnatracker import process, store
 from rnatracker.errors import TrackingError
-from rnatracker.mlflow_run import MAX_TAG, Backend, MlflowRun, mlflow_errors
+from rnatracker.mlflow_run import MAX_TAG, Backend, MlflowRun
+from rnatracker.store import mlflow_errors
 from rnatracker.tracked import (
     DatasetInput,
     Status,
@@ -32,6 +33,7 @@ from rnatracker.tracked import (
     as_text,
     check_name,
     cut,
+    masked,
     one_of,
     run_name,
     run_number,
@@ -113,7 +115,7 @@ class MlflowTracker(Tracker):
         """Open it; see `open_tracker`."""
         store.quiet_mlflow()
         uri, database = _reach(settings)
-        self.location = settings.tracking_uri or str(settings.store)
+        self.location = masked(settings.tracking_uri or str(settings.store))
         with mlflow_errors("opening it", self.location):
             from mlflow import MlflowClient
 
@@ -135,7 +137,7 @@ class MlflowTracker(Tracker):
         name: str | None = None,
     ) -> TrackedRun:
         """See `Tracker.start`."""
-        check_name(name or run_name(1, log_name))
+        check_name(name or run_name(1, log_name), None if name else log_name)
         all_tags = {
             "mlflow.source.name": "rnatracker",
             "mlflow.source.type": "LOCAL",
@@ -145,17 +147,17 @@ class MlflowTracker(Tracker):
             **{key: cut(value, MAX_TAG) for key, value in tags.items()},
         }
         backend = self._backend
-        with mlflow_errors("starting a run", self.location), store.lock(backend.folder):
-            chosen = name or run_name(self._next_number(), log_name)
-            run = MlflowRun(backend, backend.client.create_run(backend.experiment_id, None, all_tags, chosen))
+        run: MlflowRun | None = None
         try:
+            with mlflow_errors("starting a run", self.location), store.lock(backend.folder):
+                chosen = name or run_name(self._next_number(), log_name)
+                run = MlflowRun(backend, backend.client.create_run(backend.experiment_id, None, all_tags, chosen))
             run.make_folder()
             with mlflow_errors(f"recording the parameters of {chosen}", self.location):
                 self._record(run.id, params, dataset)
-        except TrackingError as error:
-            # The first failure is the one to tell, even if the run can't be ended either.
-            with contextlib.suppress(TrackingError):
-                run.finish("FAILED", str(error))
+        except BaseException as error:
+            if run is not None:
+                _abandon(run, error)
             raise
         return run
 
@@ -188,7 +190,11 @@ class MlflowTracker(Tracker):
         backend = self._backend
         if backend.is_remote and not backend.uri.startswith("http"):
             return None
-        base = backend.uri.rstrip("/") if backend.is_remote else f"http://127.0.0.1:{port}"
+        base = (
+            backend.uri.replace(_login(backend.uri), "").rstrip("/")
+            if backend.is_remote
+            else f"http://127.0.0.1:{port}"
+        )
         return f"{base}/#/experiments/{backend.experiment_id}/runs?workflowType=machine_learning"
 
     def _matching(self, run: str) -> list[Run]:
@@ -221,7 +227,7 @@ class MlflowTracker(Tracker):
         if run.info.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"{self.location}: run {run_id} was deleted; restore it with: "
-                f"MLFLOW_TRACKING_URI={shlex.quote(self._backend.uri)} mlflow runs restore --run-id {run_id}"
+                f"MLFLOW_TRACKING_URI={shlex.quote(masked(self._backend.uri))} mlflow runs restore --run-id {run_id}"
             )
         return [run]
 
@@ -270,7 +276,7 @@ def _reach(settings: TrackingSettings) -> tuple[str, Path | None]:
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file") and uri != "databricks":
         raise TrackingError(
-            f"tracking address {uri}: MLflow no longer keeps runs in plain files; leave out --tracking-uri and "
+            f"tracking address {masked(uri)}: MLflow no longer keeps runs in plain files; leave out --tracking-uri and "
             "MLFLOW_TRACKING_URI, and name a folder with --store"
         )
     if scheme in ("http", "https"):
@@ -291,12 +297,27 @@ def _experiment(client: MlflowClient, settings: TrackingSettings, uri: str, is_r
         if found is None:
             return client.get_experiment(client.create_experiment(name, None if is_remote else str(folder)))
     if found.lifecycle_stage == "deleted":
+        place = masked(settings.tracking_uri or str(settings.store))
         raise TrackingError(
-            f"{settings.tracking_uri or settings.store}: the experiment {name!r} was deleted; choose another with "
-            f"--experiment, or restore it: MLFLOW_TRACKING_URI={shlex.quote(uri)} mlflow experiments restore "
-            f"-x {found.experiment_id}"
+            f"{place}: the experiment {name!r} was deleted; choose another "
+            f"with --experiment, or restore it: MLFLOW_TRACKING_URI={shlex.quote(masked(uri))} mlflow experiments "
+            f"restore -x {found.experiment_id}"
         )
     return found
+
+
+def _abandon(run: MlflowRun, error: BaseException) -> None:
+    """End a run that could not be started: what stopped it is the thing to tell, even if this fails too."""
+    is_stop = isinstance(error, KeyboardInterrupt | SystemExit)
+    message = "stopped while it was being started" if is_stop else str(error) or type(error).__name__
+    with contextlib.suppress(TrackingError, OSError):
+        run.finish("KILLED" if is_stop else "FAILED", message)
+
+
+def _login(uri: str) -> str:
+    """Return what an address has before its host, `user:password@`, which no link shall show."""
+    match = re.search(r"(?<=://)[^/]+@", uri)
+    return match[0] if match else ""
 
 
 def _user() -> dict[str, str]:

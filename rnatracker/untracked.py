@@ -63,7 +63,7 @@ class NullTracker(Tracker):
         name: str | None = None,
     ) -> TrackedRun:
         """See `Tracker.start`."""
-        check_name(name or run_name(1, log_name))
+        check_name(name or run_name(1, log_name), None if name else log_name)
         record = {
             "id": uuid.uuid4().hex,
             "status": "RUNNING",
@@ -181,7 +181,12 @@ class NullRun(TrackedRun):
         runs = [NullRun(path.parent) for path in self._folder.glob(f"*/{RECORD}")]
         return {run.name: run for run in sorted(runs, key=lambda run: run._read()["start_time"])}
 
-    def publish(self) -> None:
+    def parent_name(self) -> str | None:
+        """See `TrackedRun.parent_name`."""
+        above = self._folder.parent
+        return NullRun(above).name if NullRun.is_one(above) else None
+
+    def publish(self, *, now: bool = False) -> None:
         """See `TrackedRun.publish`: nothing to do."""
 
     def reopen(self) -> None:
@@ -195,9 +200,18 @@ class NullRun(TrackedRun):
         """See `TrackedRun.finish`."""
         if self._is_finished:
             return
-        self._append()
-        tags = {**self.tags(), **({MESSAGE_TAG: message} if message else {})}
-        self._update(status=status, end_time=time.time(), tags=tags)
+        failure: TrackingError | None = None
+        try:
+            tags = {**self.tags(), **({MESSAGE_TAG: message} if message else {})}
+            self._update(status=status, end_time=time.time(), tags=tags)
+        except TrackingError as error:
+            failure = error
+        try:
+            self._append()
+        except TrackingError as error:
+            failure = failure or error
+        if failure:
+            raise failure
         self._is_finished = True
 
     def _read(self) -> dict[str, Any]:

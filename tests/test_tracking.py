@@ -26,6 +26,7 @@ from rnatracker import process, store
 from rnatracker.errors import ConfigError, TrackingError
 from rnatracker.tracking import (
     DatasetInput,
+    MlflowRun,
     MlflowTracker,
     TrackedRun,
     Tracker,
@@ -103,6 +104,10 @@ class TestContract:
         with pytest.raises(ConfigError, match="--log-name"):
             begin(tracker, name=name or "/")
 
+    def test_start_reports_what_was_typed_when_a_name_is_refused(self, tracker: Tracker) -> None:
+        with pytest.raises(ConfigError, match=r"--log-name 'a/b':"):
+            begin(tracker, "a/b")
+
     def test_find_takes_id_prefix_name_and_number(self, tracker: Tracker, settings: TrackingSettings) -> None:
         run = begin(tracker, "apex", tags={"a": "b"})
         for i in range(11):
@@ -131,7 +136,8 @@ class TestContract:
         ids = [begin(tracker, parent=begin(tracker), name="fold1").id for _ in range(2)]
         with pytest.raises(TrackingError, match="names 2 runs") as caught:
             tracker.find("fold1")
-        assert all(each in str(caught.value) for each in ids)
+        for i, each in enumerate(ids, start=1):
+            assert f"{each} (fold1 of exp{i})" in str(caught.value)
 
     def test_metrics_are_the_last_steps_when_several_are_logged(
         self, tracker: Tracker, settings: TrackingSettings
@@ -235,8 +241,8 @@ class TestContract:
                 run.flush()
         assert [record.name for record in caplog.records] == ["rnatracker"]
         with pytest.raises(TrackingError):
-            run.finish("FINISHED")
-        assert run.status() == "RUNNING"
+            run.finish("FINISHED", "all done")
+        assert (run.status(), run.tags()["rnatracker.message"]) == ("FINISHED", "all done")
         mend()
         run.finish("FINISHED")
         again = open_tracker(settings).find(run.id)
@@ -312,6 +318,32 @@ class TestMlflow:
             begin(mlflow_tracker, params={"not'admitted": 1})
         assert mlflow_tracker.find("exp1").status() == "FAILED"
 
+    @pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt, "KILLED"), (ZeroDivisionError, "FAILED")])
+    def test_start_leaves_no_run_running_when_anything_stops_it(
+        self, mlflow_tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], status: str
+    ) -> None:
+        def stop(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(MlflowTracker, "_record", stop)
+        with pytest.raises(error):
+            begin(mlflow_tracker)
+        assert mlflow_tracker.find("exp1").status() == status
+
+    def test_describe_warns_when_the_store_fails(
+        self, mlflow_tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        from mlflow.exceptions import MlflowException
+
+        def fail(*_: object, **__: object) -> None:
+            raise MlflowException("no")
+
+        run = begin(mlflow_tracker)
+        monkeypatch.setattr(mlflow_tracker._backend.client, "log_batch", fail)
+        with caplog.at_level(logging.WARNING, "rnatracker"):
+            run.describe("note")
+        assert "tagging exp1 failed: no" in caplog.text
+
     def test_next_number_is_behind_all_names_when_the_count_is_lost(self, mlflow_tracker: MlflowTracker) -> None:
         backend = mlflow_tracker._backend
         backend.client.create_run(backend.experiment_id, run_name="exp41_old")
@@ -379,6 +411,72 @@ class TestMlflow:
         run = begin(open_tracker(settings))
         assert run.folder.is_relative_to(tmp_path / "mine" / "artifacts")
         assert open_tracker(settings).find("exp1").id == run.id
+
+
+def abandon(run: TrackedRun, **tags: str) -> None:
+    """Make a run one of a process that has died."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        named = process.tags_of(other.pid)
+        other.kill()
+    run.set_tags(named | {key.replace("__", "."): value for key, value in tags.items()})
+
+
+class TestDeadRuns:
+    MESSAGE = "its process died; go on with: rnatracker train --resume exp1"
+
+    def test_open_ends_runs_when_their_process_is_dead(self, mlflow_tracker: MlflowTracker, mlflow_store: Path) -> None:
+        parent = begin(mlflow_tracker)
+        child = begin(mlflow_tracker, parent=parent, name="fold1", tags={"rnatracker.kind": "fold"})
+        abandon(parent, rnatracker__kind="cross-validation")
+        abandon(child)
+        found = open_tracker(TrackingSettings(mlflow_store)).find("exp1")
+        for run in (found, found.children()["fold1"]):
+            assert (run.status(), run.tags()["rnatracker.message"]) == ("FAILED", self.MESSAGE)
+        found.reopen()
+        assert (found.status(), found.tags()["rnatracker.message"]) == ("RUNNING", "")
+
+    def test_open_ends_runs_when_the_machine_was_started_anew(
+        self, mlflow_tracker: MlflowTracker, mlflow_store: Path
+    ) -> None:
+        begin(mlflow_tracker).set_tags({process.BOOT_ID: "before"})
+        assert open_tracker(TrackingSettings(mlflow_store)).find("exp1").status() == "FAILED"
+
+    @pytest.mark.parametrize("tag", [process.HOST, process.PID_NAMESPACE])
+    def test_open_leaves_runs_alone_when_they_are_elsewhere(
+        self, mlflow_tracker: MlflowTracker, mlflow_store: Path, tag: str
+    ) -> None:
+        abandon(begin(mlflow_tracker), **{tag.replace(".", "__"): "other"})
+        assert open_tracker(TrackingSettings(mlflow_store)).find("exp1").status() == "RUNNING"
+
+    def test_open_leaves_runs_alone_when_their_process_lives_or_is_unknown(
+        self, mlflow_tracker: MlflowTracker, mlflow_store: Path
+    ) -> None:
+        runs = [begin(mlflow_tracker) for _ in range(2)]
+        backend = mlflow_tracker._backend
+        backend.client.create_run(backend.experiment_id, run_name="exp9")
+        with subprocess.Popen(["sleep", "60"]) as other:
+            runs[1].set_tags(process.tags_of(other.pid))
+            again = open_tracker(TrackingSettings(mlflow_store))
+            assert [again.find(name).status() for name in ("exp1", "exp2", "exp9")] == ["RUNNING"] * 3
+            other.kill()
+
+    def test_open_gives_no_advice_when_a_run_cant_be_resumed(
+        self, mlflow_tracker: MlflowTracker, mlflow_store: Path
+    ) -> None:
+        abandon(begin(mlflow_tracker), rnatracker__kind="imported")
+        assert open_tracker(TrackingSettings(mlflow_store)).find("exp1").tags()["rnatracker.message"] == (
+            "its process died"
+        )
+
+    def test_looking_for_dead_runs_is_quick(self, mlflow_tracker: MlflowTracker, mlflow_store: Path) -> None:
+        for _ in range(5):
+            begin(mlflow_tracker)
+        seconds = []
+        for _ in range(5):
+            begun = time.perf_counter()
+            store.end_dead_runs(mlflow_store / store.DATABASE)
+            seconds.append(time.perf_counter() - begun)
+        assert min(seconds) < 0.02
 
 
 class TestBadStore:
@@ -451,7 +549,131 @@ class TestBadStore:
         assert tracker.find("exp1").logged_steps("a") == {1, 3}
 
 
+@pytest.fixture
+def machine(mlflow_tracker: MlflowTracker, tmp_path: Path) -> Callable[[str, TrackedRun], MlflowRun]:
+    """Look at a run from a machine of that name, to which the store's artifacts are remote."""
+
+    def look(name: str, run: TrackedRun) -> MlflowRun:
+        backend = replace(mlflow_tracker._backend, folder=tmp_path / name, is_remote=True)
+        return MlflowRun(backend, backend.client.get_run(run.id))
+
+    return look
+
+
+Machine = Callable[[str, TrackedRun], MlflowRun]
+
+
+class TestRemoteFiles:
+    def test_folder_is_downloaded_again_when_another_machine_has_gone_on(
+        self, mlflow_tracker: MlflowTracker, machine: Machine
+    ) -> None:
+        run = machine("a", begin(mlflow_tracker))
+        run.make_folder()
+        for content in ("1", "22"):
+            (run.folder / "log.txt").write_text(content)
+            run.publish(now=True)
+            run.set_tags({process.PID: "1"})
+            assert (machine("b", run).folder / "log.txt").read_text() == content
+        assert {path.name for path in machine("b", run).folder.parent.iterdir()} == {run.id, f"{run.id}.revision"}
+
+    def test_folder_stays_when_it_is_ahead_of_the_server(self, mlflow_tracker: MlflowTracker, machine: Machine) -> None:
+        run = machine("a", begin(mlflow_tracker))
+        run.make_folder()
+        (run.folder / "log.txt").write_text("published")
+        run.publish()
+        (run.folder / "log.txt").write_text("not yet published")
+        run.set_tags({process.PID: "1"})
+        assert (machine("a", run).folder / "log.txt").read_text() == "not yet published"
+
+    def test_folder_stays_when_this_process_runs_the_run(self, mlflow_tracker: MlflowTracker, machine: Machine) -> None:
+        run = machine("a", begin(mlflow_tracker))
+        run.make_folder()
+        (run.folder / "log.txt").write_text("mine")
+        run.set_tags({"rnatracker.revision": "of another"})
+        assert (machine("a", run).folder / "log.txt").read_text() == "mine"
+
+    def test_folder_is_looked_for_again_when_there_were_no_files(
+        self, mlflow_tracker: MlflowTracker, machine: Machine
+    ) -> None:
+        run = machine("a", begin(mlflow_tracker))
+        run.make_folder()
+        far = machine("b", run)
+        assert list(far.folder.iterdir()) == []
+        (run.folder / "log.txt").write_text("1")
+        run.publish()
+        assert [path.name for path in far.folder.iterdir()] == ["log.txt"]
+
+    def test_publish_waits_a_minute_unless_told_and_finish_sends_all(
+        self, mlflow_tracker: MlflowTracker, machine: Machine
+    ) -> None:
+        run = machine("a", begin(mlflow_tracker))
+        run.make_folder()
+        seen = []
+        for name, publish in {
+            "first": run.publish,
+            "second": run.publish,
+            "third": lambda: run.publish(now=True),
+            "fourth": lambda: run.finish("FINISHED"),
+        }.items():
+            (run.folder / name).write_text(name)
+            publish()
+            seen.append(len(mlflow_tracker._backend.client.list_artifacts(run.id)))
+        assert seen == [1, 1, 3, 4]
+
+    def test_publish_sets_no_revision_when_nothing_has_changed(
+        self, mlflow_tracker: MlflowTracker, machine: Machine
+    ) -> None:
+        run = machine("a", begin(mlflow_tracker))
+        run.make_folder()
+        run.publish(now=True)
+        assert "rnatracker.revision" not in run.tags()
+        (run.folder / "log.txt").write_text("1")
+        run.publish(now=True)
+        revision = run.tags()["rnatracker.revision"]
+        run.publish(now=True)
+        assert run.tags()["rnatracker.revision"] == revision
+
+
 class TestServer:
+    def test_finish_waits_once_when_the_server_hangs(
+        self, mlflow_tracker: MlflowTracker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from mlflow import MlflowClient
+
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+        monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        monkeypatch.setattr(store, "_REACH_SECONDS", 1.0)
+        near = begin(mlflow_tracker)
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            uri = f"http://user:secret@127.0.0.1:{silent.getsockname()[1]}"
+            client = MlflowClient(uri, uri)
+            backend = replace(mlflow_tracker._backend, client=client, uri=uri, folder=tmp_path / "a", is_remote=True)
+            run = MlflowRun(backend, mlflow_tracker._backend.client.get_run(near.id))
+            run.make_folder()
+            (run.folder / "log.txt").write_text("1")
+            run.log_metrics({"a": 1.0}, 1)
+            for expected in ("ending exp1 failed", "can't be reached"):
+                begun = time.monotonic()
+                with pytest.raises(TrackingError, match=f"{expected}.*; 1 metric values are not recorded") as caught:
+                    run.finish("FINISHED", "why")
+                assert time.monotonic() - begun < 2.5
+                assert "secret" not in str(caught.value)
+            run.describe("note")
+
+    @pytest.mark.parametrize(
+        ("uri", "package"),
+        [("postgresql+pg8000://u:secret@127.0.0.1/x", "pg8000"), ("mysql://u:secret@127.0.0.1/x", "mysqlclient")],
+    )
+    def test_open_says_what_to_install_when_a_driver_is_missing(self, tmp_path: Path, uri: str, package: str) -> None:
+        with pytest.raises(TrackingError, match=rf"\*\*\*@127.0.0.1/x: .* pip install {package}$") as caught:
+            open_tracker(TrackingSettings(tmp_path, uri))
+        assert "secret" not in str(caught.value)
+
+    def test_no_message_has_the_password_when_an_address_has_one(self, tmp_path: Path) -> None:
+        with pytest.raises(TrackingError, match=r"http://\*\*\*@127.0.0.1:9 can't be reached") as caught:
+            open_tracker(TrackingSettings(tmp_path, "http://user:sec@ret@127.0.0.1:9"))
+        assert "ret@" not in str(caught.value)
+
     def test_open_says_so_at_once_when_nothing_listens(self, tmp_path: Path) -> None:
         begun = time.monotonic()
         with pytest.raises(TrackingError, match=r"http://127.0.0.1:9 can't be reached .*--no-track"):
