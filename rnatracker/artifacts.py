@@ -1,12 +1,10 @@
 """The files that a run leaves beside its weights.
 
-Owns tables of predictions and atomic writing of text. Must not know mlflow. Read next: `docs/formats.md`.
+Owns tables of predictions and whole files of text. Must not know mlflow. Read next: `docs/formats.md`.
 """
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 
 from rnatracker.data.transcripts import Fractions
 from rnatracker.errors import DataError
+from rnatracker.files import replacing
 
 MEASURED = "measured_"
 """Prefix of the columns that hold what was measured."""
@@ -25,15 +24,8 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         OSError: if it can't be written; `path` is then as it was.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def write_predictions(

@@ -12,10 +12,8 @@ channels G A T C are permuted to ours, in the weights and in the optimizer's ave
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import re
-import tempfile
 import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +25,7 @@ from torch import Tensor
 from rnatracker.config import DEFAULT_SITES, EncodingConfig, ModelConfig
 from rnatracker.encoding import CHANNELS
 from rnatracker.errors import CheckpointError
+from rnatracker.files import replacing
 from rnatracker.model import RNATracker
 
 VERSION = 1
@@ -111,16 +110,8 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
     }
     buffer = io.BytesIO()  # torch.save would hide what went wrong with a file
     torch.save(content, buffer)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(buffer.getbuffer())
 
 
 def load(path: Path) -> Checkpoint:

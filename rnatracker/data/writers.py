@@ -9,12 +9,12 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from rnatracker import files
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError
 
@@ -31,20 +31,16 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         DataError: if it can't be written.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with ExitStack() as stack:
-            file: IO[bytes] = stack.enter_context(part.open("wb"))
+            file: IO[bytes] = stack.enter_context(files.replacing(path))
             if path.suffix == ".gz":
                 file = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0)))
             yield file
-        part.replace(path)
     except OSError as error:
         raise DataError(
             f"{path}: can't be written ({error.strerror or error}); check the folder and the space on its disk"
         ) from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def check_absent(paths: Sequence[Path], *, force: bool) -> None:
