@@ -19,9 +19,9 @@ from rnatracker import artifacts, metrics, plots
 from rnatracker.data import folds
 from rnatracker.encoding import Indices
 from rnatracker.reporting import LogFile, Reporter
-from rnatracker.session import SUMMARY_STEP, Outcome, Setting, describe_start, ending, fit, leave_results
+from rnatracker.session import Outcome, Setting, describe_start, ending, fit, leave_results
 from rnatracker.stop import StopSignal
-from rnatracker.tracked import TrackedRun, Tracker
+from rnatracker.tracked import SUMMARY_STEP, TrackedRun, Tracker
 
 
 @dataclass(frozen=True)

@@ -186,11 +186,11 @@ class MlflowRun(TrackedRun):
         except TrackingError as error:
             self._warn(error)
 
-    def reopen(self) -> None:
+    def reopen(self, *, even_finished: bool = False) -> None:
         """See `TrackedRun.reopen`."""
         backend = self._backend
         with store.lock(backend.folder), mlflow_errors(f"reopening {self.name}", backend.location):
-            check_reopenable(self)
+            check_reopenable(self, even_finished=even_finished)
             self.set_tags({**process.own_tags(), MESSAGE_TAG: ""})
             self._client.update_run(self.id, status="RUNNING")
             if backend.database:

@@ -16,7 +16,6 @@ from rnatracker.encoding import Indices
 from rnatracker.errors import DataError, TrackingError
 from rnatracker.reporting import LogFile, Reporter
 from rnatracker.session import (
-    SUMMARY_STEP,
     Outcome,
     RunRequest,
     Setting,
@@ -28,7 +27,7 @@ from rnatracker.session import (
     start_run,
 )
 from rnatracker.stop import StopSignal
-from rnatracker.tracked import TrackedRun, check_reopenable
+from rnatracker.tracked import SUMMARY_STEP, TrackedRun, check_reopenable
 from rnatracker.tracking import TrackingSettings, open_tracker
 
 

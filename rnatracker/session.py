@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,9 +33,6 @@ from rnatracker.stop import StopSignal
 from rnatracker.tracked import DatasetInput, TrackedRun, Tracker
 from rnatracker.tracking import TrackingSettings
 from rnatracker.trainer import EpochResult, Part, Stopped, Trainer, optimizer_kind
-
-SUMMARY_STEP = 0
-"""Step of figures that a run has once: MLflow draws those of step 0 as bars, run beside run, all others as curves."""
 
 _log = logging.getLogger("rnatracker")
 
@@ -260,7 +257,7 @@ def ending(run: TrackedRun, request: RunRequest, *, unless_it_ends_well: bool = 
         _close(run, "KILLED", f"stopped on request; resume with: {command}")
         raise Interrupted(run.id, command) from None
     except BaseException as error:
-        worded = _resource_error(error, request.config, command) or error
+        worded = resource_error(error, request.config, command) or error
         if isinstance(worded, RNATrackerError):
             worded.run_id = run.id
             _close(run, "FAILED", str(worded))
@@ -281,8 +278,14 @@ def _close(run: TrackedRun, status: Any, message: str) -> None:
         _log.warning("%s could not be recorded as %s: %s", run.name, status, error)
 
 
-def _resource_error(error: BaseException, settings: Config, command: str) -> TrainingError | None:
-    """Word an error that says that memory or disk have run out."""
+def resource_error(error: BaseException, settings: Config, command: str) -> TrainingError | None:
+    """Word an error that says that memory or disk have run out; None for any other.
+
+    Args:
+        error: what was raised.
+        settings: the run's settings.
+        command: what goes on with the run, once there is room.
+    """
     text = str(error)
     allocator = isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in text or "out of memory" in text)
     if isinstance(error, MemoryError) or allocator:
@@ -304,6 +307,9 @@ def fit(
     reporter: Reporter,
     label: str,
     stop: StopSignal,
+    *,
+    place: str = "",
+    watch: Callable[[EpochResult], None] | None = None,
 ) -> tuple[list[EpochResult], Checkpoint]:
     """Train, or go on training, one network into a run's folder.
 
@@ -314,12 +320,17 @@ def fit(
         reporter: who is told.
         label: names this training among several.
         stop: whether to stop.
+        place: where a run has several trainings, the name of this one: a folder of `checkpoints/`, and what its
+            metrics' names begin with (`fold1`).
+        watch: told each epoch's result after it is recorded, those before an interruption included; an exception
+            from it ends the training.
 
     Returns:
         All epochs' results, those before an interruption included, and the best epoch's checkpoint.
     """
-    settings, folder = setting.config.train, run.folder / "checkpoints"
-    folder.mkdir(exist_ok=True)
+    settings, folder = setting.config.train, run.folder / "checkpoints" / place
+    folder.mkdir(exist_ok=True, parents=True)
+    prefix = f"{place}/" if place else ""
     last = folder / "last.pt"
     torch.set_num_threads(setting.threads)
     trainer = Trainer(
@@ -331,17 +342,23 @@ def fit(
         device=setting.device,
         start=checkpoint.load(last) if last.exists() else setting.start,
     )
-    _catch_up(run, trainer.history, reporter, label)
+    _catch_up(run, trainer.history, reporter, label, prefix)
+    if watch is not None:
+        for result in trainer.history:
+            watch(result)
     with _board(run, setting.request.tensorboard) as board, stop.polite():
 
         def on_epoch(result: EpochResult) -> None:
-            run.log_metrics(result.as_metrics(), result.epoch)
+            named = {prefix + name: value for name, value in result.as_metrics().items()}
+            run.log_metrics(named, result.epoch)
             if board is not None:
-                for name, value in result.as_metrics().items():
+                for name, value in named.items():
                     board.add_scalar(name, value, result.epoch)
             reporter.epoch(label, result, settings.epochs, settings.objective)
             if settings.save_every and result.epoch % settings.save_every == 0:
                 run.publish()
+            if watch is not None:
+                watch(result)
 
         trainer.fit(
             on_epoch,
@@ -352,15 +369,15 @@ def fit(
     return trainer.history, checkpoint.load(folder / "best.pt")
 
 
-def _catch_up(run: TrackedRun, history: list[EpochResult], reporter: Reporter, label: str) -> None:
+def _catch_up(run: TrackedRun, history: list[EpochResult], reporter: Reporter, label: str, prefix: str) -> None:
     """Record the epochs that were saved but, when the process was killed, not yet recorded."""
     if not history:
         return
     reporter.line(f"{label}{': ' if label else ''}going on after epoch {history[-1].epoch}")
-    logged = run.logged_steps("train/loss")
+    logged = run.logged_steps(f"{prefix}train/loss")
     for result in history:
         if result.epoch not in logged:
-            run.log_metrics(result.as_metrics(), result.epoch)
+            run.log_metrics({prefix + name: value for name, value in result.as_metrics().items()}, result.epoch)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ KeyboardInterrupt, as Ctrl-C does everywhere. SIGTERM is what batch systems send
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -45,15 +46,37 @@ class StopSignal:
 
     @contextmanager
     def polite(self) -> Iterator[None]:
-        """Within this, the first signal only asks."""
-        self._polite = True
+        """Within this, the first signal only asks. May be nested."""
+        before, self._polite = self._polite, True
         try:
             yield
         finally:
-            self._polite = False
+            self._polite = before
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         again = self.requested and number == signal.SIGINT
         self.requested = True
         if again or not self._polite:
             raise KeyboardInterrupt
+
+
+class StopOrOrphaned(StopSignal):
+    """What a worker process listens to: SIGTERM only, and it also asks to stop when the parent process is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(signals=(signal.SIGTERM,))
+        self._parent = os.getppid()
+
+    def __call__(self) -> bool:
+        """Return whether a stop was requested, or nobody is left who could."""
+        return self.requested or os.getppid() != self._parent
+
+
+@contextmanager
+def ignored_interrupt() -> Iterator[None]:
+    """Ignore Ctrl-C while a process is started: it inherits that, and is not torn from its imports."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,78 @@
+"""A study as a table on stdout, and as JSON.
+
+Owns their layout. Must not compute. Read next: `summary.py` for the figures.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from rnatracker.commands.tables import new_table, show
+from search import summary
+from search.study import Search
+
+
+def print_study(search: Search, limit: int) -> None:
+    """Print the best trials and the settings in use, importances, and what pruning saved."""
+    request, found = search.request, summary.best(search, limit)
+    objective = request.config.train.objective
+    table = new_table()
+    keys = [each.key for each in request.space]
+    for header in ("trial", objective, "epochs", *(key.partition(".")[2] for key in keys)):
+        table.add_column(header, justify="right")
+    start = summary.start_trial(search)
+    shown = found if start is None or start in found or start.value is None else [*found, start]
+    base = request.config.flat()
+    for trial in shown:
+        name = f"{trial.number} (in use)" if start is not None and trial.number == start.number else str(trial.number)
+        values = {**base, **trial.params}
+        cells = [summary.short(values[key]) if key in trial.params or trial is start else "-" for key in keys]
+        table.add_row(name, f"{trial.value:.4f}", str(trial.user_attrs.get("epochs", "")), *cells)
+    counts = search.counts()
+    title = (
+        f"Study {request.name}: {counts.complete} trials complete, {counts.pruned} pruned, {counts.failed} failed"
+        + (f", {counts.running} running" if counts.running else "")
+        + (f", {counts.waiting} waiting" if counts.waiting else "")
+    )
+    show(table, title)
+    _print_figures(search)
+
+
+def _print_figures(search: Search) -> None:
+    saved, important = summary.savings(search), summary.importances(search)
+    if saved.saved:
+        print(
+            f"Pruning saved {saved.saved} of {saved.trained + saved.saved} epochs ({saved.share:.0%}), about "
+            f"{saved.seconds:.0f} s"
+        )
+    if important:
+        print("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
+    if summary.best(search, 1):
+        print("These are validation values, the best of many: optimistic. --refit measures without that.")
+
+
+def as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
+    """Return a trial for a script."""
+    return {
+        "trial": trial.number,
+        "value": trial.value,
+        "params": trial.params,
+        "folds": trial.user_attrs.get("fold_values", []),
+        "run_id": trial.user_attrs.get("run_id"),
+        "command": summary.rerun_command(search, trial),
+    }
+
+
+def study_as_json(search: Search, limit: int) -> dict[str, Any]:
+    """Return a study for a script."""
+    return {
+        "study": search.request.name,
+        "objective": search.request.config.train.objective,
+        "trials": vars(search.counts()),
+        "best": [as_json(search, trial) for trial in summary.best(search, limit)],
+        "importances": summary.importances(search),
+        "saved": vars(summary.savings(search)),
+        "run_id": search.study.user_attrs.get("run_id"),
+    }
