@@ -17,6 +17,7 @@ from rnatracker.commands import common
 from rnatracker.errors import StudyError
 
 if TYPE_CHECKING:
+    from search.refit import Verdict
     from search.study import Search
     from search.tune import TuneOutcome
 
@@ -116,6 +117,16 @@ def tune(
         int | None,
         typer.Option(help="Keep the weights of the best so many trials only.", min=1, rich_help_panel=_RUN),
     ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Then cross-validate the best settings and those in use with fresh seeds.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
+    refit_best: Annotated[int, typer.Option(help="Settings to refit.", min=1, rich_help_panel=_RUN)] = 3,
+    refit_seeds: Annotated[int, typer.Option(help="Fresh seeds of each.", min=1, rich_help_panel=_RUN)] = 3,
     json_: common.Json = False,
     storage: Storage = None,
     experiment: common.Experiment = "rnatracker",
@@ -161,10 +172,29 @@ def tune(
         keep_weights=keep_weights,
     )
     outcome = _run(request)
-    _print_outcome(outcome, json_)
-    if outcome.reason == "stopped on request":
+    stopped = outcome.reason == "stopped on request"
+    verdict = None
+    if refit and outcome.state == "FINISHED":
+        verdict = _refit(outcome, refit_best, refit_seeds)
+        stopped = verdict is None
+    _print_outcome(outcome, json_, verdict)
+    if stopped:
         common.say("Stopped; nothing is lost. The same command goes on.")
         raise typer.Exit(130)
+
+
+def _refit(outcome: TuneOutcome, best: int, seeds: int) -> Verdict | None:
+    """Refit under a progress display; None if it was stopped."""
+    from rnatracker.commands.display import reporter
+    from rnatracker.session import Interrupted
+    from search.refit import refit as refit_study
+
+    search = outcome.search
+    try:
+        with reporter() as display:
+            return refit_study(search, display, display.line, best=best, seeds=seeds, jobs=search.request.jobs)
+    except Interrupted:
+        return None
 
 
 def _run(request: Any) -> TuneOutcome:
@@ -175,7 +205,7 @@ def _run(request: Any) -> TuneOutcome:
         return run_study(request, display.say, display.watch)
 
 
-def _print_outcome(outcome: TuneOutcome, json_: bool) -> None:
+def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -> None:
     from rnatracker.commands.tables import print_ui
     from search import summary, tables
 
@@ -193,12 +223,15 @@ def _print_outcome(outcome: TuneOutcome, json_: bool) -> None:
                 "best": tables.as_json(search, found[0]) if found else None,
                 "saved": vars(summary.savings(search)),
                 "folder": str(outcome.run.folder),
+                "refit": tables.verdict_as_json(verdict) if verdict else None,
             }
         )
         return
     tables.print_study(search, limit=5)
     if outcome.state != "FINISHED":
         typer.echo(f"{outcome.state}: {outcome.reason}; the same command goes on")
+    if verdict is not None:
+        tables.print_verdict(verdict)
     typer.echo(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")
     print_ui(search.request.tracking)
     typer.echo(f"Next: {study_command(search)}")

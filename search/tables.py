@@ -5,13 +5,16 @@ Owns their layout. Must not compute. Read next: `summary.py` for the figures.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
 
 from rnatracker.commands.tables import new_table, show
 from search import summary
 from search.study import Search
+
+if TYPE_CHECKING:
+    from search.refit import Verdict
 
 
 def print_study(search: Search, limit: int) -> None:
@@ -75,4 +78,47 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
         "importances": summary.importances(search),
         "saved": vars(summary.savings(search)),
         "run_id": search.study.user_attrs.get("run_id"),
+    }
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print what fresh seeds say of each setting, and the winner."""
+    table = new_table()
+    for header in ("trial", "in the study", "fresh seeds", "sd", "optimism"):
+        table.add_column(header, justify="right")
+    for each in verdict.refitted:
+        name = f"{each.trial} (in use)" if each.is_start else str(each.trial)
+        figures = [f"{value:.4f}" for value in (each.claimed, each.mean, each.sd, each.optimism)]
+        table.add_row(name, *figures)
+    seeds, folds = verdict.winner.values.shape
+    show(table, f"Fresh seeds: {verdict.objective} on the folds' test parts, {seeds} seeds, {folds} folds")
+    print(
+        f"The best other setting less that in use: {verdict.difference:+.4f} (95 % interval {verdict.low:+.4f} to "
+        f"{verdict.high:+.4f}, paired over folds and seeds)"
+    )
+    name = "the config in use" if verdict.winner.is_start else f"trial {verdict.winner.trial}"
+    print(f"Winner: {name}, run {verdict.winner.run_ids[0]}")
+
+
+def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict for a script."""
+    return {
+        "objective": verdict.objective,
+        "winner": verdict.winner.trial,
+        "run_id": verdict.winner.run_ids[0],
+        "difference": verdict.difference,
+        "interval": [verdict.low, verdict.high],
+        "settings": [
+            {
+                "trial": each.trial,
+                "in_use": each.is_start,
+                "claimed": each.claimed,
+                "mean": each.mean,
+                "sd": each.sd,
+                "optimism": each.optimism,
+                "values": each.values.tolist(),
+                "run_ids": list(each.run_ids),
+            }
+            for each in verdict.refitted
+        ],
     }

@@ -62,11 +62,11 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     """
     check_name(request.name)
     check_pruner(request)
-    transcripts = _read(request)
+    transcripts = read_transcripts(request)
     digest = transcripts.digest()
     search = open_search(request, digest)
     tracker = open_tracker(request.tracking)
-    run = _own_run(search, tracker, transcripts)
+    run = own_run(search, tracker, transcripts)
     for line in [*_greeting(search), *warm_start(search, request.warm_start)]:
         say(line)
     with StopSignal() as stop, stop.polite(), tempfile.TemporaryDirectory(prefix="rnatracker-") as folder:
@@ -94,7 +94,13 @@ def check_pruner(request: StudyRequest) -> None:
         )
 
 
-def _read(request: StudyRequest) -> Transcripts:
+def read_transcripts(request: StudyRequest) -> Transcripts:
+    """Return the study's transcripts.
+
+    Raises:
+        ConfigError: if no file is named.
+        DataError: if it can't be read.
+    """
     data = request.config.data
     if data.path is None:
         raise ConfigError(
@@ -122,8 +128,12 @@ def _greeting(search: Search) -> list[str]:
     return lines
 
 
-def _own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
-    """Return the study's run, made if there is none: under the lock, so that there is never a second."""
+def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
+    """Return the study's run, made if there is none: under the lock, so that there is never a second.
+
+    Raises:
+        TrackingError: if the store can't be used.
+    """
     with search.lock():
         run_id = search.study.user_attrs.get(RUN_ID)
         if run_id:

@@ -22,7 +22,7 @@ _FLOORS = {
         "rnatracker.evaluation", "rnatracker.ancestor"],
     4: ["search", "search.space", "search.pruning", "search.sampling", "search.storage", "search.study",
         "search.opening", "search.memory", "search.objective", "search.worker", "search.crew", "search.tune",
-        "search.summary", "search.plots", "search.weights"],
+        "search.summary", "search.plots", "search.weights", "search.refit"],
     5: ["rnatracker.commands", "cli", "search.commands", "search.display", "search.tables"],
 }  # fmt: skip
 _FORBIDDEN = {

@@ -6,7 +6,6 @@ import csv
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,12 @@ from rnatracker.stop import StopSignal
 from rnatracker.tracked import Tracker
 from rnatracker.tracking import TrackingSettings, open_tracker
 from rnatracker.trainer import Stopped
-from search import memory, space, summary, tune
+from search import memory, summary, tune
 from search.commands import seconds_of
-from search.crew import WorkerTask
-from search.objective import Bench
-from search.opening import open_search
-from search.study import Search, StudyRequest
-from search.worker import Quiet, run_trials, set_up
+from search.worker import Quiet, run_trials
+from tests.studies import SPACE, open_bench, small_study, work_through
 from tests.toys import SMALL, small_config, toy_transcripts, write_table
 
-_SPACE = {"train.lr": {"float": [1e-3, 1e-1], "log": True}, "model.rnn_hidden": {"int": [2, 6]}}
 _CLI = Path(__file__).parent.parent / "cli.py"
 
 
@@ -39,35 +34,13 @@ def data(tmp_path: Path) -> Path:
     return write_table(toy_transcripts(60), tmp_path / "toy.tsv")
 
 
-def _request(data: Path, tracking: TrackingSettings, **changes: Any) -> StudyRequest:
-    settings = changes.pop("settings", {})
-    made = small_config(data__path=str(data), **settings)
-    found = space.parse(changes.pop("content", _SPACE), "x.yaml")
-    return replace(StudyRequest("toy", made, found, tracking, trials=4, pruner="none"), **changes)
-
-
-def _bench(request: StudyRequest) -> tuple[Search, Bench]:
-    """Return a study and a worker's bench in this process."""
-    transcripts = tune._read(request)
-    search = open_search(request, transcripts.digest())
-    run = tune._own_run(search, open_tracker(request.tracking), transcripts)
-    task = WorkerTask(request, run.id, Path(), transcripts.digest(), 1)
-    return search, set_up(task, transcripts, search)
-
-
-def _work(request: StudyRequest) -> tuple[Search, Bench]:
-    search, bench = _bench(request)
-    run_trials(bench, Quiet(), StopSignal())
-    return search, bench
-
-
 def _no_mlflow(tmp_path: Path) -> TrackingSettings:
     return TrackingSettings(tmp_path / "mlruns", enabled=False)
 
 
 def test_trial_is_a_child_run_with_folds_as_metrics(data: Path, mlflow_store: Path) -> None:
-    request = _request(data, TrackingSettings(mlflow_store), trials=2, settings={"data__fold": 2})
-    search, bench = _work(request)
+    request = small_study(data, TrackingSettings(mlflow_store), trials=2, settings={"data__fold": 2})
+    search, bench = work_through(request)
     children = bench.parent.children()
     assert sorted(children) == ["trial0", "trial1"]
     for number, child in enumerate(children[name] for name in sorted(children)):
@@ -84,7 +57,7 @@ def test_trial_is_a_child_run_with_folds_as_metrics(data: Path, mlflow_store: Pa
 
 
 def test_value_is_the_best_validation_objective_of_a_single_division(data: Path, tmp_path: Path) -> None:
-    search, bench = _work(_request(data, _no_mlflow(tmp_path), trials=1))
+    search, bench = work_through(small_study(data, _no_mlflow(tmp_path), trials=1))
     trial = search.study.trials[0]
     assert trial.value == max(trial.intermediate_values.values())
     child = bench.parent.children()["trial0"]
@@ -92,8 +65,10 @@ def test_value_is_the_best_validation_objective_of_a_single_division(data: Path,
 
 
 def test_bad_trial_is_pruned_and_its_run_says_where(data: Path, mlflow_store: Path) -> None:
-    request = _request(data, TrackingSettings(mlflow_store), trials=6, pruner="median", settings={"train__epochs": 4})
-    search, bench = _bench(request)
+    request = small_study(
+        data, TrackingSettings(mlflow_store), trials=6, pruner="median", settings={"train__epochs": 4}
+    )
+    search, bench = open_bench(request)
     for _ in range(5):  # five trials that nothing can beat
         claim = search.claim()
         assert claim is not None
@@ -114,8 +89,8 @@ def test_bad_trial_is_pruned_and_its_run_says_where(data: Path, mlflow_store: Pa
 
 def test_trial_that_fails_is_failed_with_its_reason_and_the_study_goes_on(data: Path, mlflow_store: Path) -> None:
     content = {"train.lr": {"float": [1e30, 1e36], "log": True}}
-    request = _request(data, TrackingSettings(mlflow_store), trials=3, content=content)
-    search, bench = _work(request)
+    request = small_study(data, TrackingSettings(mlflow_store), trials=3, content=content)
+    search, bench = work_through(request)
     states = [trial.state.name for trial in search.study.trials]
     assert states == ["COMPLETE", "FAIL", "FAIL"]
     assert "loss is" in search.study.trials[1].user_attrs["reason"]
@@ -139,9 +114,11 @@ class _StopAfter(StopSignal):
 @pytest.mark.parametrize("tracked", [False, True])
 def test_stopped_trial_goes_on_to_the_same_value(tracked: bool, data: Path, tmp_path: Path, mlflow_store: Path) -> None:
     settings = {"train__epochs": 6, "data__fold": 2}
-    whole, _ = _work(_request(data, TrackingSettings(tmp_path / "whole", enabled=False), trials=1, settings=settings))
-    request = _request(data, TrackingSettings(mlflow_store, enabled=tracked), trials=1, settings=settings)
-    search, bench = _bench(request)
+    whole, _ = work_through(
+        small_study(data, TrackingSettings(tmp_path / "whole", enabled=False), trials=1, settings=settings)
+    )
+    request = small_study(data, TrackingSettings(mlflow_store, enabled=tracked), trials=1, settings=settings)
+    search, bench = open_bench(request)
     with pytest.raises(Stopped):
         run_trials(bench, Quiet(), _StopAfter(40))
     child = bench.parent.children()["trial0"]
@@ -155,7 +132,7 @@ def test_stopped_trial_goes_on_to_the_same_value(tracked: bool, data: Path, tmp_
 
 
 def test_weights_of_the_best_only_are_kept_when_asked(data: Path, tmp_path: Path) -> None:
-    search, bench = _work(_request(data, _no_mlflow(tmp_path), keep_weights=2))
+    search, bench = work_through(small_study(data, _no_mlflow(tmp_path), keep_weights=2))
     kept = {name for name, child in bench.parent.children().items() if (child.folder / "checkpoints").exists()}
     assert kept == {f"trial{trial.number}" for trial in summary.best(search, 2)}
 
@@ -164,7 +141,7 @@ def test_trial_that_cannot_fit_is_pruned_before_it_starts(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
-    search, bench = _work(_request(data, _no_mlflow(tmp_path), trials=1))
+    search, bench = work_through(small_study(data, _no_mlflow(tmp_path), trials=1))
     trial = search.study.trials[0]
     assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {})
     assert trial.user_attrs["reason"].startswith("memory: a step needs about")
@@ -181,7 +158,7 @@ def test_memory_estimate_grows_with_batch_and_length() -> None:
 
 
 def test_summary_is_left_in_the_study_run(data: Path, mlflow_store: Path) -> None:
-    search, bench = _work(_request(data, TrackingSettings(mlflow_store), trials=5))
+    search, bench = work_through(small_study(data, TrackingSettings(mlflow_store), trials=5))
     summary.leave(search, bench.parent)
     folder = bench.parent.folder
     with (folder / "trials.csv").open() as file:
@@ -201,7 +178,7 @@ def test_summary_is_left_in_the_study_run(data: Path, mlflow_store: Path) -> Non
 
 
 def test_rerun_command_gives_the_trial_again(data: Path, tmp_path: Path) -> None:
-    search, _ = _work(_request(data, _no_mlflow(tmp_path), trials=2))
+    search, _ = work_through(small_study(data, _no_mlflow(tmp_path), trials=2))
     best = summary.best(search, 1)[0]
     words = summary.rerun_command(search, best).removeprefix("rnatracker ").split()
     more = ["--no-track", "--store", str(tmp_path / "again"), "--threads", "1", "--json"]
@@ -212,7 +189,7 @@ def test_rerun_command_gives_the_trial_again(data: Path, tmp_path: Path) -> None
 
 def test_wilcoxon_without_enough_folds_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError, match="before the 4th fold"):
-        tune.check_pruner(_request(data, _no_mlflow(tmp_path), pruner="wilcoxon", settings={"data__fold": 3}))
+        tune.check_pruner(small_study(data, _no_mlflow(tmp_path), pruner="wilcoxon", settings={"data__fold": 3}))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("45m", 2700), ("2h", 7200), ("1h30m", 5400), ("1d", 86400)])
@@ -222,7 +199,7 @@ def test_time_span_is_read(text: str, seconds: float) -> None:
 
 def _arguments(data: Path, store: Path, *more: str) -> list[str]:
     path = store.parent / "space.yaml"
-    path.write_text(yaml.safe_dump(_SPACE))
+    path.write_text(yaml.safe_dump(SPACE))
     sets = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
     base = ["tune", "--study", "toy", "--data", str(data), "--space", str(path), "--store", str(store)]
     return [*base, *sets, *more]
