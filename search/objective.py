@@ -243,9 +243,8 @@ def _end_complete(bench: Bench, claim: Claim, run: TrackedRun, course: _Course) 
     run.log_metrics(summary | _effort(course), SUMMARY_STEP)
     for last in (run.folder / "checkpoints").rglob("last.pt"):
         last.unlink()
-    with search.lock():
-        search.study.tell(claim.trial, value)
-        _trim_weights(bench)
+    search.study.tell(claim.trial, value)
+    _trim_weights(bench)
     _close(run, "FINISHED")
 
 
@@ -255,8 +254,7 @@ def _end_pruned(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, dr
     seconds = saved * course.seconds / max(course.epochs, 1)
     where = f"fold {dropped.fold}, epoch {dropped.epoch} of {epochs}" if dropped.fold else "before its first epoch"
     _note(claim, course, str(dropped) if not dropped.fold else f"{dropped} at {where}")
-    with bench.search.lock():
-        bench.search.study.tell(claim.trial, state=TrialState.PRUNED)
+    bench.search.study.tell(claim.trial, state=TrialState.PRUNED)
     run.log_metrics({"saved/epochs": saved, "saved/seconds": seconds} | _effort(course), SUMMARY_STEP)
     run.set_tags(
         {
@@ -273,8 +271,7 @@ def _end_pruned(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, dr
 
 def _end_failed(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, reason: str) -> None:
     _note(claim, course, reason)
-    with bench.search.lock():
-        bench.search.study.tell(claim.trial, state=TrialState.FAIL)
+    bench.search.study.tell(claim.trial, state=TrialState.FAIL)
     _drop_weights(run)
     _close(run, "FAILED", reason)
 
@@ -302,7 +299,10 @@ def _drop_weights(run: TrackedRun) -> None:
 
 
 def _trim_weights(bench: Bench) -> None:
-    """Delete the weights of all completed trials but the best; under the lock."""
+    """Delete the weights of all completed trials but the best.
+
+    Of a trial among the best now, a later one may push out: the worker that completes that one deletes them.
+    """
     request = bench.search.request
     if request.keep_weights is None:
         return

@@ -29,6 +29,8 @@ JOURNAL = "optuna.journal"
 STUDIES = "studies"
 
 _LOCK_SECONDS = 120.0
+_POLL_SECONDS = 0.002
+"""The journal is held for about a millisecond at a time."""
 
 
 class _SystemLock(BaseJournalFileLock):
@@ -38,7 +40,7 @@ class _SystemLock(BaseJournalFileLock):
         self._lock = filelock.FileLock(f"{journal}.lock", timeout=_LOCK_SECONDS)
 
     def acquire(self) -> bool:
-        self._lock.acquire()
+        self._lock.acquire(poll_interval=_POLL_SECONDS)
         return True
 
     def release(self) -> None:
