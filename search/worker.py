@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 
+import torch
+
 from rnatracker.data import shared
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.device import pick_device
@@ -40,6 +42,7 @@ class Quiet:
 def set_up(task: WorkerTask, transcripts: Transcripts, search: Search) -> Bench:
     """Return what trials need."""
     config, tracking = task.request.config, task.request.tracking
+    torch.set_num_threads(task.threads)  # for the memory probe too: two busy threads get in each other's way
     setting = Setting(RunRequest(config, tracking), transcripts, pick_device(config.train), task.threads)
     tracker = open_tracker(tracking)
     return Bench(search, tracker, tracker.find(task.parent_id), setting, divisions(setting))

@@ -27,13 +27,13 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def command(tmp_path: Path, mlflow_store: Path) -> list[str]:
-    data = write_table(toy_transcripts(200), tmp_path / "toy.tsv")
+    data = write_table(toy_transcripts(120), tmp_path / "toy.tsv")
     space = tmp_path / "space.yaml"
     space.write_text(yaml.safe_dump({"train.lr": {"float": [1e-3, 1e-1], "log": True}}))
     sets = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
     base = [sys.executable, str(_CLI), "tune", "--study", "toy", "--data", str(data), "--space", str(space)]
     more = ["--store", str(mlflow_store), "--jobs", "2", "--trials", str(_TRIALS), "--pruner", "none", "--json"]
-    return [*base, *sets, "--set", "train.epochs=40", *more]
+    return [*base, *sets, "--set", "train.epochs=30", *more]
 
 
 class _Running:
@@ -83,8 +83,8 @@ def _check_all_is_accounted_for(store: Path) -> None:
     assert len(parents) == 1
     for trial in search.study.trials:  # every epoch once, also in MLflow
         child = open_tracker(tracking).find(trial.user_attrs["run_id"])
-        assert child.logged_steps("val/pcc_mean") == set(range(1, 41))
-        assert sorted(trial.intermediate_values) == list(range(1, 41))
+        assert child.logged_steps("val/pcc_mean") == set(range(1, 31))
+        assert sorted(trial.intermediate_values) == list(range(1, 31))
 
 
 def test_killed_worker_is_replaced_and_its_trial_goes_on(command: list[str], mlflow_store: Path) -> None:
