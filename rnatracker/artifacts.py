@@ -45,7 +45,7 @@ def write_predictions(
     """
     columns = ["id", *sites, *(f"{MEASURED}{site}" for site in sites if measured is not None)]
     values = predicted if measured is None else np.hstack([predicted, measured])
-    rows = ["\t".join([name, *(f"{value:.9g}" for value in row)]) for name, row in zip(ids, values, strict=True)]
+    rows = ["\t".join([name, *map(repr, row)]) for name, row in zip(ids, values.tolist(), strict=True)]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "\n".join(["\t".join(columns), *rows]) + "\n")
 

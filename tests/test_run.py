@@ -102,10 +102,10 @@ def test_cross_validation_measures_each_transcript_once(tracking: TrackingSettin
     expected = metrics.summarise(predicted, measured, SITES)
     recorded = parent.metrics()
     for name, value in expected.items():
-        assert recorded[f"oof/{name}"] == pytest.approx(value, abs=1e-5)  # the file's fractions are rounded
+        assert recorded[f"oof/{name}"] == pytest.approx(value, abs=1e-6)
         by_fold = [children[f"fold{i}"].metrics()[f"test/{name}"] for i in (1, 2, 3)]
-        assert recorded[f"mean/{name}"] == pytest.approx(np.mean(by_fold), abs=1e-5)
-        assert recorded[f"sd/{name}"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-5)
+        assert recorded[f"mean/{name}"] == pytest.approx(np.mean(by_fold), abs=1e-6)
+        assert recorded[f"sd/{name}"] == pytest.approx(np.std(by_fold, ddof=1), abs=1e-6)
 
 
 def test_fold_that_measures_never_trains_or_chooses(tracking: TrackingSettings, data: str) -> None:
@@ -262,12 +262,12 @@ def _start_from(path: Path, data: str, settings: Config) -> RunRequest:
 
 def test_weights_of_other_sizes_or_sites_or_with_folds_are_refused(mlflow_store: Path, data: str) -> None:
     tracking = TrackingSettings(mlflow_store, enabled=False)
-    weights = str(_train(tracking, data).folder / "checkpoints" / "best.pt")
+    weights = str(_train(tracking, data).folder / "checkpoints" / "last.pt")
     for changes, message in (
         ({"model__rnn_hidden": 5}, "trained with model.rnn_hidden 3, but 5 is asked for"),
         ({"data__sites": ["ERM", "Cytosol"]}, "trained with sites Nucleus,Cytosol,ERM, but ERM,Cytosol"),
         ({"data__fold": 2}, "--weights with --fold"),
-        ({"train__epochs": 1}, "[123] epochs behind it, and 1 in all are asked for"),
+        ({"train__epochs": 2}, "3 epochs behind it, and 2 in all are asked for"),
     ):
         settings = small_config(**({"data__path": data, "train__epochs": 9} | changes))
         with pytest.raises(RNATrackerError, match=message):
@@ -317,8 +317,9 @@ def test_evaluation_matches_sites_by_name_and_refuses_others(mlflow_store: Path,
     settings = small_config().train
     straight = evaluation.evaluate(model, data, train=settings, resamples=0)
     swapped = evaluation.evaluate(model, data, train=settings, sites=["ERM", "Nucleus", "Cytosol"], resamples=0)
-    pcc = [[score.value for score in each.scores if score.measure == "pcc"] for each in (straight, swapped)]
-    assert pcc[1] == pytest.approx(pcc[0])
+    # Ranks are left out: normalising columns in another order parts fractions that were tied.
+    figures = [[score.value for score in each.scores if score.measure != "spearman"] for each in (straight, swapped)]
+    assert figures[1] == pytest.approx(figures[0])
     with pytest.raises(DataError, match="its sites are ERM, Nucleus, but best.pt predicts Nucleus, Cytosol, ERM"):
         evaluation.evaluate(model, data, train=settings, sites=["ERM", "Nucleus"], resamples=0)
 

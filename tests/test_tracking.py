@@ -229,6 +229,7 @@ class TestContract:
             run.set_tags({**process.tags_of(other.pid), process.PROCESS_START: "1"})
             run.reopen()
             other.kill()
+        assert (run.status(), run.tags()[process.PID]) == ("RUNNING", str(os.getpid()))
 
     def test_log_metrics_goes_on_when_the_store_fails(
         self, tracker: Tracker, settings: TrackingSettings, caplog: pytest.LogCaptureFixture
