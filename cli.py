@@ -12,6 +12,7 @@ import typer
 
 from rnatracker import __version__
 from rnatracker.commands import common, data, evaluate, imports, train, ui
+from search import commands as search
 
 app = typer.Typer(
     name="rnatracker",
@@ -23,6 +24,8 @@ app = typer.Typer(
 )
 app.command("train", rich_help_panel="Train and measure")(train.train)
 app.command("evaluate", rich_help_panel="Train and measure")(evaluate.evaluate)
+app.command("tune", rich_help_panel="Search")(search.tune)
+app.command("study", rich_help_panel="Search")(search.study)
 app.command("ui", rich_help_panel="Train and measure")(ui.ui)
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.command("import", rich_help_panel="Data")(imports.import_)

@@ -242,7 +242,7 @@ def read(path: Path) -> Settings:
     for section, value in content.items():
         if section in Config.model_fields and not isinstance(value, dict):
             raise ConfigError(f"{path.name}: section {section} must hold keys and values, got {value!r}")
-    _check_keys(flatten({str(key): value for key, value in content.items()}), path.name)
+    check_keys(flatten({str(key): value for key, value in content.items()}), path.name)
     return content
 
 
@@ -256,9 +256,9 @@ def parse_override(text: str) -> tuple[str, Any]:
     key = key.strip()
     if not sign:
         raise ConfigError(f"--set {text}: expected KEY=VALUE, as in train.lr=3e-4")
-    _check_keys([key], "--set")
+    check_keys([key], "--set")
     try:
-        return key, _number(yaml.safe_load(value))
+        return key, number(yaml.safe_load(value))
     except yaml.YAMLError:
         raise ConfigError(f"--set {text}: the value is not readable as YAML") from None
 
@@ -291,7 +291,7 @@ def build(settings: Settings, source: str) -> Config:
     Raises:
         ConfigError: naming the key, the rule and the value.
     """
-    _check_keys(flatten(settings), source)
+    check_keys(flatten(settings), source)
     try:
         return Config.model_validate({s: v for s, v in settings.items() if v is not None})
     except ValidationError as error:
@@ -328,6 +328,26 @@ def with_data(settings: Config, path: str) -> Config:
     return settings.model_copy(update={"data": settings.data.model_copy(update={"path": absolute})})
 
 
+def check_value(key: str, value: Any, source: str) -> None:
+    """Hold that a key may have a value, whatever the other keys are.
+
+    Raises:
+        ConfigError: naming the key, the rule and the value.
+    """
+    section, _, name = key.partition(".")
+    model = cast(type[BaseModel], Config.model_fields[section].annotation)
+    try:
+        model.model_validate({name: value})
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {section}.{_word(error)}") from None
+
+
+def is_whole(key: str) -> bool:
+    """Tell whether a key takes whole numbers only."""
+    section, _, name = key.partition(".")
+    return cast(type[BaseModel], Config.model_fields[section].annotation).model_fields[name].annotation is int
+
+
 def _word(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
@@ -337,7 +357,12 @@ def _word(error: ValidationError) -> str:
     return f"{place}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
 
 
-def _check_keys(given: Iterable[str], source: str) -> None:
+def check_keys(given: Iterable[str], source: str) -> None:
+    """Hold that all these dotted keys exist.
+
+    Raises:
+        ConfigError: for the first that doesn't, with the nearest that does.
+    """
     known = keys()
     for key in given:
         if key in known:
@@ -349,8 +374,8 @@ def _check_keys(given: Iterable[str], source: str) -> None:
         raise ConfigError(f"{source}: unknown key {key}; {hint}")
 
 
-def _number(value: Any) -> Any:
-    """YAML 1.1 reads 3e-4 as a string, for want of a point: read it as the number that is meant."""
+def number(value: Any) -> Any:
+    """Return what YAML 1.1 reads as a string for want of a point, as in 3e-4, as the number that is meant."""
     if isinstance(value, str):
         try:
             return float(value)

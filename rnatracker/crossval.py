@@ -22,9 +22,9 @@ from rnatracker.errors import about
 from rnatracker.invocation import resume_command
 from rnatracker.reporting import LogFile, Reporter
 from rnatracker.request import Outcome, Setting
-from rnatracker.session import SUMMARY_STEP, describe_start, ending, fit, leave_results
+from rnatracker.session import describe_start, ending, fit, leave_results
 from rnatracker.stop import StopSignal
-from rnatracker.tracked import TrackedRun, Tracker
+from rnatracker.tracked import SUMMARY_STEP, TrackedRun, Tracker
 
 
 @dataclass(frozen=True)

@@ -214,11 +214,11 @@ class MlflowRun(TrackedRun):
         # A slow line, or a server that hangs, must not slow the training: as with metrics.
         self._publish_at = time.monotonic() + max(_PUBLISH_SECONDS, 10 * (time.monotonic() - begun))
 
-    def reopen(self) -> None:
+    def reopen(self, *, even_finished: bool = False) -> None:
         """See `TrackedRun.reopen`."""
         backend = self._backend
         with store.lock(backend.folder), self._asking("reopening"):
-            check_reopenable(self)
+            check_reopenable(self, even_finished=even_finished)
             self.set_tags({**process.own_tags(), MESSAGE_TAG: ""})
             self._client.update_run(self.id, status="RUNNING")
             if backend.database:

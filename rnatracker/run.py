@@ -14,9 +14,9 @@ from rnatracker.encoding import Indices
 from rnatracker.errors import DataError, TrackingError, about
 from rnatracker.reporting import LogFile, Reporter
 from rnatracker.request import Outcome, RunRequest, Setting, prepare
-from rnatracker.session import SUMMARY_STEP, describe_start, ending, fit, leave_results, start_run
+from rnatracker.session import describe_start, ending, fit, leave_results, start_run
 from rnatracker.stop import StopSignal
-from rnatracker.tracked import TrackedRun, check_reopenable
+from rnatracker.tracked import SUMMARY_STEP, TrackedRun, check_reopenable
 from rnatracker.tracking import TrackingSettings, open_tracker
 
 

@@ -8,7 +8,7 @@ which are made of these pieces; `rnatracker/trainer.py` for the loop.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,6 @@ from rnatracker.request import RunRequest, Setting
 from rnatracker.stop import Interrupted, StopSignal
 from rnatracker.tracked import DatasetInput, Status, TrackedRun, Tracker
 from rnatracker.trainer import EpochResult, Part, Stopped, Trainer, optimizer_kind
-
-SUMMARY_STEP = 0
-"""Step of figures that a run has once: MLflow draws those of step 0 as bars, run beside run, all others as curves."""
 
 _log = logging.getLogger("rnatracker")
 
@@ -119,12 +116,14 @@ def ending(
             _close(run, "KILLED", f"stopped on request; go on with: {command}")
         raise Interrupted(run.id, command, saved) from None
     except BaseException as error:
-        worded = _reworded(error, run, request.config, command)
+        worded = resource_error(error, request.config, command, run.folder) or error
+        if isinstance(worded, TrackingError):
+            worded = TrackingError(f"{worded}. Go on with: {command}")
+        ours = isinstance(worded, RNATrackerError)
         with stop.shielded():
-            _close(run, "FAILED", str(worded) if worded else f"{type(error).__name__}: {error}")
-        if worded is None:
-            raise
-        worded.run_id = run.id
+            _close(run, "FAILED", str(worded) if ours else f"{type(worded).__name__}: {worded}")
+        if isinstance(worded, RNATrackerError):
+            worded.run_id = run.id
         if worded is error:
             raise
         raise worded from None
@@ -143,12 +142,15 @@ def _close(run: TrackedRun, status: Status, message: str) -> None:
         _log.warning("%s could not be recorded as %s: %s", run.name, status, error)
 
 
-def _reworded(error: BaseException, run: TrackedRun, settings: Config, command: str) -> RNATrackerError | None:
-    """Return an error that is the input's, the machine's or the store's fault, with a remedy; None for a bug."""
-    if isinstance(error, TrackingError):
-        return TrackingError(f"{error}. Go on with: {command}")
-    if isinstance(error, RNATrackerError):
-        return error
+def resource_error(error: BaseException, settings: Config, command: str, folder: Path) -> TrainingError | None:
+    """Word an error that says that memory or disk have run out; None for any other.
+
+    Args:
+        error: what was raised.
+        settings: the run's settings.
+        command: what goes on with the run, once there is room.
+        folder: the run's.
+    """
     if is_out_of_memory(error):
         size = "full length" if settings.encoding.full_length else f"max_length {settings.encoding.max_length}"
         return TrainingError(
@@ -156,7 +158,7 @@ def _reworded(error: BaseException, run: TrackedRun, settings: Config, command: 
             "--max_length or model"
         )
     if is_disk_full(error):
-        place = getattr(error, "filename", None) or run.folder
+        place = getattr(error, "filename", None) or folder
         return TrainingError(f"{place}: the disk is full; free some space, then go on with: {command}")
     return None
 
@@ -168,6 +170,9 @@ def fit(
     reporter: Reporter,
     label: str,
     stop: StopSignal,
+    *,
+    place: str = "",
+    watch: Callable[[EpochResult], None] | None = None,
 ) -> tuple[list[EpochResult], Checkpoint]:
     """Train, or go on training, one network into a run's folder.
 
@@ -178,12 +183,17 @@ def fit(
         reporter: who is told.
         label: names this training among several.
         stop: whether to stop.
+        place: where a run has several trainings, the name of this one: a folder of `checkpoints/`, and what its
+            metrics' names begin with (`fold1`).
+        watch: told each epoch's result after it is recorded, those before an interruption included; an exception
+            from it ends the training.
 
     Returns:
         All epochs' results, those before an interruption included, and the best epoch's checkpoint.
     """
-    settings, folder = setting.config.train, run.folder / "checkpoints"
-    folder.mkdir(exist_ok=True)
+    settings, folder = setting.config.train, run.folder / "checkpoints" / place
+    folder.mkdir(exist_ok=True, parents=True)
+    prefix = f"{place}/" if place else ""
     last = folder / "last.pt"
     torch.set_num_threads(setting.threads)
     trainer = Trainer(
@@ -195,17 +205,23 @@ def fit(
         device=setting.device,
         start=checkpoint.load(last) if last.exists() else setting.start,
     )
-    _catch_up(run, trainer.history, reporter, label)
+    _catch_up(run, trainer.history, reporter, label, prefix)
+    if watch is not None:
+        for result in trainer.history:
+            watch(result)
     with _board(run, setting.request.tensorboard) as board, stop.polite():
 
         def on_epoch(result: EpochResult) -> None:
-            run.log_metrics(result.as_metrics(), result.epoch)
+            named = {prefix + name: value for name, value in result.as_metrics().items()}
+            run.log_metrics(named, result.epoch)
             if board is not None:
-                for name, value in result.as_metrics().items():
+                for name, value in named.items():
                     board.add_scalar(name, value, result.epoch)
             reporter.epoch(label, result, settings.epochs, settings.objective)
             if settings.save_every and result.epoch % settings.save_every == 0:
                 run.publish()
+            if watch is not None:
+                watch(result)
 
         trainer.fit(
             on_epoch,
@@ -216,15 +232,15 @@ def fit(
     return trainer.history, checkpoint.load(folder / "best.pt")
 
 
-def _catch_up(run: TrackedRun, history: list[EpochResult], reporter: Reporter, label: str) -> None:
+def _catch_up(run: TrackedRun, history: list[EpochResult], reporter: Reporter, label: str, prefix: str) -> None:
     """Record the epochs that were saved but, when the process was killed, not yet recorded."""
     if not history:
         return
     reporter.line(f"{label}{': ' if label else ''}going on after epoch {history[-1].epoch}")
-    logged = run.logged_steps("train/loss")
+    logged = run.logged_steps(f"{prefix}train/loss")
     for result in history:
         if result.epoch not in logged:
-            run.log_metrics(result.as_metrics(), result.epoch)
+            run.log_metrics({prefix + name: value for name, value in result.as_metrics().items()}, result.epoch)
 
 
 @contextmanager

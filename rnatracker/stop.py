@@ -8,6 +8,7 @@ SIGHUP what a terminal sends when it is closed.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -87,3 +88,25 @@ class StopSignal:
         insists = not first and number == signal.SIGINT
         if not self._shielded and (insists or (first and not self._polite)):
             raise KeyboardInterrupt
+
+
+class StopOrOrphaned(StopSignal):
+    """What a worker process listens to: SIGTERM only, and it also asks to stop when the parent process is gone."""
+
+    def __init__(self) -> None:
+        super().__init__(signals=(signal.SIGTERM,))
+        self._parent = os.getppid()
+
+    def __call__(self) -> bool:
+        """Return whether a stop was requested, or nobody is left who could."""
+        return self.requested or os.getppid() != self._parent
+
+
+@contextmanager
+def ignored_interrupt() -> Iterator[None]:
+    """Ignore Ctrl-C while a process is started: it inherits that, and is not torn from its imports."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

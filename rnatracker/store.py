@@ -47,6 +47,7 @@ _LOST = {
 _DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 _RESUMABLE = ("train", "cross-validation", "fold", None)
 _LOCK_SECONDS = 60.0
+_POLL_SECONDS = 0.01
 _BUSY_SECONDS = 20.0
 _REAP_SECONDS = 2.0
 _REACH_SECONDS = 8.0
@@ -85,7 +86,7 @@ def lock(folder: Path) -> Iterator[None]:
     held = filelock.FileLock(path, timeout=_LOCK_SECONDS)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held.acquire()
+        held.acquire(poll_interval=_POLL_SECONDS)
     except filelock.Timeout:
         raise TrackingError(
             f"{path}: another process has held the lock for {_LOCK_SECONDS:.0f} s; end it, or wait for it"

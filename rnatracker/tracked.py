@@ -23,6 +23,9 @@ from rnatracker.errors import ConfigError, TrackingError
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 """How a run may end; KILLED is one that was stopped, by a user or by pruning."""
 
+SUMMARY_STEP = 0
+"""Step of figures that a run has once: MLflow draws those of step 0 as bars, run beside run, all others as curves."""
+
 MESSAGE_TAG = "rnatracker.message"
 """Tag that says why a run ended as it did."""
 
@@ -139,8 +142,11 @@ class TrackedRun(abc.ABC):
         """
 
     @abc.abstractmethod
-    def reopen(self) -> None:
+    def reopen(self, *, even_finished: bool = False) -> None:
         """Make an interrupted run RUNNING again, as this process's.
+
+        Args:
+            even_finished: also one that is FINISHED, as that of a study which is to have more trials.
 
         Raises:
             TrackingError: if it is FINISHED, or another live process of this machine still runs it.
@@ -265,14 +271,14 @@ def check_name(name: str, typed: str | None = None) -> None:
         )
 
 
-def check_reopenable(run: TrackedRun) -> None:
+def check_reopenable(run: TrackedRun, *, even_finished: bool = False) -> None:
     """Hold that a run may be continued by this process.
 
     Raises:
         TrackingError: if it has finished, or another live process of this machine runs it.
     """
     status, tags = run.status(), run.tags()
-    if status == "FINISHED":
+    if status == "FINISHED" and not even_finished:
         raise TrackingError(
             f"run {run.name} ({run.id}) has finished, there is nothing to resume; to train its model further, "
             "start a new run with --weights and its checkpoints/last.pt"

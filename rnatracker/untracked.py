@@ -189,10 +189,10 @@ class NullRun(TrackedRun):
     def publish(self, *, now: bool = False) -> None:
         """See `TrackedRun.publish`: nothing to do."""
 
-    def reopen(self) -> None:
+    def reopen(self, *, even_finished: bool = False) -> None:
         """See `TrackedRun.reopen`."""
         with store.lock(self._folder):
-            check_reopenable(self)
+            check_reopenable(self, even_finished=even_finished)
             self._update(status="RUNNING", end_time=None, tags={**self.tags(), **process.own_tags(), MESSAGE_TAG: ""})
         self._is_finished = False
 

@@ -12,11 +12,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
-import signal
 import tempfile
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
@@ -32,7 +29,7 @@ from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import RNATrackerError, TrainingError
 from rnatracker.reporting import Reporter
 from rnatracker.request import Setting
-from rnatracker.stop import Interrupted, StopSignal
+from rnatracker.stop import Interrupted, StopOrOrphaned, StopSignal, ignored_interrupt
 from rnatracker.tracked import TrackedRun
 from rnatracker.tracking import open_tracker
 from rnatracker.trainer import EpochResult, Stopped
@@ -68,17 +65,6 @@ class _Sender:
 
     def end(self, label: str) -> None:
         self._events.put(("end", (label,)))
-
-
-class _StopOrOrphaned(StopSignal):
-    """Also asks to stop when the parent process is gone."""
-
-    def __init__(self) -> None:
-        super().__init__(signals=(signal.SIGTERM,))
-        self._parent = os.getppid()
-
-    def __call__(self) -> bool:
-        return self.requested or os.getppid() != self._parent
 
 
 def run_folds(run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter: Reporter, stop: StopSignal) -> None:
@@ -139,7 +125,7 @@ class _Pool:
         while self._waiting and len(self._running) < self._jobs and not self._stop():
             task = self._waiting.pop(0)
             process = self._context.Process(target=_work, args=(task, self._events), name=task.fold.name)
-            with _ignored_interrupt():
+            with ignored_interrupt():
                 process.start()
             self._running[task.fold.name] = process
 
@@ -188,22 +174,12 @@ class _Pool:
             del self._running[name]
 
 
-@contextmanager
-def _ignored_interrupt() -> Iterator[None]:
-    """Ignore Ctrl-C while a process is started: it inherits that, and is not torn from its imports."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _work(task: _Task, events: Queue[_Event]) -> None:
     """Run one fold in this process and say how it ended."""
     message = ""
     parent = os.getppid()
     try:
-        with _StopOrOrphaned() as stop:
+        with StopOrOrphaned() as stop:
             setting = replace(task.setting, transcripts=shared.open_shared(task.data))
             tracker = open_tracker(setting.request.tracking)
             run_fold(tracker, tracker.find(task.parent_id), setting, task.fold, _Sender(events), stop)

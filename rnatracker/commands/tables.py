@@ -25,9 +25,9 @@ def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
 
     if outcome.folds:
         title = f"Cross-validated PCC of {outcome.name}: each fold measured by a model that has not seen it"
-        _show(_fold_table(outcome), title)
+        show(_fold_table(outcome), title)
     else:
-        _show(_single_table(outcome), f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
+        show(_single_table(outcome), f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
     print(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
     print_ui(tracking)
     print(f"Next: {evaluate_command(outcome.name, outcome.folder, tracking)}")
@@ -47,7 +47,7 @@ def print_ui(tracking: TrackingSettings) -> None:
 
 def print_scores(scores: list[Score], title: str) -> None:
     """Print PCC, Spearman and MSE of each site with their intervals."""
-    table = _table()
+    table = new_table()
     for header in ("site", "PCC", "95 % interval", "Spearman", "95 % interval", "MSE", "95 % interval"):
         table.add_column(header, justify="left" if header == "site" else "right")
     sites = list(dict.fromkeys(score.site for score in scores))
@@ -59,7 +59,7 @@ def print_scores(scores: list[Score], title: str) -> None:
         for measure in ("pcc", "spearman", "mse"):
             cells += _cells(by_place[measure, site], 4 if measure == "mse" else 3)
         table.add_row(site, *cells)
-    _show(table, title)
+    show(table, title)
 
 
 def _cells(score: Score, digits: int) -> tuple[str, str]:
@@ -68,7 +68,7 @@ def _cells(score: Score, digits: int) -> tuple[str, str]:
 
 
 def _single_table(outcome: Outcome) -> Table:
-    table = _table()
+    table = new_table()
     ceiling = "ceiling/pcc_mean" in outcome.metrics
     for header in ("site", "PCC", *(("replicates",) if ceiling else ())):
         table.add_column(header, justify="left" if header == "site" else "right")
@@ -81,7 +81,7 @@ def _single_table(outcome: Outcome) -> Table:
 
 
 def _fold_table(outcome: Outcome) -> Table:
-    table = _table()
+    table = new_table()
     ceiling = "ceiling/pcc_mean" in outcome.metrics
     table.add_column("site")
     for number in range(1, len(outcome.folds) + 1):
@@ -103,14 +103,15 @@ def _number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
-def _table() -> Table:
+def new_table() -> Table:
+    """Return an empty table in our style."""
     from rich import box
     from rich.table import Table
 
     return Table(box=box.SIMPLE_HEAD)
 
 
-def _show(table: Table, title: str) -> None:
+def show(table: Table, title: str) -> None:
     """Print a table under its title; into a file or a pipe it is never wrapped."""
     from rich.console import Console
 

@@ -1,0 +1,325 @@
+"""`rnatracker tune` and `rnatracker study`.
+
+Owns their options and what they print. Must not import anything heavy at module level. Read next: `tune.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rnatracker.choices import Device, Objective
+from rnatracker.commands import common
+from rnatracker.errors import StudyError
+
+if TYPE_CHECKING:
+    from search.refit import Verdict
+    from search.study import Search
+    from search.tune import TuneOutcome
+
+_WHAT = "What is searched"
+_HOW = "How"
+_RUN = "Study and its record"
+_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Where studies are kept: a journal file, or a database's address.",
+        metavar="FILE|URL",
+        rich_help_panel="Store",
+        show_default="optuna.journal in the store",
+    ),
+]
+
+
+def seconds_of(text: str) -> float:
+    """Return a time span as in `90`, `45m`, `2h`, `1h30m` in seconds.
+
+    Raises:
+        typer.BadParameter: if it is none.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smhd]?)", text.strip())
+    if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
+        raise typer.BadParameter(f"{text!r}: expected a time span as in 90s, 45m, 2h or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def tune(
+    study: Annotated[str, typer.Option(help="Name of the study, new or not.", metavar="NAME", rich_help_panel=_RUN)],
+    data: Annotated[
+        str | None,
+        typer.Option(help="File of transcripts with measured fractions.", metavar="FILE", rich_help_panel=_WHAT),
+    ] = None,
+    sites: Annotated[
+        str | None, typer.Option(help="Names of the sites, as in train.", metavar="A,B,...", rich_help_panel=_WHAT)
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="The config in use, which is the first trial: a file, or default, ancestor or paper.",
+            metavar="NAME|FILE",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    space: Annotated[
+        str,
+        typer.Option(
+            help="The search space: a file, or default, wide or smoke.", metavar="NAME|FILE", rich_help_panel=_WHAT
+        ),
+    ] = "default",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set any key of the config.", metavar="KEY=VALUE", rich_help_panel=_WHAT),
+    ] = None,
+    objective: Annotated[
+        Objective | None,
+        typer.Option(help="What trials are compared by.", show_default="pcc_mean", rich_help_panel=_WHAT),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of each training.", show_default="100", rich_help_panel=_WHAT)
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Folds of each trial.", show_default="0, one division", rich_help_panel=_WHAT)
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Trials in all.", min=1, rich_help_panel=_HOW)] = 20,
+    timeout: Annotated[
+        str | None, typer.Option(help="Time after which to stop, as in 90m or 2h.", metavar="T", rich_help_panel=_HOW)
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Trials at a time.", min=1, rich_help_panel=_HOW)] = 1,
+    sampler: Annotated[
+        Literal["tpe", "gp", "random", "cmaes"], typer.Option(help="How settings are chosen.", rich_help_panel=_HOW)
+    ] = "tpe",
+    pruner: Annotated[
+        Literal["hyperband", "median", "wilcoxon", "none"],
+        typer.Option(help="How trials are dropped.", rich_help_panel=_HOW),
+    ] = "hyperband",
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the search and of each training.", show_default="0", rich_help_panel=_HOW),
+    ] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="Where to compute.", show_default="auto", rich_help_panel=_HOW)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads of each worker.", show_default="its share of the cores", rich_help_panel=_HOW),
+    ] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(help="Try early what a study or run has found.", metavar="STUDY|RUN", rich_help_panel=_HOW),
+    ] = None,
+    keep_weights: Annotated[
+        int | None,
+        typer.Option(help="Keep the weights of the best so many trials only.", min=1, rich_help_panel=_RUN),
+    ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Then cross-validate the best settings and those in use with fresh seeds.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
+    refit_best: Annotated[int, typer.Option(help="Settings to refit.", min=1, rich_help_panel=_RUN)] = 3,
+    refit_seeds: Annotated[int, typer.Option(help="Fresh seeds of each.", min=1, rich_help_panel=_RUN)] = 3,
+    json_: common.Json = False,
+    storage: Storage = None,
+    experiment: common.Experiment = "rnatracker",
+    store: common.Store = None,
+    tracking_uri: common.TrackingUri = None,
+    no_track: Annotated[
+        bool,
+        typer.Option("--no-track", help="Keep runs in plain folders, without MLflow.", rich_help_panel="Store"),
+    ] = False,
+) -> None:
+    """Search for better settings. The same command again goes on; on another terminal it joins.
+
+    rnatracker tune --data apexseq.fa --study first --trials 50 --jobs 2 --epochs 30
+    """
+    from rnatracker import config as settings
+    from search import space as spaces
+    from search.study import StudyRequest
+
+    options: dict[str, Any] = {
+        "data.path": None if data is None else str(Path(data).resolve()),
+        "data.sites": None if sites is None else [site.strip() for site in sites.split(",")],
+        "data.fold": fold,
+        "train.epochs": epochs,
+        "train.objective": objective,
+        "train.device": device,
+        "train.threads": threads,
+        "train.seed": seed,
+    }
+    checked = settings.assemble(config, {}, options, set_ or [])
+    request = StudyRequest(
+        name=study,
+        config=checked,
+        space=spaces.load(space),
+        tracking=common.tracking_settings(store, tracking_uri, experiment, no_track),
+        storage=storage,
+        trials=trials,
+        timeout=None if timeout is None else seconds_of(timeout),
+        jobs=jobs,
+        sampler=sampler,
+        pruner=pruner,
+        seed=checked.train.seed,
+        warm_start=tuple(warm_start or ()),
+        keep_weights=keep_weights,
+    )
+    outcome = _run(request)
+    stopped = outcome.reason == "stopped on request"
+    verdict = None
+    if refit and outcome.state == "FINISHED":
+        verdict = _refit(outcome, refit_best, refit_seeds)
+        stopped = verdict is None
+    _print_outcome(outcome, json_, verdict)
+    if stopped:
+        common.say("Stopped; nothing is lost. The same command goes on.")
+        raise typer.Exit(130)
+
+
+def _refit(outcome: TuneOutcome, best: int, seeds: int) -> Verdict | None:
+    """Refit under a progress display; None if it was stopped."""
+    from rnatracker.commands.display import reporter
+    from rnatracker.stop import Interrupted
+    from search.refit import refit as refit_study
+
+    search = outcome.search
+    try:
+        with reporter() as display:
+            return refit_study(search, display, display.line, best=best, seeds=seeds, jobs=search.request.jobs)
+    except Interrupted:
+        return None
+
+
+def _run(request: Any) -> TuneOutcome:
+    from search.display import StudyDisplay
+    from search.tune import tune as run_study
+
+    with StudyDisplay() as display:
+        return run_study(request, display.say, display.watch)
+
+
+def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -> None:
+    from rnatracker.commands.tables import print_ui
+    from search import summary, tables
+
+    search, counts = outcome.search, outcome.counts
+    if json_:
+        found = summary.best(search, 1)
+        common.print_json(
+            {
+                "study": search.request.name,
+                "state": outcome.state,
+                "reason": outcome.reason,
+                "run_id": outcome.run.id,
+                "run": outcome.run.name,
+                "trials": vars(counts),
+                "best": tables.as_json(search, found[0]) if found else None,
+                "saved": vars(summary.savings(search)),
+                "folder": str(outcome.run.folder),
+                "refit": tables.verdict_as_json(verdict) if verdict else None,
+            }
+        )
+        return
+    tables.print_study(search, limit=5)
+    if outcome.state != "FINISHED":
+        typer.echo(f"{outcome.state}: {outcome.reason}; the same command goes on")
+    if verdict is not None:
+        tables.print_verdict(verdict)
+    typer.echo(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")
+    print_ui(search.request.tracking)
+    typer.echo(f"Next: {study_command(search)}")
+
+
+def study_command(search: Search) -> str:
+    """Return what to type to see a study."""
+    words = ["rnatracker", "study", search.request.name]
+    if search.request.storage:
+        words += ["--storage", search.request.storage]
+    if search.folder != Path.cwd() / "mlruns":
+        words += ["--store", str(search.folder)]
+    return shlex.join(words)
+
+
+def study(
+    name: Annotated[str | None, typer.Argument(help="The study.", show_default=False)] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List all studies.")] = False,
+    best: Annotated[int, typer.Option(help="Trials to show.", min=1)] = 10,
+    export: Annotated[
+        str | None, typer.Option(help="Write the best settings as a config file.", metavar="FILE")
+    ] = None,
+    plots: Annotated[
+        str | None, typer.Option(help="Draw pictures and interactive pages into a folder.", metavar="DIR")
+    ] = None,
+    delete_weights: Annotated[
+        bool, typer.Option("--delete-weights", help="Delete the weights of all its trials.")
+    ] = False,
+    json_: common.Json = False,
+    storage: Storage = None,
+    experiment: common.Experiment = "rnatracker",
+    store: common.Store = None,
+    tracking_uri: common.TrackingUri = None,
+    no_track: Annotated[
+        bool, typer.Option("--no-track", help="Its runs are in plain folders.", rich_help_panel="Store")
+    ] = False,
+) -> None:
+    """Show what a study has found.
+
+    rnatracker study first --export best.yaml
+    """
+    from search import opening, summary, tables
+
+    tracking = common.tracking_settings(store, tracking_uri, experiment, no_track)
+    if list_:
+        _print_names(opening.names(storage, tracking), json_)
+        return
+    if name is None:
+        raise typer.BadParameter("give a study's name, or --list")
+    search = opening.load_search(name, storage, tracking)
+    if export is not None:
+        trial = summary.export_best(search, Path(export))
+        common.say(f"trial {trial.number} is in {export}; use it with: rnatracker train --config {export}")
+    if plots is not None:
+        _draw(search, Path(plots))
+    if delete_weights:
+        _delete_weights(search)
+    if json_:
+        common.print_json(tables.study_as_json(search, best))
+    else:
+        tables.print_study(search, limit=best)
+        found = summary.best(search, 1)
+        if found:
+            typer.echo(f"Next: {summary.rerun_command(search, found[0])}")
+
+
+def _print_names(names: list[str], json_: bool) -> None:
+    if json_:
+        common.print_json({"studies": names})
+        return
+    for name in names:
+        typer.echo(name)
+    if not names:
+        common.say("no studies yet; begin one with: rnatracker tune --study NAME --data FILE")
+
+
+def _draw(search: Search, folder: Path) -> None:
+    from search import summary
+    from search.plots import write_all
+
+    if not summary.best(search, 1):
+        raise StudyError(f"study {search.request.name}: no trial has been completed yet, there is nothing to draw")
+    written = write_all(search.study, folder, search.request.config.train.objective)
+    common.say(f"{len(written)} files in {folder}")
+
+
+def _delete_weights(search: Search) -> None:
+    from search.weights import delete_all
+
+    n_trials, size = delete_all(search)
+    common.say(f"deleted the weights of {n_trials} trials, {size / 1e6:.1f} MB")

@@ -1,0 +1,315 @@
+"""One trial: train its settings, report, drop it or measure it, and leave its run in the store.
+
+Owns what a trial's value is, and how its run and its state in Optuna end. Must not know typer. Read next: `pruning.py`
+for when a trial is dropped, `rnatracker/session.py` for the training.
+
+A trial's value is the mean, over its folds, of the best validation objective that a fold has had. That is what pruning
+looks at too, and it is all the search ever sees: the folds' own test parts are never predicted, in fold k the epoch is
+chosen on the inner validation part of its training transcripts. Being the best of many epochs, and the study's best
+the best of many trials, a value is optimistic. `refit.py` gives the figure to believe.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from optuna.trial import TrialState
+
+from rnatracker import artifacts, crossval, provenance
+from rnatracker.encoding import Indices
+from rnatracker.errors import RNATrackerError, TrackingError
+from rnatracker.reporting import LogFile, Reporter
+from rnatracker.request import Setting
+from rnatracker.run import divide
+from rnatracker.session import describe_start, fit, resource_error
+from rnatracker.stop import StopSignal
+from rnatracker.tracked import SUMMARY_STEP, Status, TrackedRun, Tracker
+from rnatracker.trainer import EpochResult, Stopped
+from search import memory
+from search.pruning import step_of
+from search.sampling import REASON
+from search.study import DEATHS, EPOCHS, FOLD_VALUES, RUN_ID, SECONDS, SEEN, Claim, Search
+
+PRUNED_TAG = "pruned"
+KIND = "trial"
+
+_SEEN_EVERY_SECONDS = 60.0
+
+_log = logging.getLogger("rnatracker")
+
+
+class _Dropped(Exception):  # noqa: N818 - not an error
+    """The trial is pruned.
+
+    Attributes:
+        fold: the fold it has reached, 0 if it has not started.
+        epoch: the epoch of that fold.
+    """
+
+    def __init__(self, why: str, fold: int = 0, epoch: int = 0) -> None:
+        super().__init__(why)
+        self.fold, self.epoch = fold, epoch
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a worker needs for each of its trials.
+
+    Attributes:
+        search: the study.
+        tracker: where runs are kept.
+        parent: the study's run.
+        setting: transcripts, device and threads; its settings are those in use, not the trial's.
+        parts: for each training of a trial its name and its division into training and validation.
+        provenance: tags that say where the numbers come from.
+        trimmed: trials whose weights are known to be gone.
+    """
+
+    search: Search
+    tracker: Tracker
+    parent: TrackedRun
+    setting: Setting
+    parts: list[tuple[str, tuple[Indices, Indices]]]
+    provenance: dict[str, str] = field(default_factory=provenance.tags)
+    trimmed: set[int] = field(default_factory=set)
+
+
+@dataclass
+class _Course:
+    """How far a trial has come.
+
+    Attributes:
+        values: the best value of each fold that has ended.
+        scores: all scores of each ended fold's best epoch.
+        best_epochs: those epochs.
+        epochs: trained in all.
+        seconds: what they took.
+    """
+
+    values: list[float] = field(default_factory=list)
+    scores: list[dict[str, float]] = field(default_factory=list)
+    best_epochs: list[int] = field(default_factory=list)
+    epochs: int = 0
+    seconds: float = 0.0
+
+
+def divisions(setting: Setting) -> list[tuple[str, tuple[Indices, Indices]]]:
+    """Return the trainings of a trial: one, or one for each fold, without the folds' test parts."""
+    if not setting.config.data.fold:
+        return [("", divide(setting))]
+    return [(plan.name, (plan.train, plan.inner)) for plan in crossval.plan(setting)]
+
+
+def run_trial(bench: Bench, claim: Claim, reporter: Reporter, stop: StopSignal) -> None:
+    """Run one trial to its end, whatever that is.
+
+    Raises:
+        Stopped: if it was asked to; the trial can go on.
+        RNATrackerError: if something is wrong that isn't the settings' fault; the trial can go on then too.
+    """
+    course = _Course()
+    run = _open_run(bench, claim)
+    try:
+        with LogFile(run.folder / "log.txt", reporter) as log:
+            _train(bench, claim, run, course, log, stop)
+    except _Dropped as dropped:
+        _end_pruned(bench, claim, run, course, dropped)
+    except (Stopped, KeyboardInterrupt):
+        _put_back(bench, claim, run, "stopped on request; the study goes on with it")
+        raise Stopped from None
+    except (TrackingError, OSError) as error:
+        _put_back(bench, claim, run, f"interrupted: {error}")
+        raise resource_error(error, claim.config, "the same command", run.folder) or error from None
+    except (RNATrackerError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+        worded = resource_error(error, claim.config, "the same command", run.folder) or error
+        reason = str(worded) if isinstance(worded, RNATrackerError) else f"{type(worded).__name__}: {worded}"
+        _end_failed(bench, claim, run, course, reason)
+    else:
+        _end_complete(bench, claim, run, course)
+
+
+def _open_run(bench: Bench, claim: Claim) -> TrackedRun:
+    """Return the trial's run, new or interrupted before."""
+    found = _earlier_run(bench, claim)
+    if found is not None:
+        found.reopen(even_finished=True)
+        return found
+    setting, request = bench.setting, bench.search.request
+    tags = {
+        "rnatracker.kind": KIND,
+        "rnatracker.study": request.name,
+        "rnatracker.trial": str(claim.number),
+        "rnatracker.data_digest": setting.transcripts.digest(),
+        "rnatracker.sites": ",".join(setting.transcripts.sites),
+        "rnatracker.seed": str(claim.config.train.seed),
+        "rnatracker.device": str(setting.device),
+        "rnatracker.threads": str(setting.threads),
+        **bench.provenance,
+    }
+    run = bench.tracker.start(
+        log_name=None,
+        params=claim.config.flat() | {"data.sites": list(setting.transcripts.sites)},
+        tags=tags,
+        dataset=None,
+        parent=bench.parent,
+        name=f"trial{claim.number}",
+    )
+    claim.trial.set_user_attr(RUN_ID, run.id)
+    artifacts.write_text(run.folder / "config.yaml", claim.config.to_yaml())
+    return run
+
+
+def _earlier_run(bench: Bench, claim: Claim) -> TrackedRun | None:
+    run_id = claim.trial.user_attrs.get(RUN_ID)
+    if run_id:
+        return bench.tracker.find(run_id)
+    if claim.trial.user_attrs.get(DEATHS):  # killed after its run was made and before that was noted
+        return bench.parent.children().get(f"trial{claim.number}")
+    return None
+
+
+def _train(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, log: LogFile, stop: StopSignal) -> None:
+    """Train all parts, reporting each evaluated epoch; what came of it stands in `course`."""
+    setting = replace(bench.setting, request=replace(bench.setting.request, config=claim.config))
+    describe_start(run, setting, log)
+    lengths = setting.transcripts.lengths
+    why = memory.why_not(claim.config, len(setting.transcripts.sites), int(lengths.max()), setting.device)
+    if why is not None:
+        raise _Dropped(why)
+    for fold, (place, division) in enumerate(bench.parts, start=1):
+        label = f"trial{claim.number}{' ' if place else ''}{place}"
+        history, best = fit(run, setting, division, log, label, stop, place=place, watch=_watcher(claim, course, fold))
+        scores = next(result for result in history if result.epoch == best.epoch)
+        course.values.append(_value(history[-1], claim))
+        course.scores.append({**scores.scores, "loss": scores.val_loss or 0.0})
+        course.best_epochs.append(best.epoch)
+        if place:
+            run.log_metrics({f"fold/{name}": value for name, value in course.scores[-1].items()}, fold)
+        if stop() and fold < len(bench.parts):
+            raise Stopped
+
+
+def _watcher(claim: Claim, course: _Course, fold: int) -> Callable[[EpochResult], None]:
+    """Return what reports a fold's epochs to Optuna and drops the trial where its pruner says so."""
+    trial, epochs = claim.trial, claim.config.train.epochs
+    reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
+    heard = time.monotonic()
+
+    def watch(result: EpochResult) -> None:
+        nonlocal heard
+        course.epochs += 1
+        course.seconds += result.epoch_seconds
+        if not result.scores:
+            return
+        step = step_of(fold, result.epoch, epochs)
+        if step not in reported:
+            trial.report(_value(result, claim), step)
+        if time.monotonic() - heard > _SEEN_EVERY_SECONDS:
+            heard = time.monotonic()
+            trial.set_user_attr(SEEN, time.time())
+        if trial.should_prune():
+            raise _Dropped("its validation value", fold, result.epoch)
+
+    return watch
+
+
+def _value(result: EpochResult, claim: Claim) -> float:
+    """Return the best value so far; where no PCC was ever defined, the worst there is."""
+    if claim.config.train.objective != "val_loss" and not np.isfinite(result.best_value):
+        return -1.0
+    return result.best_value
+
+
+def _note(claim: Claim, course: _Course, reason: str = "") -> None:
+    claim.trial.set_user_attr(EPOCHS, course.epochs)
+    claim.trial.set_user_attr(SECONDS, round(course.seconds, 3))
+    if reason:
+        claim.trial.set_user_attr(REASON, reason)
+
+
+def _end_complete(bench: Bench, claim: Claim, run: TrackedRun, course: _Course) -> None:
+    search, value = bench.search, statistics.fmean(course.values)
+    claim.trial.set_user_attr(FOLD_VALUES, course.values)
+    _note(claim, course)
+    summary = {f"best/{name}": statistics.fmean(s[name] for s in course.scores) for name in course.scores[0]}
+    if len(course.values) > 1:
+        summary |= {f"sd/{name}": statistics.stdev(s[name] for s in course.scores) for name in course.scores[0]}
+    summary |= {"objective": value, "best/epoch": statistics.fmean(course.best_epochs)}
+    run.log_metrics(summary | _effort(course), SUMMARY_STEP)
+    for last in (run.folder / "checkpoints").rglob("last.pt"):
+        last.unlink()
+    search.study.tell(claim.trial, value)
+    _trim_weights(bench)
+    _close(run, "FINISHED")
+
+
+def _end_pruned(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, dropped: _Dropped) -> None:
+    epochs = claim.config.train.epochs
+    saved = len(bench.parts) * epochs - course.epochs
+    seconds = saved * course.seconds / max(course.epochs, 1)
+    where = f"fold {dropped.fold}, epoch {dropped.epoch} of {epochs}" if dropped.fold else "before its first epoch"
+    _note(claim, course, str(dropped) if not dropped.fold else f"{dropped} at {where}")
+    bench.search.study.tell(claim.trial, state=TrialState.PRUNED)
+    run.log_metrics({"saved/epochs": saved, "saved/seconds": seconds} | _effort(course), SUMMARY_STEP)
+    run.set_tags(
+        {
+            PRUNED_TAG: str(dropped),
+            "pruned.fold": str(dropped.fold),
+            "pruned.epoch": str(dropped.epoch),
+            "pruned.saved_epochs": str(saved),
+            "pruned.saved_seconds": f"{seconds:.0f}",
+        }
+    )
+    _drop_weights(run)
+    _close(run, "KILLED", f"pruned ({dropped}), {where}")
+
+
+def _end_failed(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, reason: str) -> None:
+    _note(claim, course, reason)
+    bench.search.study.tell(claim.trial, state=TrialState.FAIL)
+    _drop_weights(run)
+    _close(run, "FAILED", reason)
+
+
+def _put_back(bench: Bench, claim: Claim, run: TrackedRun, message: str) -> None:
+    """Let a trial be handed out again. Its run ends first: whoever gets the trial opens it anew."""
+    _close(run, "KILLED", message)
+    bench.search.pause(claim)
+
+
+def _effort(course: _Course) -> dict[str, float]:
+    return {"time/trial_seconds": course.seconds, "time/epochs": float(course.epochs)}
+
+
+def _close(run: TrackedRun, status: Status, message: str = "") -> None:
+    """End a run. Optuna knows already how the trial has ended, and `tune` makes up for what is missing here."""
+    try:
+        run.finish(status, message)
+    except TrackingError as error:
+        _log.warning("%s could not be recorded as %s: %s", run.name, status, error)
+
+
+def _drop_weights(run: TrackedRun) -> None:
+    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
+
+
+def _trim_weights(bench: Bench) -> None:
+    """Delete the weights of all completed trials but the best.
+
+    Of a trial among the best now, a later one may push out: the worker that completes that one deletes them.
+    """
+    request = bench.search.request
+    if request.keep_weights is None:
+        return
+    completed = [t for t in bench.search.trials() if t.state == TrialState.COMPLETE and t.user_attrs.get(RUN_ID)]
+    completed.sort(key=lambda t: t.value or 0.0, reverse=request.maximize)
+    for trial in completed[request.keep_weights :]:
+        if trial.number not in bench.trimmed:
+            _drop_weights(bench.tracker.find(trial.user_attrs[RUN_ID]))
+            bench.trimmed.add(trial.number)

@@ -1,0 +1,188 @@
+"""Create a study, go on with it, join it, read it.
+
+Owns what identifies a study: a study is tied to its space, its settings in use and its transcripts, since trials under
+others can't be compared. Must not know torch. Read next: `study.py`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from rnatracker import config
+from rnatracker.errors import ConfigError, StudyError, TrackingError
+from rnatracker.tracking import TrackingSettings, open_tracker
+from search import space, storage
+from search.pruning import START, TwoLevelPruner
+from search.study import OUTSIDE, Search, StudyRequest
+
+DEFINITION = "definition"
+"""Attribute of a study with what its trials have in common."""
+DATA_PATH = "data_path"
+"""Attribute of a study: where its transcripts lay when it began."""
+
+_PLACE_KEYS = ("data.path", "train.device", "train.threads", "train.save_every")
+"""Settings in which workers of one study may differ."""
+_WARM_TRIALS = 3
+"""Trials that are taken over from each study that a new one starts from."""
+
+
+def open_search(request: StudyRequest, data_digest: str) -> Search:
+    """Create a study, or go on with the one of that name.
+
+    Args:
+        request: what is searched.
+        data_digest: what identifies the transcripts.
+
+    Raises:
+        StudyError: if there is one of that name that searches something else.
+    """
+    folder = request.tracking.store
+    kept = storage.open_storage(request.storage, folder)
+    pruner = TwoLevelPruner(request.pruner, request.config.train.epochs, request.folds)
+    with storage.lock(folder, request.name):
+        study = optuna.create_study(
+            storage=kept,
+            study_name=request.name,
+            direction="maximize" if request.maximize else "minimize",
+            pruner=pruner,
+            load_if_exists=True,
+        )
+        found, wanted = study.user_attrs.get(DEFINITION), definition(request, data_digest)
+        if found is None:
+            _begin(study, request)
+            study.set_user_attr(DEFINITION, wanted)  # last: a study without it has only half begun
+        else:
+            _check_same(request, found, wanted)
+    return Search(request, study, folder)
+
+
+def definition(request: StudyRequest, data_digest: str) -> dict[str, Any]:
+    """Return what all trials of a study have in common, as plain values."""
+    common = {key: value for key, value in request.config.flat().items() if key not in _PLACE_KEYS}
+    return dict(json.loads(json.dumps({"space": request.space.as_dict(), "config": common, "data": data_digest})))
+
+
+def _begin(study: Study, request: StudyRequest) -> None:
+    """Enqueue the settings in use as the first trial."""
+    if study.get_trials(deepcopy=False):
+        return
+    study.set_user_attr(DATA_PATH, request.config.data.path)
+    inside, outside = request.space.params_of(request.config.flat())
+    study.enqueue_trial(inside, user_attrs={START: True, OUTSIDE: outside})
+
+
+def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Hold that a study is continued as it began.
+
+    Raises:
+        StudyError: naming what differs.
+    """
+    differing = [
+        f"{'config' if part == 'config' else 'the space of'} {key}: {before.get(key)} before, {now.get(key)} now"
+        for part in ("config", "space")
+        for before, now in [(found.get(part, {}), wanted[part])]
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+    if found.get("data") != wanted["data"]:
+        differing.insert(0, "other transcripts (their digest differs)")
+    if differing:
+        more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise StudyError(
+            f"study {request.name} was begun with {'; '.join(differing[:3])}{more}: its trials can't be compared with "
+            "such; choose another name with --study, or give what it was begun with"
+        )
+
+
+def names(url: str | None, tracking: TrackingSettings) -> list[str]:
+    """Return the names of all studies of a storage, by the alphabet."""
+    return sorted(optuna.get_all_study_names(storage.open_storage(url, tracking.store)))
+
+
+def load_search(name: str, url: str | None, tracking: TrackingSettings) -> Search:
+    """Open a study that there is, with what it began with.
+
+    Raises:
+        StudyError: if there is none of that name.
+    """
+    kept = storage.open_storage(url, tracking.store)
+    known = optuna.get_all_study_names(kept)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known)) or 'none yet'}"
+        raise StudyError(f"study {name}: not in {url or tracking.store / storage.JOURNAL}; {hint}")
+    study = optuna.load_study(study_name=name, storage=kept)
+    found = study.user_attrs.get(DEFINITION)
+    if found is None:
+        raise StudyError(f"study {name}: not one of rnatracker tune's, or it was killed as it began; start it again")
+    settings = found["config"] | {"data.path": study.user_attrs.get(DATA_PATH)}
+    return Search(
+        StudyRequest(
+            name,
+            config.build(config.nest(settings), f"study {name}"),
+            space.parse(found["space"], f"study {name}"),
+            tracking,
+            url,
+        ),
+        study,
+        tracking.store,
+    )
+
+
+def warm_start(search: Search, sources: tuple[str, ...]) -> list[str]:
+    """Enqueue what other studies and runs have found, as far as it lies in this study's space; return what was done.
+
+    Args:
+        search: the study.
+        sources: names of studies in the same storage, of which the best trials are taken, or of runs.
+
+    Raises:
+        StudyError: if something is neither.
+    """
+    told = []
+    known = optuna.get_all_study_names(search.study._storage)
+    with search.lock():
+        for source in sources:
+            found = _of_study(search, source) if source in known else _of_run(search, source)
+            for params in found:
+                search.study.enqueue_trial(params, skip_if_exists=True)
+            told.append(f"{source}: {len(found)} settings to begin with")
+    return told
+
+
+def _of_study(search: Search, name: str) -> list[dict[str, Any]]:
+    other = optuna.load_study(study_name=name, storage=search.study._storage)
+    completed = other.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    sign = 1 if other.direction == optuna.study.StudyDirection.MAXIMIZE else -1
+    completed.sort(key=lambda trial: sign * (trial.value or 0.0), reverse=True)
+    base = other.user_attrs.get(DEFINITION, {}).get("config", {})
+    return [search.request.space.params_of({**base, **trial.params})[0] for trial in completed[:_WARM_TRIALS]]
+
+
+def _of_run(search: Search, name: str) -> list[dict[str, Any]]:
+    try:
+        run = open_tracker(search.request.tracking).find(name)
+    except TrackingError as error:
+        raise StudyError(f"--warm-start {name}: neither a study of this storage nor a run ({error})") from None
+    path = run.folder / "config.yaml"
+    if not path.is_file():
+        raise StudyError(f"--warm-start {name}: that run has kept no config.yaml")
+    flat = config.build(config.read(path), path.name).flat()
+    return [search.request.space.params_of(flat)[0]]
+
+
+def check_name(name: str) -> None:
+    """Hold that a study's name can stand in a run's name and in a file's.
+
+    Raises:
+        ConfigError: if it can't.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_.+-]{1,80}", name) or name in (".", ".."):
+        raise ConfigError(f"--study {name!r}: up to 80 letters, digits and _ . + -, please")

@@ -1,0 +1,154 @@
+"""When a trial is dropped: on what it reports, compared with other trials at the same fold and the same epoch.
+
+Owns the steps and the rules. Must not know torch, mlflow or what a trial trains. Read next: `docs/search.md`, which
+says the same for those who only use it.
+
+A trial reports, after each epoch that was evaluated, the best validation value it has had in that fold so far, in the
+objective's own sign, at step `(fold - 1) * epochs + epoch`, both counted from 1. As a study's trials all have the
+same number of epochs, a step says fold and epoch. Optuna's own pruners would look at a trial's best over all steps,
+so that a good first fold would hide awful ones after it: here like is compared with like.
+
+Level one, within a fold, by `--pruner`:
+- `hyperband`: at 1/9 and 1/3 of the first fold's epochs, and at its end where there are more folds, only the best
+  third of the trials that have got as far goes on. Every fourth trial is let through at 1/9, for settings that start
+  slowly. In later folds, whose trials are a choice already, as `median`.
+- `median`: below the median of the trials that have been at the same fold and epoch, from a tenth of the epochs on.
+- `wilcoxon`: nothing.
+
+Level two, after each fold but the last, for all of these: Optuna's WilcoxonPruner on the folds' values against those
+of the best trial. At its p of 0.1 that needs 4 folds or more.
+
+The trial that has the config in use is never dropped: the others are compared with it.
+Source: successive halving as in Li et al. 2020 (ASHA, arXiv:1810.05934), asynchronous, reduction 3; two brackets as in
+Hyperband; Optuna 5's WilcoxonPruner as it is.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import warnings
+from collections.abc import Iterable
+from typing import Literal
+
+import optuna
+from optuna.distributions import FloatDistribution
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, WilcoxonPruner
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+PrunerName = Literal["hyperband", "median", "wilcoxon", "none"]
+
+START = "start"
+"""User attribute of the trial with the config in use."""
+
+_REDUCTION = 3
+_OTHERS = 4
+"""Trials at the same place below which there is nothing to compare with."""
+_WILCOXON_P = 0.1
+
+
+def step_of(fold: int, epoch: int, epochs: int) -> int:
+    """Return the step of a report, from 1; fold and epoch count from 1."""
+    return (fold - 1) * epochs + epoch
+
+
+def place_of(step: int, epochs: int) -> tuple[int, int]:
+    """Return fold and epoch of a step."""
+    return (step - 1) // epochs + 1, (step - 1) % epochs + 1
+
+
+class TwoLevelPruner(BasePruner):
+    """Drops trials within a fold and between folds; see this module.
+
+    Args:
+        name: the rule within a fold.
+        epochs: epochs of each fold.
+        folds: number of folds; 1 for a single division.
+    """
+
+    def __init__(self, name: PrunerName, epochs: int, folds: int) -> None:
+        self._name, self._epochs, self._folds = name, epochs, folds
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Tell whether to drop a trial at its last report."""
+        step = trial.last_step
+        if self._name == "none" or step is None or trial.user_attrs.get(START):
+            return False
+        fold, epoch = place_of(step, self._epochs)
+        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        others = [other for other in others if other.state != TrialState.FAIL]
+        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        if self._drops_within(trial, others, fold, epoch, sign):
+            return True
+        is_end = epoch == self._epochs
+        return is_end and fold < self._folds and self._drops_between(study, trial, fold)
+
+    def _drops_within(self, trial: FrozenTrial, others: list[FrozenTrial], fold: int, epoch: int, sign: float) -> bool:
+        is_last = fold == self._folds and epoch == self._epochs
+        if self._name == "wilcoxon" or is_last:
+            return False
+        halving = self._name == "hyperband" and fold == 1
+        if halving and not self._is_rung(trial, epoch):
+            return False
+        if not halving and epoch < max(self._epochs / 10, 1):
+            return False
+        own = self._value_at(trial, fold, epoch, sign)
+        values = [self._value_at(other, fold, epoch, sign) for other in others]
+        known = [value for value in values if value is not None]
+        if own is None or len(known) < _OTHERS:
+            return False
+        if not halving:
+            return own < statistics.median(known)
+        better = sum(value > own for value in known)
+        return better >= math.ceil((len(known) + 1) / _REDUCTION)
+
+    def _is_rung(self, trial: FrozenTrial, epoch: int) -> bool:
+        """Tell whether the last report is the first at or after a rung of this trial's bracket."""
+        rungs = {math.ceil(self._epochs / _REDUCTION), self._epochs}
+        if trial.number % 4 != 3:
+            rungs.add(math.ceil(self._epochs / _REDUCTION**2))
+        reported = [place_of(step, self._epochs)[1] for step in trial.intermediate_values]
+        before = max((each for each in reported if each < epoch), default=0)
+        return any(before < rung <= epoch for rung in rungs)
+
+    def _value_at(self, trial: FrozenTrial, fold: int, epoch: int, sign: float) -> float | None:
+        """Return a trial's best within a fold up to an epoch, higher being better; None if it wasn't there.
+
+        A trial that ran out of patience before has been there all the same.
+        """
+        first, last = step_of(fold, 1, self._epochs), step_of(fold, epoch, self._epochs)
+        values = [value for step, value in trial.intermediate_values.items() if first <= step <= last]
+        over = trial.state == TrialState.COMPLETE or (trial.last_step or 0) >= step_of(fold + 1, 1, self._epochs)
+        if not values or not (over or (trial.last_step or 0) >= last):
+            return None
+        return max(sign * value for value in values)
+
+    def _drops_between(self, study: Study, trial: FrozenTrial, fold: int) -> bool:
+        """Ask Optuna's WilcoxonPruner about the folds' values against those of the best trial."""
+        completed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+        if not completed or fold < 2:
+            return False
+        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        best = max(completed, key=lambda t: sign * (t.value or 0.0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            pruner = WilcoxonPruner(p_threshold=_WILCOXON_P)
+        alone = optuna.create_study(direction="maximize")
+        alone.add_trial(self._by_fold(best, range(1, self._folds + 1), sign, TrialState.COMPLETE))
+        asked = self._by_fold(trial, range(1, fold + 1), sign, TrialState.RUNNING)
+        return pruner.prune(alone, asked)
+
+    def _by_fold(self, trial: FrozenTrial, folds: Iterable[int], sign: float, state: TrialState) -> FrozenTrial:
+        """Return a trial whose steps are its folds."""
+        values = {fold: self._value_at(trial, fold, self._epochs, sign) for fold in folds}
+        known = {fold: value for fold, value in values.items() if value is not None}
+        value = statistics.fmean(known.values()) if state == TrialState.COMPLETE else None
+        return create_trial(
+            state=state,
+            value=value,
+            params={"x": 0.0},
+            distributions={"x": FloatDistribution(0, 1)},
+            intermediate_values=known,
+        )

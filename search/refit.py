@@ -1,0 +1,266 @@
+"""What the best settings are worth: trained again with fresh seeds, measured on folds that chose nothing.
+
+Owns the comparison. Must not know typer. Read next: `rnatracker/crossval.py` for how a fold is measured.
+
+A study's best value is the best of many epochs and of many trials, so it promises too much. Here the best settings
+and those in use are cross-validated with seeds that the study has not seen, the same seeds and the same folds for
+all; each fold's test part neither chose the epoch nor was predicted in the search. What remains is that a transcript
+tested here was, in other folds or in a single division, among those on which settings were compared: for a figure
+without even that, set records aside before the search (`rnatracker data split`).
+
+Interval: of the paired differences over folds and seeds, with the variance corrected for training parts that overlap.
+Source: Nadeau & Bengio 2003 (doi:10.1023/A:1024068626366), the corrected resampled t-test.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from rnatracker import artifacts
+from rnatracker.config import Config
+from rnatracker.errors import StudyError, TrackingError
+from rnatracker.reporting import Reporter
+from rnatracker.request import RunRequest
+from rnatracker.run import resume, train
+from rnatracker.stop import Interrupted
+from rnatracker.tracked import SUMMARY_STEP, TrackedRun, Tracker
+from rnatracker.tracking import open_tracker
+from search import summary
+from search.study import RUN_ID, Search
+
+_FOLDS = 3
+"""Folds where the study has none."""
+_SEEDS_FROM = 1000
+"""Fresh seeds are the study's own and this much more, and upwards."""
+_CONFIDENCE = 0.95
+_DONE, _BEGUN = "refit:{}", "refit_begun:{}"
+"""Attributes of a study: the run of a setting with a seed, finished or interrupted."""
+
+
+@dataclass(frozen=True)
+class Refitted:
+    """One setting under fresh seeds.
+
+    Attributes:
+        trial: its trial's number.
+        is_start: whether it is the config in use.
+        claimed: what the study said of it.
+        values: (seeds, folds), the objective on the folds' test parts.
+        run_ids: the cross-validation of each seed.
+    """
+
+    trial: int
+    is_start: bool
+    claimed: float
+    values: np.ndarray
+    run_ids: tuple[str, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds and folds."""
+        return float(self.values.mean())
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation over seeds and folds."""
+        return float(self.values.std(ddof=1))
+
+    @property
+    def optimism(self) -> float:
+        """What the study claimed less what fresh seeds give."""
+        return self.claimed - self.mean
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What fresh seeds say.
+
+    Attributes:
+        objective: what `values` are.
+        refitted: all settings, the best under fresh seeds first.
+        difference: of the best setting other than that in use, less that in use.
+        low: lower end of its 95 % interval.
+        high: upper end.
+    """
+
+    objective: str
+    refitted: list[Refitted]
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def winner(self) -> Refitted:
+        """The best under fresh seeds."""
+        return self.refitted[0]
+
+
+def refit(
+    search: Search, reporter: Reporter, say: Callable[[str], None], *, best: int, seeds: int, jobs: int
+) -> Verdict:
+    """Cross-validate the best settings and those in use with fresh seeds; goes on where it was interrupted.
+
+    Args:
+        search: the study.
+        reporter: told how trainings go.
+        say: told lines for people.
+        best: how many of the best settings.
+        seeds: how many fresh seeds.
+        jobs: folds that are trained at a time.
+
+    Raises:
+        StudyError: if no trial has been completed, or not the one with the config in use.
+        Interrupted: if it was stopped; the same command goes on.
+        RNATrackerError: if a training can't be done.
+    """
+    start = summary.start_trial(search)
+    found = summary.best(search, best)
+    if not found or start is None or start.value is None:
+        raise StudyError(
+            f"study {search.request.name}: nothing to refit: the config in use or every other trial has no value; see "
+            f"its reason with: rnatracker study {search.request.name}"
+        )
+    trials = [*found, *([start] if start.number not in [trial.number for trial in found] else [])]
+    tracker = open_tracker(search.request.tracking)
+    refitted = [_refit_one(search, tracker, trial, start, reporter, say, seeds, jobs) for trial in trials]
+    verdict = judge(_objective(search), refitted)
+    _record(search, tracker, verdict)
+    return verdict
+
+
+def judge(objective: str, refitted: list[Refitted]) -> Verdict:
+    """Order settings by what fresh seeds give, and compare the best of them with that in use."""
+    ordered = sorted(refitted, key=lambda each: each.mean, reverse=True)
+    start = next(each for each in ordered if each.is_start)
+    challenger = next((each for each in ordered if not each.is_start), start)
+    difference, low, high = paired_interval(challenger.values - start.values)
+    return Verdict(objective, ordered, difference, low, high)
+
+
+def paired_interval(differences: np.ndarray) -> tuple[float, float, float]:
+    """Return the mean of paired differences, (seeds, folds), and its 95 % interval; NaN ends for less than two."""
+    from scipy import stats
+
+    n, folds = differences.size, differences.shape[1]
+    mean = float(differences.mean())
+    if n < 2:
+        return mean, math.nan, math.nan
+    variance = float(differences.var(ddof=1)) * (1 / n + 1 / (folds - 1))
+    half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, n - 1)) * math.sqrt(variance)
+    return mean, mean - half, mean + half
+
+
+def _objective(search: Search) -> str:
+    """Return what is compared: folds are measured by PCC only."""
+    objective = search.request.config.train.objective
+    return "pcc_mean" if objective == "val_loss" else objective
+
+
+def _refit_one(
+    search: Search,
+    tracker: Tracker,
+    trial: FrozenTrial,
+    start: FrozenTrial,
+    reporter: Reporter,
+    say: Callable[[str], None],
+    seeds: int,
+    jobs: int,
+) -> Refitted:
+    runs, values = [], []
+    for i in range(seeds):
+        seed = (search.request.seed + _SEEDS_FROM + i) % 2**32
+        say(f"refit: trial {trial.number}, seed {seed}, {i + 1} of {seeds}")
+        run = _trained(search, tracker, trial, seed, reporter, jobs)
+        values.append(_fold_values(search, run))
+        runs.append(run.id)
+    is_start = trial.number == start.number
+    return Refitted(trial.number, is_start, float(trial.value or 0.0), np.array(values), tuple(runs))
+
+
+def _trained(
+    search: Search, tracker: Tracker, trial: FrozenTrial, seed: int, reporter: Reporter, jobs: int
+) -> TrackedRun:
+    """Return the finished cross-validation of a trial's settings with a seed, made or resumed if need be."""
+    study, key = search.study, f"{trial.number}:{seed}"
+    done = study.user_attrs.get(_DONE.format(key))
+    if done:
+        return tracker.find(done)
+    begun = study.user_attrs.get(_BEGUN.format(key))
+    tracking = search.request.tracking
+    try:
+        if begun:
+            outcome = resume(begun, tracking, reporter, jobs=jobs)
+        else:
+            name = f"{search.request.name}-refit-trial{trial.number}-seed{seed}"
+            request = RunRequest(_config(search, trial, seed), tracking, log_name=name, jobs=jobs)
+            outcome = train(request, reporter)
+    except Interrupted as stopped:
+        study.set_user_attr(_BEGUN.format(key), stopped.run_id)
+        raise
+    run = tracker.find(outcome.run_id)
+    run.set_tags({"rnatracker.study": search.request.name, "rnatracker.refit": f"trial {trial.number}"})
+    study.set_user_attr(_DONE.format(key), run.id)
+    return run
+
+
+def _config(search: Search, trial: FrozenTrial, seed: int) -> Config:
+    made = summary.config_of(search, trial)
+    data = made.data.model_copy(update={"fold": made.data.fold or _FOLDS})
+    return made.model_copy(update={"data": data, "train": made.train.model_copy(update={"seed": seed})})
+
+
+def _fold_values(search: Search, run: TrackedRun) -> list[float]:
+    children = sorted(run.children().items(), key=lambda item: int(item[0].removeprefix("fold")))
+    values = [child.metrics().get(f"test/{_objective(search)}") for _, child in children]
+    known = [value for value in values if value is not None]
+    if len(known) < len(values) or not known:
+        raise TrackingError(f"run {run.name}: a fold's measurement is missing; delete that run and refit again")
+    return known
+
+
+def to_csv(verdict: Verdict) -> str:
+    """Return the verdict as a CSV table, a row for each setting, seed and fold."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["trial", "in_use", "claimed", "run_id", "fold", verdict.objective])
+    for each in verdict.refitted:
+        for run_id, row in zip(each.run_ids, each.values, strict=True):
+            for fold, value in enumerate(row, start=1):
+                writer.writerow([each.trial, each.is_start, each.claimed, run_id, fold, value])
+    return text.getvalue()
+
+
+def _record(search: Search, tracker: Tracker, verdict: Verdict) -> None:
+    """Leave the verdict in the study's run, and mark the winner's run: that of its first seed, not of its best."""
+    winner = verdict.winner
+    tracker.find(winner.run_ids[0]).set_tags({"rnatracker.refit": f"winner of {search.request.name}"})
+    run_id = search.study.user_attrs.get(RUN_ID)
+    if not run_id:
+        return
+    run = tracker.find(run_id)
+    artifacts.write_text(run.folder / "refit.csv", to_csv(verdict))
+    trial = next(t for t in search.trials() if t.number == winner.trial)
+    artifacts.write_text(run.folder / "winner.yaml", summary.config_of(search, trial).to_yaml())
+    figures = {
+        "refit/winner": winner.mean,
+        "refit/winner_sd": winner.sd,
+        "refit/winner_trial": winner.trial,
+        "refit/difference": verdict.difference,
+        "refit/difference_low": verdict.low,
+        "refit/difference_high": verdict.high,
+        "refit/optimism": statistics.fmean(each.optimism for each in verdict.refitted if not each.is_start)
+        if len(verdict.refitted) > 1
+        else winner.optimism,
+    }
+    run.log_metrics(figures, SUMMARY_STEP)
+    run.flush()
+    run.set_tags({"rnatracker.winner": winner.run_ids[0]})
+    run.publish()

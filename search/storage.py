@@ -1,0 +1,127 @@
+"""Where studies are kept, and the lock under which their trials are handed out.
+
+Owns opening and mending the storage. Must not know torch, mlflow or what a study searches. Read next: `study.py`.
+
+The storage is Optuna's journal, one file that is appended to, or any database Optuna takes; never MLflow's. A worker
+that is killed must leave no lock behind, so that locks here are the system's (released with their process), not
+files.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import filelock
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal._file import BaseJournalFileLock
+from sqlalchemy.exc import SQLAlchemyError
+
+from rnatracker import store
+from rnatracker.errors import StudyError
+
+JOURNAL = "optuna.journal"
+STUDIES = "studies"
+
+_LOCK_SECONDS = 120.0
+_POLL_SECONDS = 0.002
+"""The journal is held for about a millisecond at a time."""
+
+
+class _SystemLock(BaseJournalFileLock):
+    """The journal's lock, gone with its process: Optuna's own blocks all others for 30 s after a kill."""
+
+    def __init__(self, journal: Path) -> None:
+        self._lock = filelock.FileLock(f"{journal}.lock", timeout=_LOCK_SECONDS)
+
+    def acquire(self) -> bool:
+        self._lock.acquire(poll_interval=_POLL_SECONDS)
+        return True
+
+    def release(self) -> None:
+        self._lock.release()
+
+
+def open_storage(url: str | None, folder: Path) -> BaseStorage:
+    """Open a storage, made where there is none.
+
+    Args:
+        url: a database's address, a journal file's path, or None for `optuna.journal` in the store.
+        folder: the store.
+
+    Raises:
+        StudyError: if it can't be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # Each migration of a new database, and that GP would be faster with another package.
+    for name in ("alembic", "optuna._gp.batched_lbfgsb"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    if url is None or "://" not in url:
+        return _open_journal(folder / JOURNAL if url is None else Path(url).expanduser().resolve())
+    try:
+        with lock(folder, "storage"):  # creation by several processes at once breaks an SQLite database
+            return RDBStorage(url)
+    except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
+        reason = store.first_line(error)
+        raise StudyError(
+            f"--storage {url}: can't be opened ({reason}); give a database as in sqlite:////path/studies.db, or the "
+            "path of a journal file"
+        ) from None
+
+
+def _open_journal(path: Path) -> BaseStorage:
+    guard = _SystemLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard.acquire()
+        try:
+            cut_torn_line(path)
+        finally:
+            guard.release()
+        return JournalStorage(JournalFileBackend(str(path), lock_obj=guard))
+    except (ValueError, KeyError) as error:
+        raise StudyError(
+            f"{path}: not a journal of Optuna's ({store.first_line(error)}); move it away, or choose another --storage"
+        ) from None
+    except OSError as error:
+        raise StudyError(
+            f"{path}: studies can't be kept there ({error.strerror or error}); free or allow it, or choose another "
+            "place with --storage or --store"
+        ) from None
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut off what a full disk or a loss of power has left of a last line: Optuna would stumble over it for ever.
+
+    To be called under the journal's lock, so that the line isn't one that is just being written.
+    """
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        end = position = file.seek(0, os.SEEK_END)
+        while position > 0:
+            begin = max(position - 4096, 0)
+            file.seek(begin)
+            block = file.read(position - begin)
+            if b"\n" in block:
+                position = begin + block.rindex(b"\n") + 1
+                break
+            position = begin
+        if position < end:
+            file.truncate(position)
+
+
+@contextmanager
+def lock(folder: Path, name: str) -> Iterator[None]:
+    """Hold the lock of a study; among processes, one at a time. Not to be taken twice.
+
+    Raises:
+        TrackingError: if another process keeps it for a minute, or the folder can't be written.
+    """
+    with store.lock(folder / STUDIES / store.slug(name)):
+        yield

@@ -1,0 +1,270 @@
+"""A study at work: its trials are handed out, put back, counted.
+
+Owns who works on which trial, and what becomes of trials whose worker has died. Must not know torch. Read next:
+`opening.py` for how a study is made, resumed and joined, `objective.py` for a trial.
+
+Every trial is in Optuna's storage from the moment it is handed out, under the study's lock, with the process that
+works on it. A trial whose process is gone goes back to WAITING and is handed out again, under its number, to be
+continued from its checkpoint: at most twice, since settings that kill a process would kill the next one too. A trial
+that was stopped on request goes back to WAITING as well, without that being held against it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from rnatracker import process
+from rnatracker.config import Config
+from rnatracker.errors import ConfigError, StudyError
+from rnatracker.tracking import TrackingSettings
+from search import sampling, storage
+from search.pruning import PrunerName
+from search.sampling import REASON, REPEATS, SamplerName
+from search.space import Space, apply
+
+WORKER = "worker"
+"""User attribute with the process that works on a trial (`rnatracker.process`)."""
+DEATHS = "deaths"
+"""User attribute: how many workers have died at a trial."""
+OUTSIDE = "outside"
+"""User attribute of the first trial: keys whose value in use lies outside of the space, and is kept."""
+RUN_ID = "run_id"
+"""User attribute with a trial's MLflow run; as one of the study, its parent run."""
+
+EPOCHS, SECONDS = "epochs", "seconds"
+"""User attributes: epochs that a trial has trained in all its folds, and how long that took."""
+FOLD_VALUES = "fold_values"
+"""User attribute: the value of each fold."""
+
+MAX_DEATHS = 3
+_MAX_REPEATS = 20
+_REMOTE_SILENCE_SECONDS = 3600.0
+"""Of a process on another machine only its reports are known: after an hour without any it counts as dead."""
+SEEN = "seen"
+"""User attribute: when a trial's worker was last heard of, in seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What is to be searched. Can be pickled: each worker gets it.
+
+    Attributes:
+        name: the study.
+        config: the settings in use; what is searched is laid over them.
+        space: what is searched.
+        tracking: where runs are kept.
+        storage: where the study is kept; None for the store's own journal.
+        trials: how many there are to be in all.
+        timeout: seconds after which to stop; None: never.
+        jobs: workers of this command.
+        sampler: how settings are chosen.
+        pruner: how trials are dropped.
+        seed: the study's seed; that of each training is `train.seed`.
+        warm_start: studies and runs whose best settings are tried early.
+        keep_weights: how many trials keep their weights; None: all that complete.
+    """
+
+    name: str
+    config: Config
+    space: Space
+    tracking: TrackingSettings
+    storage: str | None = None
+    trials: int = 20
+    timeout: float | None = None
+    jobs: int = 1
+    sampler: SamplerName = "tpe"
+    pruner: PrunerName = "hyperband"
+    seed: int = 0
+    warm_start: tuple[str, ...] = ()
+    keep_weights: int | None = None
+
+    @property
+    def folds(self) -> int:
+        """Trainings of each trial: the folds, or 1."""
+        return max(self.config.data.fold, 1)
+
+    @property
+    def maximize(self) -> bool:
+        """Whether more of the objective is better."""
+        return self.config.train.objective != "val_loss"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this process is to run.
+
+    Attributes:
+        trial: Optuna's handle on it.
+        config: its settings.
+    """
+
+    trial: Trial
+    config: Config
+
+    @property
+    def number(self) -> int:
+        """The trial's number, from 0."""
+        return self.trial.number
+
+
+@dataclass
+class Counts:
+    """How many trials a study has, by what became of them. Repeats are not counted.
+
+    Attributes:
+        complete: measured to their end.
+        pruned: dropped.
+        failed: could not be measured.
+        running: handed out.
+        waiting: enqueued or interrupted.
+    """
+
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    running: int = 0
+    waiting: int = 0
+
+    @property
+    def over(self) -> int:
+        """Trials that have come to an end."""
+        return self.complete + self.pruned + self.failed
+
+    @property
+    def all(self) -> int:
+        """All trials."""
+        return self.over + self.running + self.waiting
+
+
+@dataclass
+class Search:
+    """A study that is being worked on by this process.
+
+    Attributes:
+        request: what is searched.
+        study: Optuna's study.
+        folder: the store.
+    """
+
+    request: StudyRequest
+    study: Study
+    folder: Path
+    _repeats: int = field(default=0, repr=False)
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Return the study's lock, as a context manager."""
+        return storage.lock(self.folder, self.request.name)
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials but repeats, by number. Not to be changed."""
+        return [t for t in self.study.get_trials(deepcopy=False) if REPEATS not in t.user_attrs]
+
+    def counts(self) -> Counts:
+        """Return how many trials there are of each kind."""
+        return count(self.trials())
+
+    def claim(self) -> Claim | None:
+        """Take the next trial: one that waits, else a new one; None if there are as many as asked for.
+
+        Raises:
+            StudyError: if all of the space has been tried.
+        """
+        for _ in range(_MAX_REPEATS):
+            with self.lock():
+                self.reap()
+                counts = self.counts()
+                if not counts.waiting and counts.all >= self.request.trials:
+                    return None
+                claim = self._ask(random=self._repeats >= _MAX_REPEATS // 2)
+            if claim is not None:
+                self._repeats = 0
+                return claim
+        raise StudyError(
+            f"study {self.request.name}: {_MAX_REPEATS} suggestions in a row were repeats or impossible: the space "
+            f"{self.request.space.name} is used up after {self.counts().over} trials; widen it, or ask for fewer trials"
+        )
+
+    def _ask(self, *, random: bool) -> Claim | None:
+        """Take or make a trial and draw its settings; None if it repeats another, or its settings can't be."""
+        request, before = self.request, self.study.get_trials(deepcopy=False)
+        name: SamplerName = "random" if random else request.sampler
+        self.study.sampler = sampling.make(
+            name, self.study, request.seed, len(before), conditional=request.space.has_conditions
+        )
+        trial = self.study.ask()
+        trial.set_user_attr(WORKER, process.own_tags())
+        trial.set_user_attr(SEEN, time.time())
+        outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
+        drawn = request.space.draw(trial, without=outside)
+        same = [t.number for t in before if t.number != trial.number and t.params == drawn and not outside]
+        if same:
+            self._repeats += 1
+            trial.set_user_attr(REPEATS, same[0])
+            self.study.tell(trial, state=TrialState.FAIL)
+            return None
+        try:
+            return Claim(trial, apply(request.config, drawn))
+        except ConfigError as error:
+            self._repeats += 1
+            trial.set_user_attr(REASON, f"impossible settings: {error}")
+            self.study.tell(trial, state=TrialState.FAIL)
+            return None
+
+    def reap(self) -> None:
+        """Put back the trials whose process has died; under the lock. A trial that killed three is FAILED."""
+        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if _is_worked_on(trial.user_attrs):
+                continue
+            deaths = trial.user_attrs.get(DEATHS, 0) + 1
+            self._set(trial, DEATHS, deaths)
+            if deaths >= MAX_DEATHS:
+                self._set(trial, REASON, f"{deaths} processes died at it, the last of them killed or out of memory")
+                self.study.tell(trial.number, state=TrialState.FAIL)
+            else:
+                self._put_back(trial)
+
+    def pause(self, claim: Claim) -> None:
+        """Put back a trial that was stopped on request."""
+        with self.lock():
+            self._put_back(self.study.get_trials(deepcopy=False)[claim.number])
+
+    def _put_back(self, trial: FrozenTrial) -> None:
+        self._set(trial, WORKER, None)
+        self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def _set(self, trial: FrozenTrial, key: str, value: Any) -> None:
+        self.study._storage.set_trial_user_attr(trial._trial_id, key, value)
+
+
+def count(trials: list[FrozenTrial]) -> Counts:
+    """Count trials by their state."""
+    names = {
+        TrialState.COMPLETE: "complete",
+        TrialState.PRUNED: "pruned",
+        TrialState.FAIL: "failed",
+        TrialState.RUNNING: "running",
+        TrialState.WAITING: "waiting",
+    }
+    counts = Counts()
+    for trial in trials:
+        name = names[trial.state]
+        setattr(counts, name, getattr(counts, name) + 1)
+    return counts
+
+
+def _is_worked_on(attributes: Mapping[str, Any]) -> bool:
+    """Tell whether a running trial's process lives, and is not this one, which has just come to ask for a trial."""
+    worker = attributes.get(WORKER)
+    if not worker:
+        return False
+    if worker.get(process.HOST) != process.own_tags()[process.HOST]:
+        return time.time() - float(attributes.get(SEEN, 0.0)) < _REMOTE_SILENCE_SECONDS
+    return process.is_alive_elsewhere(worker)

@@ -1,0 +1,201 @@
+"""Run a study with worker processes, from its beginning or from where it is.
+
+Owns the study's run, the workers, and how the command ends. Must not know torch, which only workers need, nor typer.
+Read next: `crew.py`, and `summary.py` for what is left in the study's run.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from optuna.trial import TrialState
+
+from rnatracker import artifacts, process, provenance
+from rnatracker.data import shared
+from rnatracker.data.readers import read
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.errors import ConfigError, StudyError
+from rnatracker.stop import StopSignal
+from rnatracker.tracked import DatasetInput, Status, TrackedRun, Tracker
+from rnatracker.tracking import open_tracker
+from search import summary
+from search.crew import Crew, Watch, WorkerTask
+from search.opening import check_name, open_search, warm_start
+from search.study import RUN_ID, Counts, Search, StudyRequest
+
+KIND = "study"
+
+
+@dataclass(frozen=True)
+class TuneOutcome:
+    """How the command ended.
+
+    Attributes:
+        search: the study.
+        run: its run.
+        counts: its trials.
+        state: FINISHED; KILLED if it was stopped, timed out; RUNNING if others still work on it.
+        reason: why it isn't FINISHED.
+    """
+
+    search: Search
+    run: TrackedRun
+    counts: Counts
+    state: str
+    reason: str = ""
+
+
+def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> TuneOutcome:
+    """Run, resume or join a study.
+
+    Args:
+        request: what is searched.
+        say: told lines for people.
+        watch: told how it goes.
+
+    Raises:
+        RNATrackerError: if it can't be done.
+    """
+    check_name(request.name)
+    check_pruner(request)
+    transcripts = read_transcripts(request)
+    digest = transcripts.digest()
+    search = open_search(request, digest)
+    tracker = open_tracker(request.tracking)
+    run = own_run(search, tracker, transcripts)
+    for line in [*_greeting(search), *warm_start(search, request.warm_start)]:
+        say(line)
+    with StopSignal() as stop, stop.polite(), tempfile.TemporaryDirectory(prefix="rnatracker-") as folder:
+        shared.dump(transcripts, Path(folder))
+        task = WorkerTask(request, run.id, Path(folder), digest, _threads(request))
+        crew = Crew(task, request.jobs, say)
+        try:
+            reason = crew.run(search, stop, watch)
+        except BaseException as error:
+            _end(search, run, "FAILED" if isinstance(error, StudyError) else "KILLED", str(error))
+            raise
+        return _finish(search, run, reason)
+
+
+def check_pruner(request: StudyRequest) -> None:
+    """Hold that a pruner can prune.
+
+    Raises:
+        ConfigError: if it needs more folds.
+    """
+    if request.pruner == "wilcoxon" and request.folds < 5:
+        raise ConfigError(
+            f"--pruner wilcoxon: its test can't tell anything before the 4th fold, and there are {request.folds}; use "
+            "--fold 5 or more, or --pruner hyperband"
+        )
+
+
+def read_transcripts(request: StudyRequest) -> Transcripts:
+    """Return the study's transcripts.
+
+    Raises:
+        ConfigError: if no file is named.
+        DataError: if it can't be read.
+    """
+    data = request.config.data
+    if data.path is None:
+        raise ConfigError(
+            "data.path: no data to train on; give a file with --data, or make one with: rnatracker data simulate"
+        )
+    return read(data.path, format=data.format, sites=data.sites, labels=data.labels)
+
+
+def _threads(request: StudyRequest) -> int:
+    """Return each worker's share of the processor's cores, or what the settings say."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return request.config.train.threads or max(available // request.jobs, 1)
+
+
+def _greeting(search: Search) -> list[str]:
+    request, counts = search.request, search.counts()
+    lines = []
+    if counts.over:
+        lines.append(f"study {request.name} goes on: {counts.over} of {request.trials} trials are over")
+    _, outside = request.space.params_of(request.config.flat())
+    lines += [
+        f"{key}: the value in use is outside of the space {request.space.name}; only the first trial has it"
+        for key in outside
+    ]
+    return lines
+
+
+def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
+    """Return the study's run, made if there is none: under the lock, so that there is never a second.
+
+    Raises:
+        TrackingError: if the store can't be used.
+    """
+    with search.lock():
+        run_id = search.study.user_attrs.get(RUN_ID)
+        if run_id:
+            run = tracker.find(run_id)
+            if run.status() != "RUNNING" or not process.is_alive_elsewhere(run.tags()):
+                run.reopen(even_finished=True)
+            return run
+        run = _start_run(search.request, tracker, transcripts)
+        search.study.set_user_attr(RUN_ID, run.id)
+        return run
+
+
+def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
+    path = Path(str(request.config.data.path))
+    own = {"sampler": request.sampler, "pruner": request.pruner, "seed": request.seed, "space": request.space.name}
+    params = {f"study.{key}": value for key, value in own.items()} | {"study.name": request.name}
+    run = tracker.start(
+        log_name=request.name,
+        params=request.config.flat() | params,
+        tags={
+            "rnatracker.kind": KIND,
+            "rnatracker.study": request.name,
+            "rnatracker.data_digest": transcripts.digest(),
+            "rnatracker.sites": ",".join(transcripts.sites),
+            **provenance.tags(),
+        },
+        dataset=DatasetInput(path.name, transcripts.digest(), str(path), len(transcripts)),
+    )
+    artifacts.write_text(run.folder / "config.yaml", request.config.to_yaml())
+    artifacts.write_text(run.folder / "space.yaml", summary.space_yaml(request.space))
+    return run
+
+
+def _finish(search: Search, run: TrackedRun, reason: str) -> TuneOutcome:
+    """Leave the summary, and end the study's run if nobody else works on the study."""
+    with search.lock():
+        search.reap()
+        counts = search.counts()
+    if counts.running:
+        return TuneOutcome(search, run, counts, "RUNNING", "others still work on it")
+    _match_runs(search, run)
+    summary.leave(search, run)
+    is_over = not counts.waiting and counts.over >= search.request.trials
+    state: Status = "FINISHED" if is_over else "KILLED"
+    _end(search, run, state, "" if is_over else f"{reason or 'ended'}; the same command goes on")
+    return TuneOutcome(search, run, counts, state, reason)
+
+
+def _end(search: Search, run: TrackedRun, state: Status, message: str) -> None:
+    """End the study's run, but for one on which others still work."""
+    with search.lock():
+        search.reap()
+        if not search.counts().running:
+            run.finish(state, message)
+
+
+def _match_runs(search: Search, run: TrackedRun) -> None:
+    """End the runs of trials whose process was killed before it could do so."""
+    states = {f"trial{trial.number}": trial for trial in search.trials()}
+    ends: dict[TrialState, Status] = {TrialState.COMPLETE: "FINISHED", TrialState.FAIL: "FAILED"}
+    for name, child in run.children().items():
+        if name in states and child.status() == "RUNNING":
+            trial = states[name]
+            reason = trial.user_attrs.get("reason", "")
+            child.finish(ends.get(trial.state, "KILLED"), reason or "its process was killed")

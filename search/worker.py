@@ -1,0 +1,75 @@
+"""A worker's work: trials of a study, one after another, until there are no more.
+
+Must not know typer or processes. Read next: `crew.py` for the process, and `objective.py` for a trial.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+from rnatracker.data import shared
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.device import pick_device
+from rnatracker.reporting import Reporter
+from rnatracker.request import RunRequest, Setting
+from rnatracker.stop import StopSignal
+from rnatracker.tracking import open_tracker
+from rnatracker.trainer import EpochResult, Stopped
+from search.crew import WorkerTask
+from search.objective import Bench, divisions, run_trial
+from search.opening import open_search
+from search.study import Search
+
+
+class Quiet:
+    """A reporter that tells nobody: a trial's log is in its run's folder, its figures in the study."""
+
+    def line(self, text: str) -> None:
+        """Keep quiet."""
+
+    def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
+        """Keep quiet."""
+
+    def epoch(self, label: str, result: EpochResult, epochs: int, objective: object) -> None:
+        """Keep quiet."""
+
+    def end(self, label: str) -> None:
+        """Keep quiet."""
+
+
+def set_up(task: WorkerTask, transcripts: Transcripts, search: Search) -> Bench:
+    """Return what trials need."""
+    config, tracking = task.request.config, task.request.tracking
+    torch.set_num_threads(task.threads)  # for the memory probe too: two busy threads get in each other's way
+    setting = Setting(RunRequest(config, tracking), transcripts, pick_device(config.train), task.threads)
+    tracker = open_tracker(tracking)
+    return Bench(search, tracker, tracker.find(task.parent_id), setting, divisions(setting))
+
+
+def run_trials(bench: Bench, reporter: Reporter, stop: StopSignal) -> None:
+    """Run trials until there are no more.
+
+    Raises:
+        Stopped: if it was asked to.
+        RNATrackerError: if something is wrong that isn't a trial's fault.
+    """
+    while not stop():
+        claim = bench.search.claim()
+        if claim is None:
+            return
+        run_trial(bench, claim, reporter, stop)
+    raise Stopped
+
+
+def serve(task: WorkerTask, stop: StopSignal) -> None:
+    """Be a worker, until there are no more trials or it is asked to stop.
+
+    Raises:
+        RNATrackerError: if something is wrong that isn't a trial's fault.
+    """
+    transcripts = shared.open_shared(task.data)
+    bench = set_up(task, transcripts, open_search(task.request, task.data_digest))
+    with contextlib.suppress(Stopped):
+        run_trials(bench, Quiet(), stop)

@@ -1,0 +1,42 @@
+"""Small studies that several tests use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rnatracker.stop import StopSignal
+from rnatracker.tracking import TrackingSettings, open_tracker
+from search import space, tune
+from search.crew import WorkerTask
+from search.objective import Bench
+from search.opening import open_search
+from search.study import Search, StudyRequest
+from search.worker import Quiet, run_trials, set_up
+from tests.toys import small_config
+
+SPACE = {"train.lr": {"float": [1e-3, 1e-1], "log": True}, "model.rnn_hidden": {"int": [2, 6]}}
+
+
+def small_study(data: Path, tracking: TrackingSettings, **changes: Any) -> StudyRequest:
+    """Return a study whose trials take a blink; `settings` changes its config, `content` its space."""
+    made = small_config(data__path=str(data), **changes.pop("settings", {}))
+    found = space.parse(changes.pop("content", SPACE), "x.yaml")
+    return replace(StudyRequest("toy", made, found, tracking, trials=4, pruner="none"), **changes)
+
+
+def open_bench(request: StudyRequest) -> tuple[Search, Bench]:
+    """Return a study and a worker's bench in this process."""
+    transcripts = tune.read_transcripts(request)
+    search = open_search(request, transcripts.digest())
+    run = tune.own_run(search, open_tracker(request.tracking), transcripts)
+    task = WorkerTask(request, run.id, Path(), transcripts.digest(), 1)
+    return search, set_up(task, transcripts, search)
+
+
+def work_through(request: StudyRequest) -> tuple[Search, Bench]:
+    """Run a whole study in this process."""
+    search, bench = open_bench(request)
+    run_trials(bench, Quiet(), StopSignal())
+    return search, bench

@@ -1,0 +1,128 @@
+"""The pruner: whom it compares with whom, and whom it drops."""
+
+from __future__ import annotations
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from search.pruning import PrunerName, TwoLevelPruner, place_of, step_of
+
+_EPOCHS = 9
+
+
+def _study(maximize: bool = True) -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna.create_study(direction="maximize" if maximize else "minimize")
+
+
+def _trial(folds: list[list[float]], state: TrialState = TrialState.RUNNING, start: bool = False) -> FrozenTrial:
+    values = {
+        step_of(fold, epoch, _EPOCHS): value
+        for fold, epochs in enumerate(folds, start=1)
+        for epoch, value in enumerate(epochs, start=1)
+    }
+    whole = sum(epochs[-1] for epochs in folds) / len(folds)
+    return optuna.trial.create_trial(
+        state=state,
+        value=whole if state == TrialState.COMPLETE else None,
+        params={"x": 0.5},
+        distributions={"x": FloatDistribution(0, 1)},
+        intermediate_values=values,
+        user_attrs={"start": True} if start else {},
+    )
+
+
+def _dropped(
+    others: list[list[list[float]]],
+    own: list[list[float]],
+    pruner: PrunerName,
+    *,
+    folds: int = 1,
+    maximize: bool = True,
+    start: bool = False,
+) -> bool:
+    study = _study(maximize)
+    for values in others:
+        study.add_trial(_trial(values, TrialState.COMPLETE))
+    study.add_trial(_trial(own, start=start))
+    return TwoLevelPruner(pruner, _EPOCHS, folds).prune(study, study.get_trials()[-1])
+
+
+def test_steps_tell_fold_and_epoch() -> None:
+    steps = [step_of(fold, epoch, 5) for fold in (1, 2, 3) for epoch in range(1, 6)]
+    assert steps == list(range(1, 16))
+    assert place_of(1, 5) == (1, 1)
+    assert place_of(5, 5) == (1, 5)
+    assert place_of(6, 5) == (2, 1)
+
+
+_FIVE = [[[level / 10] * _EPOCHS] for level in (1, 2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0.35, True), (0.45, False), (0.9, False)])
+def test_halving_keeps_the_best_third_at_a_rung(level: float, expected: bool) -> None:
+    # Of six trials two go on: those with 0.5 and with 0.45.
+    assert _dropped(_FIVE, [[level]], "hyperband") is expected
+
+
+def test_halving_leaves_trials_alone_between_rungs() -> None:
+    assert _dropped(_FIVE, [[0.0, 0.0]], "hyperband") is False
+    assert _dropped(_FIVE, [[0.0, 0.0, 0.0]], "hyperband") is True
+
+
+def test_every_fourth_trial_is_let_through_at_the_first_rung() -> None:
+    study = _study()
+    for values in [*_FIVE, *_FIVE[:2]]:
+        study.add_trial(_trial(values, TrialState.COMPLETE))
+    study.add_trial(_trial([[0.0]]))
+    trial = study.get_trials()[7]
+    pruner = TwoLevelPruner("hyperband", _EPOCHS, 1)
+    assert pruner.prune(study, trial) is False
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0.29, True), (0.31, False)])
+def test_median_drops_what_is_below_it(level: float, expected: bool) -> None:
+    assert _dropped(_FIVE, [[level]], "median") is expected
+
+
+def test_loss_is_better_when_smaller() -> None:
+    assert _dropped(_FIVE, [[0.31]], "median", maximize=False) is True
+    assert _dropped(_FIVE, [[0.29]], "median", maximize=False) is False
+
+
+def test_nothing_is_dropped_while_there_is_little_to_compare_with() -> None:
+    assert _dropped(_FIVE[2:], [[0.0]], "median") is False
+    assert _dropped(_FIVE[2:], [[0.0]], "hyperband") is False
+
+
+def test_trial_in_use_is_never_dropped() -> None:
+    assert _dropped(_FIVE, [[0.0]], "median", start=True) is False
+
+
+def test_nothing_is_dropped_without_a_pruner_or_after_the_last_epoch() -> None:
+    assert _dropped(_FIVE, [[0.0]], "none") is False
+    assert _dropped(_FIVE, [[0.0] * _EPOCHS], "hyperband") is False
+
+
+@pytest.mark.parametrize("pruner", ["hyperband", "median"])
+def test_awful_later_fold_is_dropped_though_the_first_was_good(pruner: PrunerName) -> None:
+    """Optuna's own pruners would look at the best over all steps and let it go on."""
+    others = [[[0.5] * _EPOCHS, [0.5] * _EPOCHS] for _ in range(5)]
+    good = [0.9] * _EPOCHS
+    assert _dropped(others, [good], pruner, folds=2) is False
+    assert _dropped(others, [good, [0.1]], pruner, folds=2) is True
+
+
+def test_trial_that_ran_out_of_patience_is_still_compared_with() -> None:
+    others = [[[0.5, 0.6]] for _ in range(5)]
+    assert _dropped(others, [[0.1] * 4], "median") is True
+
+
+def test_wilcoxon_drops_between_folds_from_the_fourth_on() -> None:
+    best = [[[0.6 + fold / 100] * _EPOCHS for fold in range(5)]]
+    worse = [[0.5] * _EPOCHS for _ in range(4)]
+    assert _dropped(best, worse[:3], "wilcoxon", folds=5) is False
+    assert _dropped(best, worse, "wilcoxon", folds=5) is True
+    assert _dropped(best, [[0.7] * _EPOCHS for _ in range(4)], "wilcoxon", folds=5) is False

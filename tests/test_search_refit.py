@@ -1,0 +1,76 @@
+"""Refitting: fresh seeds for the best settings and those in use, and what is said of the difference."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rnatracker.tracking import TrackingSettings, open_tracker
+from search import refit, summary
+from search.refit import Refitted, judge, paired_interval
+from search.study import StudyRequest
+from tests.studies import small_study, work_through
+from tests.toys import SilentReporter, toy_transcripts, write_table
+
+
+def _refitted(trial: int, values: list[list[float]], claimed: float = 0.9, *, is_start: bool = False) -> Refitted:
+    return Refitted(trial, is_start, claimed, np.array(values), tuple(f"r{i}" for i in range(len(values))))
+
+
+def test_interval_is_the_corrected_resampled_one() -> None:
+    """By hand: differences .1 .2 .3 .2, mean .2, variance .00667, times (1/4 + 1/1), t of 3 degrees 3.182."""
+    mean, low, high = paired_interval(np.array([[0.1, 0.2], [0.3, 0.2]]))
+    half = 3.18245 * (0.02 / 3 * 1.25) ** 0.5
+    assert (mean, low, high) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=1e-5)
+
+
+def test_winner_is_what_fresh_seeds_say_and_not_what_the_study_claimed() -> None:
+    start = _refitted(0, [[0.5, 0.6], [0.5, 0.6]], 0.55, is_start=True)
+    boaster = _refitted(4, [[0.4, 0.5], [0.4, 0.5]], 0.95)
+    good = _refitted(2, [[0.6, 0.7], [0.6, 0.7]], 0.7)
+    verdict = judge("pcc_mean", [boaster, good, start])
+    assert verdict.winner.trial == 2
+    assert verdict.difference == pytest.approx(0.1)
+    assert boaster.optimism == pytest.approx(0.5)
+    assert [each.trial for each in verdict.refitted] == [2, 0, 4]
+
+
+def test_config_in_use_wins_where_nothing_is_better() -> None:
+    start = _refitted(0, [[0.5, 0.6]], is_start=True)
+    worse = _refitted(1, [[0.4, 0.5]])
+    verdict = judge("pcc_mean", [worse, start])
+    assert verdict.winner.is_start
+    assert verdict.difference == pytest.approx(-0.1)
+
+
+@pytest.fixture
+def request_with_folds(tmp_path: Path, mlflow_store: Path) -> StudyRequest:
+    data = write_table(toy_transcripts(60), tmp_path / "toy.tsv")
+    return small_study(data, TrackingSettings(mlflow_store), trials=3, settings={"data__fold": 2, "train__epochs": 1})
+
+
+def test_refit_trains_with_fresh_seeds_and_leaves_its_verdict(request_with_folds: StudyRequest) -> None:
+    search, bench = work_through(request_with_folds)
+    told: list[str] = []
+    verdict = refit.refit(search, SilentReporter(), told.append, best=1, seeds=2, jobs=1)
+    settings = {summary.best(search, 1)[0].number, 0}
+    assert {each.trial for each in verdict.refitted} == settings
+    tracker = open_tracker(request_with_folds.tracking)
+    for each in verdict.refitted:
+        assert each.values.shape == (2, 2)
+        runs = [tracker.find(run_id) for run_id in each.run_ids]
+        assert [run.tags()["rnatracker.seed"] for run in runs] == ["1000", "1001"]
+        for run, row in zip(runs, each.values, strict=True):
+            assert run.metrics()["mean/pcc_mean"] == pytest.approx(row.mean())
+    winner = tracker.find(verdict.winner.run_ids[0])
+    assert winner.tags()["rnatracker.kind"] == "cross-validation"
+    assert winner.tags()["rnatracker.refit"] == "winner of toy"
+    assert bench.parent.metrics()["refit/winner"] == pytest.approx(verdict.winner.mean)
+    with (bench.parent.folder / "refit.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 4 * len(settings)
+
+    again = refit.refit(search, SilentReporter(), told.append, best=1, seeds=2, jobs=1)
+    assert [each.run_ids for each in again.refitted] == [each.run_ids for each in verdict.refitted]

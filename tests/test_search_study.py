@@ -1,0 +1,251 @@
+"""Studies: who gets which trial, and what becomes of those whose worker has died."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from rnatracker import process
+from rnatracker.errors import ConfigError, StudyError
+from rnatracker.tracking import TrackingSettings
+from search import opening, space
+from search.opening import open_search
+from search.study import DEATHS, WORKER, Search, StudyRequest
+from tests.toys import small_config
+
+_SPACE = {
+    "train.lr": {"float": [1e-4, 1e-1], "log": True},
+    "model.rnn": {"categorical": ["gru", "lstm"]},
+    "model.rnn_activation": {"categorical": ["relu", "none"], "when": {"model.rnn": "lstm"}},
+}
+
+
+def _request(folder: Path, content: dict[str, Any] | None = None, **changes: Any) -> StudyRequest:
+    found = space.parse(content or _SPACE, "space.yaml")
+    request = StudyRequest("toy", small_config(), found, TrackingSettings(folder, enabled=False), trials=10)
+    return replace(request, **changes)
+
+
+def _finish_all(search: Search) -> list[dict[str, Any]]:
+    """Claim and complete trials until there are no more; return their params."""
+    params = []
+    while (claim := search.claim()) is not None:
+        params.append(dict(claim.trial.params))
+        search.study.tell(claim.trial, claim.config.train.lr)
+    return params
+
+
+@pytest.fixture(params=["journal", "sqlite"])
+def request_on(request: pytest.FixtureRequest, tmp_path: Path) -> StudyRequest:
+    storage = None if request.param == "journal" else f"sqlite:///{tmp_path}/studies.db"
+    return _request(tmp_path, storage=storage)
+
+
+def test_first_trial_has_the_settings_in_use(tmp_path: Path) -> None:
+    claim = open_search(_request(tmp_path), "d").claim()
+    assert claim is not None
+    assert claim.number == 0
+    assert claim.config == small_config()
+
+
+def test_study_goes_on_to_as_many_trials_as_asked_for(request_on: StudyRequest) -> None:
+    assert len(_finish_all(open_search(request_on, "d"))) == 10
+    assert _finish_all(open_search(request_on, "d")) == []
+    assert len(_finish_all(open_search(replace(request_on, trials=13), "d"))) == 3
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
+def test_resumed_study_suggests_what_an_uninterrupted_one_would(sampler: Any, tmp_path: Path) -> None:
+    whole = _finish_all(open_search(_request(tmp_path / "a", sampler=sampler, trials=16), "d"))
+    resumed = _finish_all(open_search(_request(tmp_path / "b", sampler=sampler, trials=8), "d"))
+    resumed += _finish_all(open_search(_request(tmp_path / "b", sampler=sampler, trials=16), "d"))
+    assert resumed == whole
+    assert len({tuple(sorted(each.items())) for each in whole}) == len(whole)
+
+
+def test_other_space_data_or_config_is_refused_by_name(tmp_path: Path) -> None:
+    open_search(_request(tmp_path), "d")
+    with pytest.raises(StudyError, match="other transcripts"):
+        open_search(_request(tmp_path), "e")
+    with pytest.raises(StudyError, match=r"the space of train\.lr: \{'float': \[0\.0001, 0\.1\], 'log': True\} before"):
+        open_search(_request(tmp_path, _SPACE | {"train.lr": {"float": [1e-3, 1e-1]}}), "d")
+    with pytest.raises(StudyError, match=r"config train\.epochs: 3 before, 7 now"):
+        open_search(_request(tmp_path, config=small_config(train__epochs=7)), "d")
+    open_search(_request(tmp_path, config=small_config(train__threads=2)), "d")
+
+
+def test_trial_of_a_dead_process_is_handed_out_again_and_fails_at_the_third_death(request_on: StudyRequest) -> None:
+    search = open_search(request_on, "d")
+    claim = search.claim()
+    assert claim is not None
+    claim.trial.report(0.5, 1)
+    for deaths in (1, 2):
+        claim.trial.set_user_attr(WORKER, {**process.own_tags(), process.PROCESS_START: "0"})
+        again = search.claim()
+        assert again is not None
+        assert (again.number, again.trial.params) == (0, claim.trial.params)
+        assert search.study.trials[0].user_attrs[DEATHS] == deaths
+        assert search.study.trials[0].intermediate_values == {1: 0.5}
+    other = search.claim()
+    assert other is not None
+    assert other.number == 1
+    assert search.study.trials[0].state == TrialState.FAIL
+    assert "3 processes died" in search.study.trials[0].user_attrs["reason"]
+
+
+def test_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
+    search = open_search(_request(tmp_path), "d")
+    claim = search.claim()
+    assert claim is not None
+    waiting = multiprocessing.get_context("spawn").Process(target=_wait)
+    waiting.start()
+    try:
+        claim.trial.set_user_attr(WORKER, process.tags_of(waiting.pid or 0))
+        other = search.claim()
+        assert other is not None
+        assert other.number == 1
+    finally:
+        waiting.kill()
+        waiting.join()
+
+
+def _wait() -> None:
+    import time
+
+    time.sleep(60)
+
+
+def test_paused_trial_is_the_next_and_no_death_is_counted(request_on: StudyRequest) -> None:
+    search = open_search(request_on, "d")
+    claim = search.claim()
+    assert claim is not None
+    search.pause(claim)
+    assert search.counts().waiting == 1
+    again = search.claim()
+    assert again is not None
+    assert again.number == claim.number
+    assert DEATHS not in search.study.trials[0].user_attrs
+
+
+def test_repeats_are_dropped_and_a_used_up_space_is_said_to_be(tmp_path: Path) -> None:
+    content = {"model.rnn": {"categorical": ["gru", "lstm"]}, "model.masked": {"categorical": [True, False]}}
+    search = open_search(_request(tmp_path, content), "d")
+    seen = []
+    for _ in range(4):
+        claim = search.claim()
+        assert claim is not None
+        seen.append(tuple(sorted(claim.trial.params.items())))
+        search.study.tell(claim.trial, 0.5)
+    with pytest.raises(StudyError, match="is used up after 4 trials"):
+        search.claim()
+    assert len(seen) == len(set(seen)) == 4
+    assert search.counts().all == 4
+
+
+def test_impossible_settings_fail_with_their_reason(tmp_path: Path) -> None:
+    content = {"encoding.max_length": {"int": [1, 60]}, "model.conv1_kernel": {"int": [1, 50]}}
+    search = open_search(_request(tmp_path, content, sampler="random", trials=12), "d")
+    _finish_all(search)
+    failed = [t for t in search.trials() if t.state == TrialState.FAIL]
+    assert failed
+    assert "shorter than the network's receptive field" in failed[0].user_attrs["reason"]
+    assert search.counts().over == 12
+
+
+@pytest.mark.parametrize(("sampler", "trials"), [("tpe", 40), pytest.param("gp", 20, marks=pytest.mark.slow)])
+def test_sampler_learns_from_failures(sampler: Any, trials: int, tmp_path: Path) -> None:
+    """Settings above a learning rate of 0.01 fail, and all others are equally good."""
+    search = open_search(_request(tmp_path, {"train.lr": _SPACE["train.lr"]}, sampler=sampler, trials=trials), "d")
+    failed = []
+    while (claim := search.claim()) is not None:
+        failed.append(claim.config.train.lr > 0.01)
+        if failed[-1]:
+            search.study.tell(claim.trial, state=TrialState.FAIL)
+        else:
+            search.study.tell(claim.trial, 0.5)
+    last = failed[trials // 2 :]
+    assert sum(last) < len(last) / 4  # a third of the space fails
+
+
+def test_value_in_use_outside_of_the_space_is_kept_in_the_first_trial(tmp_path: Path) -> None:
+    content = {"train.lr": {"float": [1e-4, 1e-3]}, "model.rnn": {"categorical": ["gru", "lstm"]}}
+    search = open_search(_request(tmp_path, content), "d")
+    claim = search.claim()
+    assert claim is not None
+    assert claim.config.train.lr == 0.01
+    assert claim.trial.params == {"model.rnn": "gru"}
+    search.study.tell(claim.trial, 0.5)
+    for lr in [params["train.lr"] for params in _finish_all(search)]:
+        assert 1e-4 <= lr <= 1e-3
+
+
+def test_torn_last_line_is_cut_off(tmp_path: Path) -> None:
+    _finish_all(open_search(_request(tmp_path), "d"))
+    journal = tmp_path / "optuna.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 5, "trial_')
+    assert open_search(_request(tmp_path, trials=11), "d").counts().complete == 10
+    assert journal.read_bytes().startswith(whole)
+    assert all(json.loads(line) for line in journal.read_text().splitlines())
+
+
+def test_study_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+    open_search(_request(tmp_path), "d")
+    with pytest.raises(StudyError, match="did you mean toy?"):
+        opening.load_search("toi", None, TrackingSettings(tmp_path, enabled=False))
+
+
+def test_loaded_study_has_its_settings_and_space(tmp_path: Path) -> None:
+    request = _request(tmp_path)
+    open_search(request, "d")
+    loaded = opening.load_search("toy", None, request.tracking)
+    assert loaded.request.config.model == request.config.model
+    assert loaded.request.config.data == request.config.data
+    assert loaded.request.space.as_dict() == request.space.as_dict()
+
+
+def test_warm_start_takes_over_the_best_of_another_study(tmp_path: Path) -> None:
+    first = open_search(_request(tmp_path), "d")
+    _finish_all(first)
+    second = open_search(_request(tmp_path, name="second"), "d")
+    opening.warm_start(second, ("toy",))
+    taken = _finish_all(second)[1:3]  # the third best is the first trial here too
+    best = sorted((t for t in first.study.trials), key=lambda t: t.value or 0.0, reverse=True)[:2]
+    assert [each["train.lr"] for each in taken] == [trial.params["train.lr"] for trial in best]
+    with pytest.raises(StudyError, match="neither a study of this storage nor a run"):
+        opening.warm_start(second, ("nothing",))
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "a b", ".."])
+def test_name_that_cannot_be_a_folders_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="--study"):
+        opening.check_name(name)
+
+
+def _claim_all(request: StudyRequest, numbers: Any) -> None:
+    search = open_search(request, "d")
+    while (claim := search.claim()) is not None:
+        numbers.put(claim.number)
+        search.study.tell(claim.trial, 0.5)
+
+
+@pytest.mark.slow
+def test_four_workers_get_each_trial_once(request_on: StudyRequest) -> None:
+    context = multiprocessing.get_context("spawn")
+    numbers = context.Queue()
+    request = replace(request_on, trials=200 if request_on.storage is None else 60, sampler="random")
+    workers = [context.Process(target=_claim_all, args=(request, numbers)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    found = sorted(numbers.get(timeout=100) for _ in range(request.trials))
+    for worker in workers:
+        worker.join(30)
+        assert worker.exitcode == 0
+    assert found == list(range(request.trials))
+    assert open_search(request, "d").counts().complete == request.trials

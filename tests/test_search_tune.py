@@ -1,0 +1,233 @@
+"""Whole studies: trials as runs, pruning, what is left behind, and the commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from optuna.trial import TrialState
+from typer.testing import CliRunner
+
+import cli
+from rnatracker import config
+from rnatracker.stop import StopSignal
+from rnatracker.tracked import Tracker
+from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.trainer import Stopped
+from search import memory, summary, tune
+from search.commands import seconds_of
+from search.worker import Quiet, run_trials
+from tests.studies import SPACE, open_bench, small_study, work_through
+from tests.toys import SMALL, small_config, toy_transcripts, write_table
+
+_CLI = Path(__file__).parent.parent / "cli.py"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_table(toy_transcripts(60), tmp_path / "toy.tsv")
+
+
+def _no_mlflow(tmp_path: Path) -> TrackingSettings:
+    return TrackingSettings(tmp_path / "mlruns", enabled=False)
+
+
+def test_trial_is_a_child_run_with_folds_as_metrics(data: Path, mlflow_store: Path) -> None:
+    request = small_study(data, TrackingSettings(mlflow_store), trials=2, settings={"data__fold": 2})
+    search, bench = work_through(request)
+    children = bench.parent.children()
+    assert sorted(children) == ["trial0", "trial1"]
+    for number, child in enumerate(children[name] for name in sorted(children)):
+        assert child.status() == "FINISHED"
+        scores, trial = child.metrics(), search.study.trials[number]
+        assert child.logged_steps("fold1/val/pcc_mean") == {1, 2, 3}
+        assert child.logged_steps("fold2/val/pcc_mean") == {1, 2, 3}
+        assert trial.value == pytest.approx(scores["objective"])
+        assert trial.value == pytest.approx(sum(trial.user_attrs["fold_values"]) / 2)
+        assert sorted(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]
+        assert float(child.params()["train.lr"]) == trial.params["train.lr"]
+        assert {path.name for path in (child.folder / "checkpoints").rglob("*.pt")} == {"best.pt"}
+        assert not list(child.folder.glob("predictions/*"))  # the folds' test parts stay unseen
+
+
+def test_value_is_the_best_validation_objective_of_a_single_division(data: Path, tmp_path: Path) -> None:
+    search, bench = work_through(small_study(data, _no_mlflow(tmp_path), trials=1))
+    trial = search.study.trials[0]
+    assert trial.value == max(trial.intermediate_values.values())
+    child = bench.parent.children()["trial0"]
+    assert child.metrics()["best/pcc_mean"] == pytest.approx(trial.value)
+
+
+def test_bad_trial_is_pruned_and_its_run_says_where(data: Path, mlflow_store: Path) -> None:
+    request = small_study(
+        data, TrackingSettings(mlflow_store), trials=6, pruner="median", settings={"train__epochs": 4}
+    )
+    search, bench = open_bench(request)
+    for _ in range(5):  # five trials that nothing can beat
+        claim = search.claim()
+        assert claim is not None
+        for step in (1, 2, 3, 4):
+            claim.trial.report(1.0, step)
+        search.study.tell(claim.trial, 1.0)
+    run_trials(bench, Quiet(), StopSignal())
+    trial = search.study.trials[5]
+    assert (trial.state, list(trial.intermediate_values)) == (TrialState.PRUNED, [1])
+    child = bench.parent.children()["trial5"]
+    tags = child.tags()
+    assert child.status() == "KILLED"
+    assert (tags["pruned"], tags["pruned.fold"], tags["pruned.epoch"]) == ("its validation value", "1", "1")
+    assert tags["pruned.saved_epochs"] == "3"
+    assert not (child.folder / "checkpoints").exists()
+    assert summary.savings(search).saved == 3
+
+
+def test_trial_that_fails_is_failed_with_its_reason_and_the_study_goes_on(data: Path, mlflow_store: Path) -> None:
+    content = {"train.lr": {"float": [1e30, 1e36], "log": True}}
+    request = small_study(data, TrackingSettings(mlflow_store), trials=3, content=content)
+    search, bench = work_through(request)
+    states = [trial.state.name for trial in search.study.trials]
+    assert states == ["COMPLETE", "FAIL", "FAIL"]
+    assert "loss is" in search.study.trials[1].user_attrs["reason"]
+    child = bench.parent.children()["trial1"]
+    assert child.status() == "FAILED"
+    assert "loss is" in child.tags()["rnatracker.message"]
+
+
+class _StopAfter(StopSignal):
+    """Asks to stop after so many questions."""
+
+    def __init__(self, questions: int) -> None:
+        super().__init__()
+        self._left = questions
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_stopped_trial_goes_on_to_the_same_value(tracked: bool, data: Path, tmp_path: Path, mlflow_store: Path) -> None:
+    settings = {"train__epochs": 6, "data__fold": 2}
+    whole, _ = work_through(
+        small_study(data, TrackingSettings(tmp_path / "whole", enabled=False), trials=1, settings=settings)
+    )
+    request = small_study(data, TrackingSettings(mlflow_store, enabled=tracked), trials=1, settings=settings)
+    search, bench = open_bench(request)
+    with pytest.raises(Stopped):
+        run_trials(bench, Quiet(), _StopAfter(40))
+    child = bench.parent.children()["trial0"]
+    assert (search.counts().waiting, child.status()) == (1, "KILLED")
+    assert 6 < len(search.study.trials[0].intermediate_values) < 12
+    run_trials(bench, Quiet(), StopSignal())
+    assert list(bench.parent.children()) == ["trial0"]
+    assert bench.parent.children()["trial0"].status() == "FINISHED"
+    assert search.study.trials[0].value == whole.study.trials[0].value
+    assert search.study.trials[0].intermediate_values == whole.study.trials[0].intermediate_values
+
+
+def test_weights_of_the_best_only_are_kept_when_asked(data: Path, tmp_path: Path) -> None:
+    search, bench = work_through(small_study(data, _no_mlflow(tmp_path), keep_weights=2))
+    kept = {name for name, child in bench.parent.children().items() if (child.folder / "checkpoints").exists()}
+    assert kept == {f"trial{trial.number}" for trial in summary.best(search, 2)}
+
+
+def test_trial_that_cannot_fit_is_pruned_before_it_starts(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
+    search, bench = work_through(small_study(data, _no_mlflow(tmp_path), trials=1))
+    trial = search.study.trials[0]
+    assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {})
+    assert trial.user_attrs["reason"].startswith("memory: a step needs about")
+    assert "memory" in bench.parent.children()["trial0"].tags()["pruned"]
+
+
+def test_memory_estimate_grows_with_batch_and_length() -> None:
+    def estimate(**changes: Any) -> int:
+        return memory.estimate_bytes(small_config(**changes), 3, 10_000)
+
+    base = estimate(train__batch_size=100, encoding__max_length=500)
+    assert estimate(train__batch_size=200, encoding__max_length=500) == pytest.approx(2 * base, rel=0.05)
+    assert estimate(train__batch_size=100, encoding__max_length=1000) == pytest.approx(2 * base, rel=0.1)
+
+
+def test_summary_is_left_in_the_study_run(data: Path, mlflow_store: Path) -> None:
+    search, bench = work_through(small_study(data, TrackingSettings(mlflow_store), trials=5))
+    summary.leave(search, bench.parent)
+    folder = bench.parent.folder
+    with (folder / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3, 4]
+    best = summary.best(search, 1)[0]
+    assert config.build(config.read(folder / "best.yaml"), "best") == summary.config_of(search, best)
+    names = {path.name for path in (folder / "plots").iterdir()}
+    for name in ("history", "learning_curves", "parallel_coordinates", "slices"):
+        assert {f"{name}.png", f"{name}.html"} <= names
+    page = (folder / "plots" / "history.html").read_text()
+    assert 'src="plotly.min.js"' in page
+    assert "https://cdn" not in page
+    assert "plotly.min.js" in names
+    assert bench.parent.metrics()["best/objective"] == pytest.approx(best.value)
+    assert "Optimistic" in bench.parent.tags()["mlflow.note.content"]
+
+
+def test_rerun_command_gives_the_trial_again(data: Path, tmp_path: Path) -> None:
+    search, _ = work_through(small_study(data, _no_mlflow(tmp_path), trials=2))
+    best = summary.best(search, 1)[0]
+    words = summary.rerun_command(search, best).removeprefix("rnatracker ").split()
+    more = ["--no-track", "--store", str(tmp_path / "again"), "--threads", "1", "--json"]
+    result = CliRunner().invoke(cli.app, [*words, *more])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["metrics"]["best/pcc_mean"] == pytest.approx(best.value)
+
+
+def test_wilcoxon_without_enough_folds_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(config.ConfigError, match="before the 4th fold"):
+        tune.check_pruner(small_study(data, _no_mlflow(tmp_path), pruner="wilcoxon", settings={"data__fold": 3}))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("45m", 2700), ("2h", 7200), ("1h30m", 5400), ("1d", 86400)])
+def test_time_span_is_read(text: str, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+def _arguments(data: Path, store: Path, *more: str) -> list[str]:
+    path = store.parent / "space.yaml"
+    path.write_text(yaml.safe_dump(SPACE))
+    sets = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
+    base = ["tune", "--study", "toy", "--data", str(data), "--space", str(path), "--store", str(store)]
+    return [*base, *sets, *more]
+
+
+def test_commands_tune_and_study_work_together(data: Path, mlflow_store: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(_CLI), *_arguments(data, mlflow_store, "--trials", "3", "--json")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout)
+    assert (told["state"], told["trials"]["complete"]) == ("FINISHED", 3)
+    assert "trial 0  pcc_mean" in result.stderr
+    tracker: Tracker = open_tracker(TrackingSettings(mlflow_store))
+    run = tracker.find(told["run_id"])
+    assert (run.name, run.status(), len(run.children())) == ("exp1_toy", "FINISHED", 3)
+
+    def study(*more: str) -> str:
+        shown = CliRunner().invoke(cli.app, ["study", *more, "--store", str(mlflow_store)], env={"COLUMNS": "200"})
+        assert shown.exit_code == 0, shown.stderr
+        return shown.stdout
+
+    assert study("--list").split() == ["toy"]
+    text = study("toy", "--export", str(tmp_path / "best.yaml"), "--plots", str(tmp_path / "plots"))
+    assert "3 trials complete" in text
+    assert "0 (in use)" in text
+    assert "Next: rnatracker train --data" in text
+    assert config.read(tmp_path / "best.yaml")["model"]["rnn_hidden"] == told["best"]["params"]["model.rnn_hidden"]
+    assert (tmp_path / "plots" / "history.html").exists()
+    assert json.loads(study("toy", "--json"))["best"][0]["trial"] == told["best"]["trial"]
+    study("toy", "--delete-weights")
+    assert not list(mlflow_store.rglob("best.pt"))
