@@ -13,7 +13,7 @@ import pytest
 _ROOT = Path(__file__).parent.parent
 _FLOORS = {
     0: ["rnatracker", "rnatracker.errors", "rnatracker.choices", "rnatracker.config", "rnatracker.process",
-        "rnatracker.files"],
+        "rnatracker.files", "rnatracker.views"],
     1: ["rnatracker.encoding", "rnatracker.data", "rnatracker.model", "rnatracker.kernels", "rnatracker.metrics",
         "rnatracker.device", "rnatracker.stop", "rnatracker.provenance"],
     2: ["rnatracker.batching", "rnatracker.checkpoint", "rnatracker.trainer", "rnatracker.predictor",
