@@ -72,14 +72,24 @@ class Predictor:
         self._device = device
 
     def predict(self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None) -> Fractions:
-        """Return predicted fractions, (N, S) float64, in the transcripts' order.
+        """Return predicted fractions, (N, S) float64, in the transcripts' order: the mean over the networks.
+
+        Args:
+            transcripts: any, measured or not.
+            on_batch: told the number of transcripts done so far, counting each once per network.
+        """
+        fractions: Fractions = self.predict_each(transcripts, on_batch=on_batch).mean(axis=0)
+        return fractions
+
+    def predict_each(self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None) -> Fractions:
+        """Return every network's fractions, (K, N, S) float64, in the transcripts' order.
 
         Args:
             transcripts: any, measured or not.
             on_batch: told the number of transcripts done so far, counting each once per network.
         """
         encoded = cut(transcripts.codes, transcripts.offsets, self.encoding)
-        total = np.zeros((len(transcripts), len(self.sites)))
+        each = np.empty((len(self._networks), len(transcripts), len(self.sites)))
         for number, network in enumerate(self._networks):
             batches = Batches(encoded, self.encoding, network.config.masked, self._device)
 
@@ -87,9 +97,8 @@ class Predictor:
                 if on_batch:
                     on_batch(before + done)
 
-            total += predict_fractions(network, batches, on_batch=tell)
-        fractions: Fractions = total / len(self._networks)
-        return fractions
+            each[number] = predict_fractions(network, batches, on_batch=tell)
+        return each
 
     def __len__(self) -> int:
         return len(self._networks)

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from rnatracker.config import DEFAULT_SITES
-from rnatracker.data import formats, table
+from rnatracker.data import formats, sequences, table
 from rnatracker.data.formats import DESCRIPTIONS, Record
 from rnatracker.data.source import Source, opened
 from rnatracker.data.transcripts import Fractions, Transcripts
-from rnatracker.encoding import ANY, LETTERS, UNKNOWN, Codes, encode, first_unknown
+from rnatracker.encoding import ANY, UNKNOWN, Codes
 from rnatracker.errors import DataError
 
 LABELS = ("A", "B", "mean")
@@ -203,19 +203,10 @@ class _Loaded:
         self.problems.append(Problem(kind, str(error)))
 
     def _sequence(self, record: Record) -> Codes:
-        codes = encode(record.sequence)
-        if not len(codes):
-            self._note(record, "empty_sequence", "expected a sequence, got nothing; remove the record")
-        position = first_unknown(codes)
-        if position is None:
+        codes, fault = sequences.checked(record.sequence)
+        if fault is None:
             return codes
-        letter = record.sequence[position : position + 1].decode("latin-1")
-        self._note(
-            record,
-            "unknown_letter",
-            f"expected letters of {LETTERS} in its sequence, got {letter!r} at position {position + 1}; "
-            "correct it, or write N",
-        )
+        self._note(record, fault.kind, fault.problem)
         return np.where(codes == UNKNOWN, np.uint8(ANY), codes)
 
     def _fractions(self, record: Record) -> None:
