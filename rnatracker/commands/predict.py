@@ -139,7 +139,14 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool) -> None
             common.say(f"Skipped: {message}")
 
     try:
-        with StopSignal(), _bar(job) as on_progress:
+        with StopSignal() as stop, _bar(job) as show:
+
+            def on_progress(done: int, share: float | None) -> None:
+                if stop():  # Python drops an exception that a signal raises while an object is being deleted
+                    raise KeyboardInterrupt
+                if show is not None:
+                    show(done, share)
+
             predict_file(predictor, job, counts, on_bad=on_bad if skip_bad else None, on_progress=on_progress)
     except KeyboardInterrupt:
         written = "the lines so far stand on standard output" if job.out is None else "no file was written"

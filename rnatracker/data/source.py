@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 from rnatracker.errors import DataError
 
@@ -57,13 +57,18 @@ class Source:
             return None
 
 
+class _Readable(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
+
+
 class _Rejoined(io.RawIOBase):
     """What was read ahead, then the rest of the stream: works where nothing can be sought, as in a pipe.
 
-    Errors of reading are worded here, and not around whatever a caller does while the file is open.
+    Errors of reading are worded here, and not around whatever a caller does while the file is open. One call reads
+    once: Python looks for Ctrl-C between calls, and would overlook it while it fills a buffer from a slow pipe.
     """
 
-    def __init__(self, head: bytes, rest: IO[bytes], path: Path) -> None:
+    def __init__(self, head: bytes, rest: _Readable, path: Path) -> None:
         self._head = memoryview(head)
         self._rest = rest
         self._path = path
@@ -75,7 +80,7 @@ class _Rejoined(io.RawIOBase):
         part = self._head[: len(buffer)]
         if not part:
             with _worded(self._path):
-                part = memoryview(self._rest.read(len(buffer)))
+                part = memoryview(self._rest.read1(len(buffer)))
         else:
             self._head = self._head[len(part) :]
         buffer[: len(part)] = part
@@ -147,9 +152,11 @@ def standard_input(*, check_bytes: int = HEAD_BYTES) -> Iterator[Source]:
 def _source(raw: BinaryIO, path: Path, check_bytes: int) -> Iterator[Source]:
     with _worded(path):
         magic = raw.read(len(_GZIP_MAGIC))
-        rest: IO[bytes] = io.BufferedReader(_Rejoined(magic, raw, path), _BUFFER_BYTES)
+        rest: io.BufferedReader | gzip.GzipFile = io.BufferedReader(
+            _Rejoined(magic, cast(io.BufferedReader, raw), path), _BUFFER_BYTES
+        )
         if magic == _GZIP_MAGIC:
-            rest = cast(IO[bytes], gzip.GzipFile(fileobj=rest))
+            rest = gzip.GzipFile(fileobj=rest)
         head = rest.read(HEAD_BYTES)
     whole = len(head) < HEAD_BYTES
     head = head.removeprefix(codecs.BOM_UTF8)
