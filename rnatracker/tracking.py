@@ -126,6 +126,11 @@ class MlflowTracker(Tracker):
             client, uri, self.location, experiment.experiment_id, settings.store, database, is_remote
         )
 
+    @property
+    def backend(self) -> Backend:
+        """The open store or server, for what is kept there beside runs: `rnatracker.registry`."""
+        return self._backend
+
     def start(
         self,
         *,

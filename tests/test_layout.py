@@ -17,11 +17,12 @@ _FLOORS = {
     1: ["rnatracker.encoding", "rnatracker.data", "rnatracker.model", "rnatracker.kernels", "rnatracker.metrics",
         "rnatracker.device", "rnatracker.stop", "rnatracker.provenance"],
     2: ["rnatracker.batching", "rnatracker.checkpoint", "rnatracker.trainer", "rnatracker.predictor",
-        "rnatracker.artifacts", "rnatracker.plots", "rnatracker.reporting"],
+        "rnatracker.artifacts", "rnatracker.plots", "rnatracker.reporting", "rnatracker.attention",
+        "rnatracker.predicting", "rnatracker.prediction_files", "rnatracker.streaming"],
     3: ["rnatracker.store", "rnatracker.tracked", "rnatracker.untracked", "rnatracker.mlflow_run",
         "rnatracker.tracking", "rnatracker.invocation", "rnatracker.request",
         "rnatracker.session", "rnatracker.crossval", "rnatracker.workers", "rnatracker.run",
-        "rnatracker.evaluation", "rnatracker.ancestor"],
+        "rnatracker.evaluation", "rnatracker.ancestor", "rnatracker.packaging", "rnatracker.registry"],
     4: ["search", "search.space", "search.pruning", "search.sampling", "search.storage", "search.study",
         "search.opening", "search.memory", "search.objective", "search.worker", "search.crew", "search.tune",
         "search.summary", "search.plots", "search.weights", "search.refit"],
@@ -39,7 +40,13 @@ _FORBIDDEN = {
     "rnatracker.checkpoint": {"mlflow"},
     "rnatracker.trainer": {"mlflow", "optuna"},
     "rnatracker.predictor": {"mlflow"},
+    "rnatracker.attention": {"mlflow", "typer"},
+    "rnatracker.predicting": {"mlflow", "typer"},
+    "rnatracker.prediction_files": {"mlflow", "typer"},
+    "rnatracker.streaming": {"mlflow", "typer"},
     "rnatracker.tracking": {"optuna", "torch"},
+    "rnatracker.registry": {"optuna", "torch", "typer"},
+    "rnatracker.packaging": {"optuna", "typer"},
     "rnatracker.session": {"optuna", "typer", "mlflow"},
     "rnatracker.run": {"optuna", "typer", "mlflow"},
     "rnatracker.crossval": {"optuna", "typer", "mlflow"},
@@ -158,7 +165,7 @@ def test_generic_names_belong_to_this_distribution_alone() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([name, "--help"] for name in ("train", "data", "evaluate", "tune", "study"))],
+    [["--help"], *([name, "--help"] for name in ("train", "data", "evaluate", "predict", "tune", "study"))],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
