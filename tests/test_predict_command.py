@@ -237,6 +237,27 @@ def test_standard_input_that_ends_in_a_record_is_said_when_the_format_shows_it(w
     assert names(data) == []
 
 
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_file(weights: str, data: Path) -> None:
+    peaks = []
+    for records in (30_000, 300_000):
+        sequence = "ACGTTGCA" * 75
+        with (data / "x.fa").open("w") as file:
+            file.writelines(f">t{i}\n{sequence}\n" for i in range(records))
+        process = _start(
+            str(data / "x.fa"), "--model", weights, "--out", str(data / "o.tsv"), "--attention", str(data / "a.tsv.gz"),
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.stderr is not None
+        assert f"Predicted {records:,} transcripts" in process.stderr.read().decode()
+        process.stderr.close()
+        peaks.append(usage.ru_maxrss)  # KiB
+    assert (data / "x.fa").stat().st_size > 180e6
+    assert peaks[1] - peaks[0] < 20_000
+
+
 @pytest.mark.shared
 @pytest.mark.skipif(not _SEED.is_dir(), reason="../shared is not there")
 def test_the_ancestors_weights_give_its_published_predictions(data: Path) -> None:
