@@ -63,7 +63,7 @@ def predict(
         int, typer.Option(help="Most transcripts in a batch; 0: as many as memory should bear.", min=0)
     ] = 0,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: all.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as are fastest.", min=0)] = 0,
     name: common.ModelName = "rnatracker",
     json_: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object; needs --out.")] = False,
     experiment: common.Experiment = "rnatracker",
@@ -93,7 +93,7 @@ def predict(
     counts = Counts()
     began = time.perf_counter()
     predictor = _predictor(found, sites, batch_size, device, threads)
-    _run(predictor, job, counts, skip_bad)
+    _run(predictor, job, counts, skip_bad, threads)
     seconds = time.perf_counter() - began
     if json_:
         common.print_json({"model": found.name, "out": out, "seconds": seconds, **vars(counts)})
@@ -122,8 +122,9 @@ def _predictor(found: Model, sites: str | None, batch_size: int, device: Device,
     return Predictor(checkpoints, pick_device(TrainConfig(device=device)), batch_size=batch_size)
 
 
-def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool) -> None:
+def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threads: int) -> None:
     """Predict under a progress bar; a stop and a reader that has gone end it without a trace."""
+    from rnatracker.device import Threads
     from rnatracker.prediction_files import OutputClosed
     from rnatracker.stop import StopSignal
     from rnatracker.streaming import predict_file
@@ -139,7 +140,8 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool) -> None
             common.say(f"Skipped: {message}")
 
     try:
-        with StopSignal() as stop, _bar(job) as show:
+        free = n_threads == 0 and predictor.device.type == "cpu"
+        with StopSignal() as stop, _bar(job) as show, Threads(predictor.rehearse if free else None) as threads:
 
             def on_progress(done: int, share: float | None) -> None:
                 if stop():  # Python drops an exception that a signal raises while an object is being deleted
@@ -147,7 +149,8 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool) -> None
                 if show is not None:
                     show(done, share)
 
-            predict_file(predictor, job, counts, on_bad=on_bad if skip_bad else None, on_progress=on_progress)
+            handler = on_bad if skip_bad else None
+            predict_file(predictor, job, counts, on_bad=handler, on_progress=on_progress, threads=threads)
     except KeyboardInterrupt:
         written = "the lines so far stand on standard output" if job.out is None else "no file was written"
         common.say(f"Stopped after {counts.transcripts:,} transcripts; {written}")
