@@ -6,9 +6,11 @@ the trainer.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from statistics import median
+from types import TracebackType
 
 import torch
 import torch.nn.functional as F
@@ -65,15 +67,57 @@ def pick_threads(config: Config, n_sites: int, most: int = 0) -> int:
         n_sites: number of sites.
         most: threads to try at most; 0: as many as PyTorch takes by itself.
     """
+    with torch.random.fork_rng(devices=[]):
+        return fastest_threads(_rehearsal(config, n_sites), most)
+
+
+def fastest_threads(step: Callable[[], None], most: int = 0) -> int:
+    """Return with how many CPU threads a step of some work goes fastest now; their number is not changed.
+
+    Args:
+        step: is done some ten times.
+        most: threads to try at most; 0: as many as PyTorch takes by itself.
+    """
     before = torch.get_num_threads()
     most = most or before
     candidates = [n for n in (2**i for i in range(most.bit_length())) if n < most] + [most]
-    with torch.random.fork_rng(devices=[]):
-        step = _rehearsal(config, n_sites)
-        try:
-            return _fastest(candidates, step)
-        finally:
-            torch.set_num_threads(before)
+    try:
+        return _fastest(candidates, step)
+    finally:
+        torch.set_num_threads(before)
+
+
+class Threads:
+    """Keeps long work on as many CPU threads as are fastest, also when the machine gets busier or idle meanwhile.
+
+    As a context manager it gives back the number of threads that there was.
+
+    Args:
+        step: a step of the work, to be timed; None: the number is not touched.
+        every_seconds: how long a choice is kept.
+    """
+
+    def __init__(self, step: Callable[[], None] | None, every_seconds: float = 15.0) -> None:
+        self._step = step
+        self._every = every_seconds
+        self._most = torch.get_num_threads()
+        self._chosen_at = -math.inf
+
+    def __enter__(self) -> Threads:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._step is not None:
+            torch.set_num_threads(self._most)
+
+    def review(self) -> None:
+        """Choose again, if it is time; to be called between the work's steps."""
+        if self._step is None or self._most < 2 or time.monotonic() - self._chosen_at < self._every:
+            return
+        torch.set_num_threads(fastest_threads(self._step, self._most))
+        self._chosen_at = time.monotonic()
 
 
 def _rehearsal(config: Config, n_sites: int) -> Callable[[], None]:

@@ -25,6 +25,12 @@ def evaluate_command(name: str, folder: Path, tracking: TrackingSettings) -> str
     return f"{_command(words, tracking)} --data FILE"
 
 
+def attention_command(source: str, model: str, out: Path | None, tracking: TrackingSettings) -> str:
+    """Return what to type to predict once more, with a file of the attention that is still to be named."""
+    words = ["predict", source, *([] if model == "champion" else ["--model", model])]
+    return f"{_command([*words, *(['--out', str(out)] if out else [])], tracking)} --attention FILE"
+
+
 def ui_command(tracking: TrackingSettings, study: str | None = None) -> str:
     """Return what to type to see the store, or a study in it, in MLflow's UI."""
     return _command(["ui", *(["--study", study] if study else [])], tracking)

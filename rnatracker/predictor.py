@@ -19,6 +19,9 @@ from rnatracker.encoding import Encoded, cut
 from rnatracker.errors import CheckpointError
 from rnatracker.model import RNATracker
 
+_REHEARSED, _REHEARSED_LENGTH = 32, 2000
+"""Sequences and their nucleotides: enough for several threads, little enough to take some hundredths of a second."""
+
 
 def predict_fractions(
     model: RNATracker,
@@ -82,7 +85,7 @@ class Predictor:
                     f"and {other.sites}, {other.encoding}; use checkpoints of one run"
                 )
         self._networks = [checkpoint.network().to(device) for checkpoint in checkpoints]
-        self._device = device
+        self.device = device
         self._batch_size = batch_size
 
     def predict(self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None) -> Fractions:
@@ -143,6 +146,16 @@ class Predictor:
         """Whether all networks have attention."""
         return all(network.config.attention for network in self._networks)
 
+    def rehearse(self) -> None:
+        """Predict some sequences for nothing: to be timed."""
+        network, n, length = self._networks[0], _REHEARSED, min(_REHEARSED_LENGTH, self.encoding.max_length)
+        if not network.config.masked:
+            length = self.encoding.max_length
+        codes = torch.ones((n, length), dtype=torch.uint8, device=self.device)
+        lengths = torch.full((n,), length)
+        with torch.inference_mode():
+            network(codes, lengths, lengths)
+
     def encode(self, transcripts: Transcripts) -> Encoded:
         """Return what the networks see of transcripts."""
         return cut(transcripts.codes, transcripts.offsets, self.encoding)
@@ -150,7 +163,7 @@ class Predictor:
     def _each(self, encoded: Encoded, on_batch: Callable[[int], None] | None, attention: Attention | None) -> Fractions:
         each = np.empty((len(self._networks), len(encoded), len(self.sites)))
         for number, network in enumerate(self._networks):
-            batches = Batches(encoded, self.encoding, network.config.masked, self._device)
+            batches = Batches(encoded, self.encoding, network.config.masked, self.device)
 
             def tell(done: int, before: int = number * len(encoded)) -> None:
                 if on_batch:

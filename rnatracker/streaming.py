@@ -6,8 +6,8 @@ pieces, `predicting.py` for the figures, `prediction_files.py` for the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -16,6 +16,7 @@ from rnatracker.attention import Attention, Spans
 from rnatracker.choices import OutFormat
 from rnatracker.data.stream import STANDARD_INPUT, Stream, stream
 from rnatracker.data.transcripts import Transcripts
+from rnatracker.device import Threads
 from rnatracker.errors import ConfigError
 from rnatracker.predicting import Prediction, summarise
 from rnatracker.prediction_files import attention_writer, format_of, prediction_writer, sink
@@ -93,6 +94,7 @@ def predict_file(
     *,
     on_bad: Callable[[str], None] | None = None,
     on_progress: Progress | None = None,
+    threads: Threads | None = None,
 ) -> None:
     """Predict a file's transcripts in its order; the outputs appear when they are whole, or not at all.
 
@@ -102,6 +104,7 @@ def predict_file(
         counts: kept up to date, also where this ends early.
         on_bad: told of each bad record, which is then skipped; None: the first one ends it all.
         on_progress: told how many transcripts are done and the share of the file that is, None where that is unknown.
+        threads: chooses the number of CPU threads between batches; None: it stays.
 
     Raises:
         DataError: if the file can't be read, or has a bad record.
@@ -120,8 +123,8 @@ def predict_file(
         write = stack.enter_context(prediction_writer(out, form, predictor.sites, len(predictor) > 1))
         for piece in pieces:
             counts.cut += _cut(predictor, piece)
-            with _told(predictor, counts.transcripts, pieces, on_progress) as tell:
-                write(_predict(predictor, piece, counts, attend, tell))
+            tell = _teller(predictor, counts.transcripts, pieces, on_progress, threads)
+            write(_predict(predictor, piece, counts, attend, tell))
             counts.transcripts += len(piece)
             counts.skipped = pieces.skipped
         counts.skipped = pieces.skipped
@@ -157,14 +160,16 @@ def _write_attention(piece: Transcripts, attention: Attention, attend: Callable[
         attend(id_, attention.spans(index))
 
 
-@contextmanager
-def _told(
-    predictor: Predictor, before: int, pieces: Stream, on_progress: Progress | None
-) -> Iterator[Callable[[int], None]]:
-    """Give what to tell of a piece's progress, which counts each transcript once per network."""
+def _teller(
+    predictor: Predictor, before: int, pieces: Stream, on_progress: Progress | None, threads: Threads | None
+) -> Callable[[int], None]:
+    """Return what is told after each batch of a piece, where each transcript counts once per network."""
 
     def tell(done: int) -> None:
+        if threads is not None:
+            threads.review()
         if on_progress is not None:
             on_progress(before + done // len(predictor), pieces.share_read())
 
-    yield tell
+    tell(0)
+    return tell

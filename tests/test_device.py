@@ -49,3 +49,36 @@ def test_picking_threads_changes_neither_their_number_nor_the_random_state() -> 
     assert 1 <= device.pick_threads(small_config(), 3, most=3) <= 3
     assert torch.get_num_threads() == before
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_threads_are_chosen_again_when_the_machine_gets_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, threads, busy = [0.0], [4], [False]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[0])
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: threads.__setitem__(0, n))
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def step() -> None:
+        now[0] += 0.001 * (20 * threads[0] if busy[0] else 1 / threads[0])
+
+    with device.Threads(step, every_seconds=10) as chosen:
+        chosen.review()
+        assert threads == [4]
+        busy[0] = True
+        chosen.review()
+        assert threads == [4], "a choice is kept for a while"
+        now[0] += 10
+        chosen.review()
+        assert threads == [1]
+        busy[0], now[0] = False, now[0] + 11
+        chosen.review()
+    assert threads == [4]
+
+
+def test_threads_are_left_alone_when_there_is_nothing_to_time() -> None:
+    before = torch.get_num_threads()
+    with device.Threads(None) as chosen:
+        torch.set_num_threads(3)
+        chosen.review()
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(before)

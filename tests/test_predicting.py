@@ -120,3 +120,11 @@ def test_prediction_is_the_same_when_a_transcript_is_alone_or_in_company() -> No
     together = predict(predictor_of(2), transcripts)
     alone = [predict(predictor_of(2), transcripts.take(np.array([i]))).fractions[0] for i in range(30)]
     assert np.array(alone) == pytest.approx(together.fractions, abs=1e-6)
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_rehearsing_changes_nothing(masked: bool) -> None:
+    predictor = predictor_of(2, model__masked=masked)
+    expected = predictor.predict(toy_transcripts(5))
+    predictor.rehearse()
+    assert (predictor.predict(toy_transcripts(5)) == expected).all()

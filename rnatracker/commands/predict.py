@@ -5,10 +5,9 @@ Owns its options and what it says on stderr. The work is `rnatracker.streaming`.
 
 from __future__ import annotations
 
-import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from rnatracker.evaluation import Model
     from rnatracker.predictor import Predictor
     from rnatracker.streaming import Counts, Job, Progress
+    from rnatracker.tracking import TrackingSettings
 
 _SHOWN = 5
 """Bad records that are told of one by one; the others are counted."""
@@ -63,7 +63,7 @@ def predict(
         int, typer.Option(help="Most transcripts in a batch; 0: as many as memory should bear.", min=0)
     ] = 0,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: all.", min=0)] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as are fastest.", min=0)] = 0,
     name: common.ModelName = "rnatracker",
     json_: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object; needs --out.")] = False,
     experiment: common.Experiment = "rnatracker",
@@ -89,19 +89,23 @@ def predict(
 
     from rnatracker import registry
 
-    found = registry.resolve(model, common.tracking_settings(store, tracking_uri, experiment, False), name)
+    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    found = registry.resolve(model, tracking, name)
     counts = Counts()
     began = time.perf_counter()
     predictor = _predictor(found, sites, batch_size, device, threads)
-    _run(predictor, job, counts, skip_bad)
+    _run(predictor, job, counts, skip_bad, threads)
     seconds = time.perf_counter() - began
     if json_:
-        common.print_json({"model": found.name, "out": out, "seconds": seconds, **vars(counts)})
+        figures = {"transcripts": counts.transcripts, "skipped": counts.skipped, "cut": counts.cut}
+        padding = None if job.attention is None else counts.on_padding / counts.transcripts
+        common.print_json(
+            {"model": found.name, "out": out, "seconds": seconds, **figures, "attention_on_padding": padding}
+        )
     _notes(predictor, job, counts)
-    speed = f"{counts.transcripts / seconds:,.0f}/s" if seconds else ""
     common.say(
-        f"Predicted {counts.transcripts:,} transcripts with {found.name} ({found.description}) in {seconds:.1f} s "
-        f"({speed}). Next: {_next(predictor, job, model)}"
+        f"Predicted {_number(counts.transcripts, 'transcript')} with {found.name} ({found.description}) in "
+        f"{seconds:.1f} s ({counts.transcripts / seconds:,.0f}/s). Next: {_next(predictor, job, model, tracking)}"
     )
 
 
@@ -122,8 +126,9 @@ def _predictor(found: Model, sites: str | None, batch_size: int, device: Device,
     return Predictor(checkpoints, pick_device(TrainConfig(device=device)), batch_size=batch_size)
 
 
-def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool) -> None:
+def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threads: int) -> None:
     """Predict under a progress bar; a stop and a reader that has gone end it without a trace."""
+    from rnatracker.device import Threads
     from rnatracker.prediction_files import OutputClosed
     from rnatracker.stop import StopSignal
     from rnatracker.streaming import predict_file
@@ -139,7 +144,8 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool) -> None
             common.say(f"Skipped: {message}")
 
     try:
-        with StopSignal() as stop, _bar(job) as show:
+        free = n_threads == 0 and predictor.device.type == "cpu"
+        with StopSignal() as stop, _bar(job) as show, Threads(predictor.rehearse if free else None) as threads:
 
             def on_progress(done: int, share: float | None) -> None:
                 if stop():  # Python drops an exception that a signal raises while an object is being deleted
@@ -147,7 +153,8 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool) -> None
                 if show is not None:
                     show(done, share)
 
-            predict_file(predictor, job, counts, on_bad=on_bad if skip_bad else None, on_progress=on_progress)
+            handler = on_bad if skip_bad else None
+            predict_file(predictor, job, counts, on_bad=handler, on_progress=on_progress, threads=threads)
     except KeyboardInterrupt:
         written = "the lines so far stand on standard output" if job.out is None else "no file was written"
         common.say(f"Stopped after {counts.transcripts:,} transcripts; {written}")
@@ -178,27 +185,31 @@ def _bar(job: Job) -> Iterator[Progress | None]:
 
 
 def _notes(predictor: Predictor, job: Job, counts: Counts) -> None:
-    say: Callable[[str], None] = common.say
     if counts.skipped > _SHOWN:
-        say(f"Skipped: {counts.skipped - _SHOWN:,} more bad records")
+        common.say(f"Skipped: {_number(counts.skipped - _SHOWN, 'more bad record')}")
     if counts.skipped:
-        say(f"Note: {counts.skipped:,} bad records were skipped; the predictions are without them")
+        common.say(f"Note: {_number(counts.skipped, 'bad record')} skipped; the predictions are without them")
     if counts.cut:
         encoding = predictor.encoding
-        kept = {"5p": "their 5' end was", "3p": "their 3' end was", "both": "both their ends were"}[encoding.keep]
-        say(f"Note: {counts.cut:,} transcripts are longer than {encoding.max_length:,} nt; {kept} kept, as in training")
+        kept = {"5p": "their 5' end", "3p": "their 3' end", "both": "both ends"}[encoding.keep]
+        number = _number(counts.cut, "transcript")
+        common.say(f"Note: {number} longer than {encoding.max_length:,} nt cut to {kept}, as in training")
     share = counts.on_padding / counts.transcripts if counts.transcripts else 0
     if job.attention is not None and share > 0:
-        say(
+        common.say(
             f"Note: {share:.0%} of the attention lies on the padding in front of the transcripts, which this network "
             "was trained to see; the weights are shares of the rest"
         )
 
 
-def _next(predictor: Predictor, job: Job, model: str) -> str:
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _next(predictor: Predictor, job: Job, model: str, tracking: TrackingSettings) -> str:
     """Return what to type next: the attention, where there is any to see, else how good the model is."""
+    from rnatracker.invocation import attention_command, evaluate_command
+
     if job.attention is None and job.source != "-" and predictor.has_attention:
-        words = ["rnatracker", "predict", job.source, *([] if model == "champion" else ["--model", model])]
-        out = ["--out", str(job.out)] if job.out else []
-        return f"{shlex.join([*words, *out])} --attention FILE"
-    return f"rnatracker evaluate {shlex.quote(model)} --data FILE"
+        return attention_command(job.source, model, job.out, tracking)
+    return evaluate_command(model, Path(model), tracking)
