@@ -53,6 +53,7 @@ __all__ = [
     "Tracker",
     "TrackingSettings",
     "open_tracker",
+    "reach",
     "settings_from",
     "settings_of_run",
 ]
@@ -114,7 +115,7 @@ class MlflowTracker(Tracker):
     def __init__(self, settings: TrackingSettings) -> None:
         """Open it; see `open_tracker`."""
         store.quiet_mlflow()
-        uri, database = _reach(settings)
+        uri, database = reach(settings)
         self.location = masked(settings.tracking_uri or str(settings.store))
         with mlflow_errors("opening it", self.location):
             from mlflow import MlflowClient
@@ -267,8 +268,12 @@ class MlflowTracker(Tracker):
             client.log_inputs(run_id, [Input(entity, [InputTag("mlflow.data.context", dataset.context)])])
 
 
-def _reach(settings: TrackingSettings) -> tuple[str, Path | None]:
-    """Make the place ready; return its address for MLflow, and the file if it is an SQLite database."""
+def reach(settings: TrackingSettings) -> tuple[str, Path | None]:
+    """Make the place ready; return its address for MLflow, and the file if it is an SQLite database.
+
+    Raises:
+        TrackingError: if it can't be reached or used; within 10 s for a server.
+    """
     uri = settings.tracking_uri
     if uri is None or uri.startswith("sqlite:///"):
         named = Path(uri.removeprefix("sqlite:///")).resolve() if uri else settings.store / store.DATABASE
