@@ -89,6 +89,10 @@ def model_of_run(name: str, tracking: TrackingSettings) -> Model:
             )
         found = [checkpoint.load(_weights_of(child)) for _, child in children]
         return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
+    of_folds = sorted((run.folder / "checkpoints").glob("fold*/best.pt"), key=lambda path: (len(str(path)), path))
+    if of_folds:  # a trial of a study keeps its folds in one run
+        found = [checkpoint.load(path) for path in of_folds]
+        return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
     found = [checkpoint.load(_weights_of(run))]
     return Model(run.name, found, digest, f"epoch {found[0].epoch}")
 

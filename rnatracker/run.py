@@ -6,6 +6,8 @@ for the pieces, `rnatracker/crossval.py` for k-fold.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rnatracker import config, crossval, metrics
 from rnatracker.config import Config
 from rnatracker.data import folds
@@ -20,8 +22,15 @@ from rnatracker.tracked import SUMMARY_STEP, TrackedRun, check_reopenable
 from rnatracker.tracking import TrackingSettings, open_tracker
 
 
-def train(request: RunRequest, reporter: Reporter) -> Outcome:
+def train(
+    request: RunRequest, reporter: Reporter, *, started: Callable[[TrackedRun], None] = lambda _run: None
+) -> Outcome:
     """Train once, or once for each fold, and leave everything about it in the store.
+
+    Args:
+        request: what to train.
+        reporter: who is told.
+        started: told the run before its first epoch.
 
     Raises:
         Interrupted: if it was stopped; the run is KILLED and can be resumed.
@@ -33,10 +42,12 @@ def train(request: RunRequest, reporter: Reporter) -> Outcome:
             plans = crossval.plan(setting)
             tracker = open_tracker(request.tracking)
             run = start_run(tracker, setting, "cross-validation", crossval.digest(setting, plans), stop)
+            started(run)
             return crossval.cross_validate(tracker, run, setting, plans, reporter, stop)
         division = divide(setting)
         digest = folds.assignment_digest(division, setting.transcripts.ids)
         run = start_run(open_tracker(request.tracking), setting, "train", digest, stop)
+        started(run)
         return train_single(run, setting, division, reporter, stop)
 
 

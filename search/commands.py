@@ -174,7 +174,7 @@ def tune(
     outcome = _run(request)
     stopped = outcome.reason == "stopped on request"
     verdict = None
-    if refit and outcome.state == "FINISHED":
+    if refit and not stopped and outcome.state != "RUNNING":  # when its time is over too
         verdict = _refit(outcome, refit_best, refit_seeds)
         stopped = verdict is None
     _print_outcome(outcome, json_, verdict)

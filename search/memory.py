@@ -2,8 +2,9 @@
 
 Owns the probe. Must not know optuna or mlflow. Read next: `objective.py`, which drops a trial that can't fit.
 
-What a training step needs is, above all, what the forward pass keeps for the backward pass, and that grows with the
-batch. So the probe runs two forward passes over one and two of the longest sequences there may be, counts the bytes
+Of the fused kernels it is known exactly: they work in one piece of memory, whose size is asked for. Of PyTorch, what a
+training step needs is, above all, what the forward pass keeps for the backward pass, and that grows with the batch. So
+the probe runs two forward passes over one and two of the longest sequences there may be, counts the bytes
 that they keep, and draws the line on to the whole batch: it never needs much memory itself. On top of that come
 weights, gradients and the optimizer's two moments, and the largest gradients that exist beside what is kept.
 """
@@ -17,6 +18,8 @@ import torch
 import torch.nn.functional as F
 
 from rnatracker.config import Config
+from rnatracker.kernels import binding
+from rnatracker.kernels.functions import kernel_in_use
 from rnatracker.model import RNATracker
 
 _TRANSIENT = 2.0
@@ -29,25 +32,29 @@ _SPARE_BYTES = 100 * 2**20
 """For what is not counted: the allocator's rest, the validation's batches."""
 
 
-def estimate_bytes(config: Config, n_sites: int, longest: int) -> int:
+def estimate_bytes(config: Config, n_sites: int, longest: int, device: torch.device) -> int:
     """Return about how many bytes a training step needs at its peak.
 
     Args:
         config: all settings.
         n_sites: number of sites.
         longest: nucleotides of the longest transcript.
+        device: where it is to be trained.
     """
     length = longest if config.encoding.full_length else min(longest, config.encoding.max_length)
     if not config.model.masked:
         length = config.encoding.max_length
     length = max(length, config.model.receptive_field)
+    plain = config.model.model_copy(update={"kernel": "torch"})
     with torch.random.fork_rng(devices=[]):
-        model = RNATracker(config.model, n_sites).train()
+        model = RNATracker(plain, n_sites).train()
+        weights = _STATES * sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+        if kernel_in_use(config.model, device)[0] == "fused":
+            return binding.workspace_bytes(config.model, config.train.batch_size, length) + weights
         one, two = (_kept_bytes(model, n, length) for n in (1, 2))
     per_sequence = max(two - one, 0)
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     kept = one + per_sequence * (config.train.batch_size - 1)
-    return int(_TRANSIENT * kept + _STATES * weights)
+    return int(_TRANSIENT * kept) + weights
 
 
 def _kept_bytes(model: RNATracker, n: int, length: int) -> int:
@@ -103,7 +110,7 @@ def why_not(config: Config, n_sites: int, longest: int, device: torch.device) ->
     free = free_bytes(device)
     if free is None:
         return None
-    needed = estimate_bytes(config, n_sites, longest) + _SPARE_BYTES
+    needed = estimate_bytes(config, n_sites, longest, device) + _SPARE_BYTES
     if needed <= free:
         return None
     return (

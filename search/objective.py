@@ -242,9 +242,10 @@ def _end_complete(bench: Bench, claim: Claim, run: TrackedRun, course: _Course) 
         summary |= {f"sd/{name}": statistics.stdev(s[name] for s in course.scores) for name in course.scores[0]}
     summary |= {"objective": value, "best/epoch": statistics.fmean(course.best_epochs)}
     run.log_metrics(summary | _effort(course), SUMMARY_STEP)
+    run.flush()  # first: once Optuna knows the value nobody comes back to this run for its metrics
+    search.study.tell(claim.trial, value)
     for last in (run.folder / "checkpoints").rglob("last.pt"):
         last.unlink()
-    search.study.tell(claim.trial, value)
     _trim_weights(bench)
     _close(run, "FINISHED")
 
@@ -255,7 +256,6 @@ def _end_pruned(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, dr
     seconds = saved * course.seconds / max(course.epochs, 1)
     where = f"fold {dropped.fold}, epoch {dropped.epoch} of {epochs}" if dropped.fold else "before its first epoch"
     _note(claim, course, str(dropped) if not dropped.fold else f"{dropped} at {where}")
-    bench.search.study.tell(claim.trial, state=TrialState.PRUNED)
     run.log_metrics({"saved/epochs": saved, "saved/seconds": seconds} | _effort(course), SUMMARY_STEP)
     run.set_tags(
         {
@@ -266,12 +266,15 @@ def _end_pruned(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, dr
             "pruned.saved_seconds": f"{seconds:.0f}",
         }
     )
+    run.flush()
+    bench.search.study.tell(claim.trial, state=TrialState.PRUNED)
     _drop_weights(run)
     _close(run, "KILLED", f"pruned ({dropped}), {where}")
 
 
 def _end_failed(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, reason: str) -> None:
     _note(claim, course, reason)
+    run.flush()
     bench.search.study.tell(claim.trial, state=TrialState.FAIL)
     _drop_weights(run)
     _close(run, "FAILED", reason)

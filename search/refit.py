@@ -30,7 +30,6 @@ from rnatracker.errors import StudyError, TrackingError
 from rnatracker.reporting import Reporter
 from rnatracker.request import RunRequest
 from rnatracker.run import resume, train
-from rnatracker.stop import Interrupted
 from rnatracker.tracked import SUMMARY_STEP, TrackedRun, Tracker
 from rnatracker.tracking import open_tracker
 from search import summary
@@ -41,8 +40,8 @@ _FOLDS = 3
 _SEEDS_FROM = 1000
 """Fresh seeds are the study's own and this much more, and upwards."""
 _CONFIDENCE = 0.95
-_DONE, _BEGUN = "refit:{}", "refit_begun:{}"
-"""Attributes of a study: the run of a setting with a seed, finished or interrupted."""
+_RUN = "refit:{}"
+"""Attribute of a study: the run of a setting with a seed, finished or not."""
 
 
 @dataclass(frozen=True)
@@ -189,26 +188,22 @@ def _trained(
     search: Search, tracker: Tracker, trial: FrozenTrial, seed: int, reporter: Reporter, jobs: int
 ) -> TrackedRun:
     """Return the finished cross-validation of a trial's settings with a seed, made or resumed if need be."""
-    study, key = search.study, f"{trial.number}:{seed}"
-    done = study.user_attrs.get(_DONE.format(key))
-    if done:
-        return tracker.find(done)
-    begun = study.user_attrs.get(_BEGUN.format(key))
+    study, key = search.study, _RUN.format(f"{trial.number}:{seed}")
     tracking = search.request.tracking
-    try:
-        if begun:
-            outcome = resume(begun, tracking, reporter, jobs=jobs)
-        else:
-            name = f"{search.request.name}-refit-trial{trial.number}-seed{seed}"
-            request = RunRequest(_config(search, trial, seed), tracking, log_name=name, jobs=jobs)
-            outcome = train(request, reporter)
-    except Interrupted as stopped:
-        study.set_user_attr(_BEGUN.format(key), stopped.run_id)
-        raise
-    run = tracker.find(outcome.run_id)
-    run.set_tags({"rnatracker.study": search.request.name, "rnatracker.refit": f"trial {trial.number}"})
-    study.set_user_attr(_DONE.format(key), run.id)
-    return run
+    begun = study.user_attrs.get(key)
+    if begun:
+        run = tracker.find(begun)
+        if run.status() != "FINISHED":
+            resume(run.id, tracking, reporter, jobs=jobs)
+        return run
+
+    def note(run: TrackedRun) -> None:
+        study.set_user_attr(key, run.id)
+        run.set_tags({"rnatracker.study": search.request.name, "rnatracker.refit": f"trial {trial.number}"})
+
+    name = f"{search.request.name}-refit-trial{trial.number}-seed{seed}"
+    request = RunRequest(_config(search, trial, seed), tracking, log_name=name, jobs=jobs)
+    return tracker.find(train(request, reporter, started=note).run_id)
 
 
 def _config(search: Search, trial: FrozenTrial, seed: int) -> Config:

@@ -140,9 +140,11 @@ def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> Track
             run = tracker.find(run_id)
             if run.status() != "RUNNING" or not process.is_alive_elsewhere(run.tags()):
                 run.reopen(even_finished=True)
-            return run
-        run = _start_run(search.request, tracker, transcripts)
-        search.study.set_user_attr(RUN_ID, run.id)
+        else:
+            run = _start_run(search.request, tracker, transcripts)
+            search.study.set_user_attr(RUN_ID, run.id)  # at once: killed in between, there would be two
+        artifacts.write_text(run.folder / "config.yaml", search.request.config.to_yaml())
+        artifacts.write_text(run.folder / "space.yaml", summary.space_yaml(search.request.space))
         return run
 
 
@@ -150,7 +152,7 @@ def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts
     path = Path(str(request.config.data.path))
     own = {"sampler": request.sampler, "pruner": request.pruner, "seed": request.seed, "space": request.space.name}
     params = {f"study.{key}": value for key, value in own.items()} | {"study.name": request.name}
-    run = tracker.start(
+    return tracker.start(
         log_name=request.name,
         params=request.config.flat() | params | {"data.sites": list(transcripts.sites)},
         tags={
@@ -162,9 +164,6 @@ def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts
         },
         dataset=DatasetInput(path.name, transcripts.digest(), str(path), len(transcripts)),
     )
-    artifacts.write_text(run.folder / "config.yaml", request.config.to_yaml())
-    artifacts.write_text(run.folder / "space.yaml", summary.space_yaml(request.space))
-    return run
 
 
 def _finish(search: Search, run: TrackedRun, reason: str) -> TuneOutcome:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnatracker.evaluation import model_of_run
 from rnatracker.tracking import TrackingSettings, open_tracker
 from search import refit, summary
 from search.refit import Refitted, judge, paired_interval
@@ -74,3 +75,30 @@ def test_refit_trains_with_fresh_seeds_and_leaves_its_verdict(request_with_folds
 
     again = refit.refit(search, SilentReporter(), told.append, best=1, seeds=2, jobs=1)
     assert [each.run_ids for each in again.refitted] == [each.run_ids for each in verdict.refitted]
+
+
+class _Stumbling(SilentReporter):
+    """Breaks off in the second fold, as a killed process does."""
+
+    def line(self, text: str) -> None:
+        if text.startswith("fold2: training"):
+            raise RuntimeError("killed")
+
+
+def test_refit_goes_on_with_the_run_that_was_broken_off(request_with_folds: StudyRequest) -> None:
+    search, _ = work_through(request_with_folds)
+    with pytest.raises(RuntimeError, match="killed"):
+        refit.refit(search, _Stumbling(), lambda text: None, best=1, seeds=1, jobs=1)
+    tracker = open_tracker(request_with_folds.tracking)
+    begun = tracker.find("exp2").id
+    verdict = refit.refit(search, SilentReporter(), lambda text: None, best=1, seeds=1, jobs=1)
+    assert begun in [run_id for each in verdict.refitted for run_id in each.run_ids]
+    assert tracker.find(begun).status() == "FINISHED"
+
+
+def test_trial_with_folds_is_evaluated_as_the_mean_of_its_folds(request_with_folds: StudyRequest) -> None:
+    _, bench = work_through(request_with_folds)
+    trial = bench.parent.children()["trial0"]
+    model = model_of_run(trial.id, request_with_folds.tracking)
+    assert len(model.checkpoints) == 2
+    assert "folds" in model.description

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from optuna.trial import TrialState
 from typer.testing import CliRunner
@@ -148,13 +149,15 @@ def test_trial_that_cannot_fit_is_pruned_before_it_starts(
     assert "memory" in bench.parent.children()["trial0"].tags()["pruned"]
 
 
-def test_memory_estimate_grows_with_batch_and_length() -> None:
+@pytest.mark.parametrize("kernel", ["auto", "torch"])
+def test_memory_estimate_grows_with_batch_and_length(kernel: str) -> None:
     def estimate(**changes: Any) -> int:
-        return memory.estimate_bytes(small_config(**changes), 3, 10_000)
+        settings = small_config(model__kernel=kernel, **changes)
+        return memory.estimate_bytes(settings, 3, 10_000, torch.device("cpu"))
 
     base = estimate(train__batch_size=100, encoding__max_length=500)
-    assert estimate(train__batch_size=200, encoding__max_length=500) == pytest.approx(2 * base, rel=0.05)
-    assert estimate(train__batch_size=100, encoding__max_length=1000) == pytest.approx(2 * base, rel=0.1)
+    assert estimate(train__batch_size=200, encoding__max_length=500) == pytest.approx(2 * base, rel=0.2)
+    assert estimate(train__batch_size=100, encoding__max_length=1000) == pytest.approx(2 * base, rel=0.2)
 
 
 def test_summary_is_left_in_the_study_run(data: Path, mlflow_store: Path) -> None:

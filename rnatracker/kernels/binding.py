@@ -228,6 +228,18 @@ class Call:
         return self._workspace
 
 
+def workspace_bytes(config: ModelConfig, n_sequences: int, length: int) -> int:
+    """Return how much memory a training step of so many sequences, each of `length` nucleotides, takes.
+
+    Raises:
+        UnavailableError: if there are no kernels on this machine.
+    """
+    lengths = torch.full((n_sequences,), length)
+    batch = _Batch(n_sequences, length, None, lengths.data_ptr(), torch.get_num_threads(), True, 0, config.dropout)
+    needed = int(_library().rnatracker_workspace(_sizes(config), batch))
+    return needed + needed // 8  # as `Workspaces.take` does
+
+
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Return the weights that the kernels take, in their order: names as in `RNATracker`, and shapes."""
     hidden, gates = config.rnn_hidden, 3 if config.rnn == "gru" else 4
