@@ -50,6 +50,20 @@ def write_predictions(
     write_text(path, "\n".join(["\t".join(columns), *rows]) + "\n")
 
 
+def predicted_sites(path: Path) -> tuple[str, ...]:
+    """Return the sites of a table that `write_predictions` wrote.
+
+    Raises:
+        DataError: if the file is missing.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            columns = file.readline().rstrip("\n").split("\t")[1:]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable table of predictions ({error})") from None
+    return tuple(name for name in columns if not name.startswith(MEASURED))
+
+
 def read_predictions(path: Path) -> tuple[list[str], Fractions, Fractions]:
     """Read what `write_predictions` wrote with measured fractions.
 

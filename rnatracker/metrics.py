@@ -24,6 +24,8 @@ _RELATIVE_NOISE = 1e-7
 """A column whose standard deviation is below this share of its size is constant but for rounding."""
 _ENTRIES = 4_000_000
 """Entries of bootstrap samples that are held in memory at a time, 32 MB in each of some ten arrays."""
+_NOTHING = 1e-12
+"""Two PCCs that differ by no more differ by rounding, which depends on how the arrays lie in memory."""
 _UNKNOWN = (float("nan"), float("nan"))
 """The ends of an interval where there is none."""
 
@@ -162,12 +164,14 @@ def paired_differences(
         The difference at each site, then in `pcc_mean`, then in `pcc_overall`.
     """
     n, tail = len(measured), (1 - confidence) / 2
-    point = _pcc_of_samples(first, measured, np.ones((1, n))) - _pcc_of_samples(second, measured, np.ones((1, n)))
+
+    def difference(counts: Array) -> Array:
+        found = _pcc_of_samples(first, measured, counts) - _pcc_of_samples(second, measured, counts)
+        return np.where(np.abs(found) <= _NOTHING, 0.0, found)
+
+    point = difference(np.ones((1, n)))
     rng = np.random.default_rng(seed)
-    samples = []
-    for size in _blocks(resamples, n):
-        counts = _draw(rng, n, size)
-        samples.append(_pcc_of_samples(first, measured, counts) - _pcc_of_samples(second, measured, counts))
+    samples = [difference(_draw(rng, n, size)) for size in _blocks(resamples, n)]
     drawn = np.concatenate(samples) if samples else np.empty((0, point.shape[1]))
     names = [*sites, "pcc_mean", "pcc_overall"]
     return [

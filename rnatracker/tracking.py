@@ -207,13 +207,18 @@ class MlflowTracker(Tracker):
             if found:
                 return found
         if not re.fullmatch(r"[\w.+ -]+", run):
-            return []
+            return self._children_of(*run.rsplit("/", 1)) if re.fullmatch(r"[\w.+ -]+/[\w.+ -]+", run) else []
         found = search(f"attributes.run_name = '{run}'", max_results=10)
         if found or not re.fullmatch(r"exp\d+", run):
             return found
         # In LIKE a _ stands for any character.
         near = search(f"attributes.run_name LIKE '{run}_%'", max_results=100)
         return [each for each in near if (each.info.run_name or "").startswith(f"{run}_")]
+
+    def _children_of(self, parent: str, name: str) -> list[Run]:
+        found = self._matching(parent)
+        of_parent = f"tags.`mlflow.parentRunId` = '{found[0].info.run_id}'" if len(found) == 1 else ""
+        return self._backend.search(f"{of_parent} and attributes.run_name = '{name}'") if of_parent else []
 
     def _by_id(self, run_id: str) -> list[Run]:
         """Return the run of that id in any experiment, or nothing."""

@@ -22,7 +22,7 @@ _FLOORS = {
         "rnatracker.tracking", "rnatracker.invocation", "rnatracker.request",
         "rnatracker.session", "rnatracker.crossval", "rnatracker.workers", "rnatracker.run",
         "rnatracker.evaluation", "rnatracker.ancestor", "rnatracker.filters", "rnatracker.listing",
-        "rnatracker.listing_sources"],
+        "rnatracker.listing_sources", "rnatracker.predictions", "rnatracker.comparing"],
     4: ["search", "search.space", "search.pruning", "search.sampling", "search.storage", "search.study",
         "search.opening", "search.memory", "search.objective", "search.worker", "search.crew", "search.tune",
         "search.summary", "search.plots", "search.weights", "search.refit"],

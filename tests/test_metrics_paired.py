@@ -50,8 +50,9 @@ def test_difference_is_two_when_one_prediction_is_the_others_mirror() -> None:
 
 def test_differences_are_zero_and_p_is_one_when_predictions_are_equal() -> None:
     predicted, measured = _correlated(np.random.default_rng(0), 40, [0.5, 0.5])
-    for each in metrics.paired_differences(predicted, predicted, measured, ["A", "B"], resamples=50):
-        assert (each.value, each.low, each.high, each.p) == (0, 0, 0, 1)
+    for other in (predicted, np.asfortranarray(predicted), predicted + 1e-16):
+        for each in metrics.paired_differences(predicted, other, measured, ["A", "B"], resamples=50):
+            assert (each.value, each.low, each.high, each.p) == (0, 0, 0, 1)
 
 
 def test_differences_change_sign_when_predictions_are_swapped() -> None:
