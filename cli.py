@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rnatracker import __version__
-from rnatracker.commands import common, compare, data, evaluate, imports, replay, runs, train, ui
+from rnatracker.commands import common, compare, data, doctor, evaluate, imports, replay, runs, train, ui
 from search import commands as search
 
 app = typer.Typer(
@@ -29,6 +29,8 @@ app.command("study", rich_help_panel="Search")(search.study)
 app.command("runs", rich_help_panel="Runs")(runs.runs)
 app.command("compare", rich_help_panel="Runs")(compare.compare)
 app.command("replay", rich_help_panel="Runs")(replay.replay)
+app.command("doctor", rich_help_panel="Runs")(doctor.doctor)
+doctor.more_checks.append(search.check_trials)
 app.command("ui", rich_help_panel="Train and measure")(ui.ui)
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.command("import", rich_help_panel="Data")(imports.import_)

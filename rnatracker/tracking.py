@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rnatracker import process, store
+from rnatracker import orphans, process, store
 from rnatracker.errors import TrackingError
 from rnatracker.mlflow_run import MAX_TAG, Backend, MlflowRun
 from rnatracker.store import mlflow_errors
@@ -303,6 +303,8 @@ def _experiment(client: MlflowClient, settings: TrackingSettings, uri: str, is_r
     name = settings.experiment
     folder = settings.store / store.ARTIFACTS / store.slug(name)
     with store.lock(settings.store):
+        if not is_remote and settings.tracking_uri and uri != store.database_uri(settings.store / store.DATABASE):
+            orphans.note_database(settings.store, uri)
         found = client.get_experiment_by_name(name)
         if found is None:
             return client.get_experiment(client.create_experiment(name, None if is_remote else str(folder)))

@@ -23,10 +23,10 @@ _FLOORS = {
         "rnatracker.session", "rnatracker.crossval", "rnatracker.workers", "rnatracker.run",
         "rnatracker.evaluation", "rnatracker.ancestor", "rnatracker.filters", "rnatracker.listing",
         "rnatracker.listing_sources", "rnatracker.predictions", "rnatracker.comparing", "rnatracker.parts",
-        "rnatracker.agreement", "rnatracker.replaying"],
+        "rnatracker.agreement", "rnatracker.replaying", "rnatracker.orphans", "rnatracker.doctoring"],
     4: ["search", "search.space", "search.pruning", "search.sampling", "search.storage", "search.study",
         "search.opening", "search.memory", "search.objective", "search.worker", "search.crew", "search.tune",
-        "search.summary", "search.plots", "search.weights", "search.refit"],
+        "search.summary", "search.plots", "search.weights", "search.refit", "search.doctoring"],
     5: ["rnatracker.commands", "cli", "search.commands", "search.display", "search.tables"],
 }  # fmt: skip
 _FORBIDDEN = {
