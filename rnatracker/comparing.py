@@ -290,6 +290,8 @@ def _corrected(differences: list[list[Difference]]) -> list[list[float]]:
 
 
 def _judge(first: str, second: str, differences: list[Difference], corrected: list[float]) -> Contrast:
+    if all(each.value == each.low == each.high == 0 for each in differences):
+        return Contrast(first, second, differences, corrected, "alike", f"{first} and {second} predict the same.")
     mean, p = differences[-2], corrected[-2]
     interval = f"{mean.value:+.3f} in mean PCC, 95 % interval {mean.low:+.3f} to {mean.high:+.3f}"
     verdict: Literal["better", "worse", "alike"] = "alike"

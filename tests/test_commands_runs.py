@@ -37,10 +37,11 @@ def folder(mlflow_store: Path) -> str:
 def test_runs_prints_what_differs_and_what_to_try_next(folder: str) -> None:
     result = _run("--store", folder)
     assert result.exit_code == 0
-    header, _, *rows = [line for line in result.stdout.splitlines()[1:] if line.strip()]
-    assert header.split() == ["run", "when", "state", "data", "lr", "PCC", "measured", "on"]
+    title, header, _, *rows = [line for line in result.stdout.splitlines() if line.strip()]
+    assert title == "Runs of rnatracker, data a.tsv"
+    assert header.split() == ["run", "when", "state", "lr", "PCC", "measured", "on"]
     assert [row.split()[0] for row in rows[:3]] == ["exp3", "exp2", "exp1"]
-    assert rows[0].split()[3:] == ["finished", "a.tsv", "0.004", "0.400", "validation"]
+    assert rows[0].split()[3:] == ["finished", "0.004", "0.400", "validation"]
     assert rows[-1] == f"Next: rnatracker compare exp3 exp2 --store {folder}"
 
 

@@ -92,6 +92,7 @@ def test_runs_are_equal_when_their_predictions_are(make: Make, settings: Trackin
     make(0.5)
     (contrast,) = _compare("exp1", "exp2", settings=settings).contrasts
     assert [(d.value, d.p) for d in contrast.differences] == [(0, 1)] * 5
+    assert contrast.text == "exp2 and exp1 predict the same."
 
 
 @pytest.mark.parametrize(("strengths", "verdict"), [((0.3, 0.8), "better"), ((0.8, 0.3), "worse")])

@@ -58,6 +58,7 @@ _FORBIDDEN = {
     "search.tune": {"torch", "mlflow", "typer"},
     "search.summary": {"torch", "mlflow", "typer"},
 }
+_COMMANDS = ("train", "data", "evaluate", "tune", "study", "runs", "compare", "replay", "doctor")
 _HEAVY = ("torch", "mlflow", "pandas", "optuna", "scipy", "pydantic", "numpy", "matplotlib", "requests")
 
 
@@ -160,7 +161,13 @@ def test_generic_names_belong_to_this_distribution_alone() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([name, "--help"] for name in ("train", "data", "evaluate", "tune", "study"))],
+    [
+        ["--help"],
+        *(
+            [name, "--help"]
+            for name in ("train", "data", "evaluate", "tune", "study", "runs", "compare", "replay", "doctor")
+        ),
+    ],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (

@@ -5,6 +5,7 @@ Owns its options and what it prints. The work is `rnatracker.comparing`.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +51,7 @@ def compare(
     from rnatracker import comparing
 
     tracking = common.tracking_settings(store, tracking_uri, experiment, False)
-    with common.progress("predicting") as on_batch:
+    with common.progress("predicting") if data else nullcontext() as on_batch:
         found = comparing.compare(
             runs,
             tracking,

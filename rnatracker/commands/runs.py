@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rnatracker.tracking import TrackingSettings
 
 _LIMIT = 20
+_RECENT_DAYS = 300
+_WIDE = 20
+"""Characters of a parameter that is left out first where a terminal is narrow."""
 
 
 def runs(
@@ -119,7 +122,9 @@ def _iso(milliseconds: int) -> str:
 def _local(milliseconds: int) -> str:
     from datetime import datetime
 
-    return datetime.fromtimestamp(milliseconds / 1000).astimezone().strftime("%Y-%m-%d %H:%M")
+    when = datetime.fromtimestamp(milliseconds / 1000).astimezone()
+    is_recent = (datetime.now().astimezone() - when).days < _RECENT_DAYS
+    return when.strftime("%m-%d %H:%M" if is_recent else "%Y-%m-%d")
 
 
 def _write_csv(shown: list[Row], path: Path) -> None:
@@ -180,7 +185,7 @@ def _next(shown: list[Row]) -> list[str]:
 
 
 def _print_table(shown: list[Row], title: str) -> list[str]:
-    """Print the table, with as many differing parameters as fit; return those that don't."""
+    """Print the table, with as many columns as fit; return the parameters that don't."""
     import shutil
     import sys
 
@@ -188,31 +193,43 @@ def _print_table(shown: list[Row], title: str) -> list[str]:
     from rnatracker.commands.tables import new_table, show
 
     keys = listing.differing([row.run.params for row in shown])
-    short = listing.short_names(keys)
-    left = {"run": [row.name for row in shown], "when": [_local(row.run.started) for row in shown]}
-    left["state"] = [row.run.state for row in shown]
-    left["of it"] = [row.under_it for row in shown]
+    names = listing.short_names(keys)
+    columns = _columns(shown, {names[key]: key for key in keys})
+    if len(shown) > 1 and len(set(columns.get("data", ()))) == 1:
+        title += f", data {columns.pop('data')[0]}"
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        by_width = sorted(names.values(), key=lambda name: -_width(name, columns[name]))
+        very_wide = [name for name in by_width if _width(name, columns[name]) > _WIDE]
+        optional = list(dict.fromkeys([*very_wide, "data", *by_width, "of it", "when"]))
+        while optional and sum(_width(name, cells) for name, cells in columns.items()) > width:
+            columns.pop(optional.pop(0), None)
+    table = new_table()
+    for name, cells in columns.items():
+        is_number = name == "PCC" or all(_is_number(cell) for cell in cells)
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    for line in zip(*columns.values(), strict=True):
+        table.add_row(*line)
+    show(table, title)
+    return [key for key in keys if names[key] not in columns]
+
+
+def _columns(shown: list[Row], params: dict[str, str]) -> dict[str, list[str]]:
+    """Return the table's columns, those that would be empty left out; `params` are parameters by their short name."""
+    from rnatracker import listing
+
     data = listing.data_names(row.run for row in shown)
-    left["data"] = [data[row.run.run_id] for row in shown]
-    right = {
+    columns = {
+        "run": [row.name for row in shown],
+        "when": [_local(row.run.started) for row in shown],
+        "state": [row.run.state for row in shown],
+        "of it": [row.under_it for row in shown],
+        "data": [data[row.run.run_id] for row in shown],
+        **{name: [_value(row.run.params.get(key)) for row in shown] for name, key in params.items()},
         "PCC": ["-" if row.headline[0] is None else f"{row.headline[0]:.3f}" for row in shown],
         "measured on": [row.headline[1] for row in shown],
     }
-    middle = {short[key]: [_value(row.run.params.get(key)) for row in shown] for key in keys}
-    if sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns - sum(map(_width, [*left.items(), *right.items()]))
-        while middle and sum(map(_width, middle.items())) > room:
-            middle.popitem()
-    table = new_table()
-    for name, cells in (left | middle | right).items():
-        if any(cells):
-            is_number = name == "PCC" or all(_is_number(cell) for cell in cells)
-            table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
-    columns = [cells for cells in (left | middle | right).values() if any(cells)]
-    for line in zip(*columns, strict=True):
-        table.add_row(*line)
-    show(table, title)
-    return [key for key in keys if short[key] not in middle]
+    return {name: cells for name, cells in columns.items() if any(cells)}
 
 
 def _value(text: str | None) -> str:
@@ -225,9 +242,8 @@ def _value(text: str | None) -> str:
         return text.translate({ord(letter): None for letter in '[]" '}) if text.startswith("[") else text
 
 
-def _width(column: tuple[str, list[str]]) -> int:
-    name, cells = column
-    return max(map(len, [name, *cells])) + 2 if any(cells) else 0
+def _width(name: str, cells: list[str]) -> int:
+    return max(map(len, [name, *cells])) + 3
 
 
 def _is_number(text: str) -> bool:
