@@ -139,7 +139,7 @@ def compare(
         for side in sides:
             prediction, notes = of_file(side.run, data, on_batch=on_batch, **reading)  # type: ignore[arg-type]
             predicted.append(prediction)
-            warnings += notes
+            warnings += [note if note.startswith("the file") else f"{side.name}: {note}" for note in notes]
     elif not problems:
         predicted, problems = of_run([side.run for side in sides])
     figures, best = _figures(sides), {}

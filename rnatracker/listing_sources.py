@@ -2,8 +2,8 @@
 
 Owns reading many runs fast. Must not write, nor know how runs are shown. Read next: `listing.py`.
 
-MLflow's own search takes about 20 ms a run, three minutes for ten thousand; a few queries of the store's SQLite
-database take a second, and without importing MLflow. A server can only be asked page by page, so that there the search
+MLflow's own search takes 5 to 20 ms a run, minutes for ten thousand; a few queries of the store's SQLite database take
+a second, and without importing MLflow. A server can only be asked page by page, so that there the search
 ends as soon as enough runs have come.
 """
 

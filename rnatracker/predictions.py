@@ -6,13 +6,17 @@ Read next: `comparing.py`, which compares them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rnatracker import artifacts
-from rnatracker.data.transcripts import Fractions
+from rnatracker import artifacts, config
+from rnatracker.config import DataConfig
+from rnatracker.data.readers import read
+from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.errors import DataError
 from rnatracker.tracked import TrackedRun
 
 _TABLES = {
@@ -100,7 +104,29 @@ def of_file(
     )
     found = result.transcripts
     made = Predicted(tuple(found.ids), tuple(found.sites), result.predicted, found.measured(), found.source)
-    return made, result.warnings
+    return made, [*result.warnings, *_seen(run, found)]
+
+
+def _seen(run: TrackedRun, transcripts: Transcripts) -> list[str]:
+    """Return a warning if a run was trained on some of these transcripts, told by their sequences, or may have been."""
+    path = run.folder / "config.yaml"
+    data = config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
+    try:
+        trained_on = read(str(data.path), format=data.format, sites=data.sites, labels=data.labels)
+    except DataError:
+        return [
+            f"whether it was trained on some of these transcripts can't be told: its data are gone from {data.path}"
+        ]
+    known = set(_sequences(trained_on))
+    seen = sum(sequence in known for sequence in _sequences(transcripts))
+    if not seen or trained_on.digest() == transcripts.digest():  # of that one it is warned already
+        return []
+    return [f"it was trained on {seen} of these {len(transcripts)} transcripts: its figures are too good"]
+
+
+def _sequences(transcripts: Transcripts) -> Iterator[bytes]:
+    for start, end in itertools.pairwise(transcripts.offsets):
+        yield transcripts.codes[start:end].tobytes()
 
 
 def align(found: Sequence[Predicted], names: Sequence[str]) -> tuple[list[Predicted], str]:

@@ -206,6 +206,21 @@ class TestTrained:
         assert found.contrasts[0].differences[3].value == pytest.approx(two - one)
         assert "test.tsv/pcc_mean" in found.best and "best/pcc_mean" not in found.best
 
+    def test_a_test_file_that_a_run_was_trained_on_in_part_is_warned_of(
+        self, trained: TrackingSettings, tmp_path: Path
+    ) -> None:
+        fresh, known = toy_transcripts(20, seed=9), toy_transcripts(60)
+        mixed = write_table(fresh, tmp_path / "mixed.tsv")
+        known_rows = write_table(known.take(np.arange(5)), tmp_path / "known.tsv").read_text().splitlines()[1:]
+        with mixed.open("a") as file:
+            file.writelines(f"again_{row}\n" for row in known_rows)
+        notes = comparing.compare(["exp1", "exp2"], trained, data=str(mixed), resamples=100).warnings
+        expected = "it was trained on 5 of these 25 transcripts: its figures are too good"
+        assert [note for note in notes if "trained on" in note] == [f"{name}: {expected}" for name in ("exp1", "exp2")]
+        (tmp_path / "toy.tsv").unlink()
+        notes = comparing.compare(["exp1", "exp2"], trained, data=str(mixed), resamples=100).warnings
+        assert any("can't be told: its data are gone from" in note for note in notes)
+
     def test_curves_of_a_cross_validation_are_the_mean_of_its_folds(self, trained: TrackingSettings) -> None:
         found = comparing.compare(["exp1", "exp3"], trained, resamples=100)
         single, folds = (comparing.curves(side) for side in found.sides)

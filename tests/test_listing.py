@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -252,3 +255,34 @@ def test_data_of_one_name_and_different_content_are_told_apart() -> None:
         for i, (name, digest) in enumerate([("a.tsv", "111111aa"), ("a.tsv", "222222bb"), ("b.tsv", "333333cc")])
     ]
     assert list(listing.data_names(runs).values()) == ["a.tsv (111111)", "a.tsv (222222)", "b.tsv"]
+
+
+@pytest.mark.slow
+def test_commands_work_through_a_server(settings: TrackingSettings, tmp_path: Path) -> None:
+    from rnatracker import agreement, comparing, doctoring, replaying
+    from rnatracker.request import RunRequest
+    from rnatracker.run import train
+    from tests.test_tracking import start_server
+    from tests.toys import SilentReporter, small_config, toy_transcripts, write_table
+
+    data = write_table(toy_transcripts(40), tmp_path / "toy.tsv")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = start_server(settings.store, tmp_path / "files", port)
+    try:
+        there = TrackingSettings(tmp_path / "here", f"http://127.0.0.1:{port}")
+        found = open_source(there)
+        assert found is not None
+        assert len(found.runs()) == 8
+        with pytest.raises(TrackingError, match="no experiment 'x'"):
+            open_source(replace(there, experiment="x"))
+        train(RunRequest(small_config(data__path=str(data)), there), SilentReporter())
+        again = replaying.replay(replaying.plan("exp5", there), SilentReporter())
+        assert agreement.compare(open_tracker(there).find("exp5"), again).words == "bit-identical"
+        compared = comparing.compare(["exp5", again.name], there, resamples=100)
+        assert compared.contrasts[0].text.endswith("predict the same.")
+        assert not [each for each in doctoring.examine(there) if each.level == "broken"]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()

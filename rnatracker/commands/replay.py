@@ -41,6 +41,7 @@ def replay(
     """
     from rnatracker import agreement, replaying
     from rnatracker.commands.display import reporter
+    from rnatracker.invocation import command
     from rnatracker.stop import Interrupted
 
     tracking = common.tracking_settings(store, tracking_uri, experiment, False)
@@ -51,7 +52,10 @@ def replay(
         with reporter() as display:
             again = replaying.replay(planned, display)
     except Interrupted as stopped:
-        common.say(f"Stopped; nothing was compared. Go on with: {stopped.command}")
+        again_command = command(["replay", run], tracking)
+        common.say(
+            f"Stopped; nothing was compared. From the start again: {again_command}. To train on: {stopped.command}"
+        )
         raise typer.Exit(130) from None
     found = agreement.compare(planned.original, again)
     again.set_tags({replaying.AGREES_TAG: found.words})

@@ -175,7 +175,8 @@ def _print(shown: list[Row], total: int, tracking: TrackingSettings, *, is_filte
 
 def _next(shown: list[Row]) -> list[str]:
     """Return what to try: comparing the first two runs that can be compared, else measuring one."""
-    able = [row for row in shown if row.headline[0] is not None and row.run.kind in ("train", "cross-validation")]
+    kinds = ("train", "cross-validation")
+    able = [row for row in shown if row.run.state == "finished" and row.run.kind in kinds]
     for i, row in enumerate(able):
         split = row.run.tags.get("rnatracker.split_digest")
         same = [other.name for other in able[i + 1 :] if other.run.tags.get("rnatracker.split_digest") == split]
