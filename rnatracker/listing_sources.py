@@ -12,12 +12,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from rnatracker import filters, store
+from rnatracker import filters, listing, store
 from rnatracker.errors import TrackingError
-from rnatracker.listing import HEADLINES, SO_FAR, TAGS, Listed
+from rnatracker.listing import HEADLINES, SO_FAR, TAGS, Listed, Row
 from rnatracker.store import mlflow_errors
 from rnatracker.tracked import masked
 from rnatracker.tracking import TrackingSettings, reach
@@ -38,9 +39,11 @@ class Source(Protocol):
 
     Attributes:
         location: what to call the place in messages.
+        is_partial: whether there are more runs than were last returned.
     """
 
     location: str
+    is_partial: bool
 
     def runs(self, where: str | None = None, enough: int | None = None) -> list[Listed]:
         """Return the runs that are not deleted, the latest first, with what a list needs of each.
@@ -85,6 +88,54 @@ def open_source(settings: TrackingSettings) -> Source | None:
     return Server(client, found.experiment_id, location)
 
 
+@dataclass(frozen=True)
+class Selection:
+    """The rows that were asked for.
+
+    Attributes:
+        rows: filled in.
+        total: how many there are, as far as was looked.
+        is_partial: whether there may be more than that.
+    """
+
+    rows: list[Row]
+    total: int
+    is_partial: bool
+
+
+def select(
+    source: Source,
+    *,
+    where: str | None = None,
+    study: str | None = None,
+    sort: str = "when",
+    reverse: bool = False,
+    limit: int = 0,
+    unfold: bool = False,
+) -> Selection:
+    """Return the rows of an experiment's runs that are asked for, filled in.
+
+    Args:
+        source: the runs.
+        where: a filter.
+        study: only runs of this study.
+        sort: see `listing.sort`.
+        reverse: sort the other way round.
+        limit: the first so many; 0: all.
+        unfold: a row for each fold and trial too.
+
+    Raises:
+        TrackingError: if the filter or the key is bad, or the runs can't be read.
+    """
+    latest_will_do = sort == "when" and not (reverse or unfold or study) and limit
+    found = listing.rows(source.runs(where, enough=limit if latest_will_do else None), unfold=unfold, study=study)
+    if sort.startswith(("metric", "param")):
+        source.fill([row.run for row in found])
+    shown = listing.sort(found, sort, reverse=reverse)[: limit or None]
+    source.fill([row.run for row in shown])
+    return Selection(shown, len(found), source.is_partial)
+
+
 def _no_experiment(name: str, location: str, names: list[str]) -> TrackingError:
     known = ", ".join(sorted(names)[:10]) or "none"
     return TrackingError(f"{location}: no experiment {name!r}; there are: {known}; choose one with --experiment")
@@ -100,6 +151,7 @@ class Database:
             TrackingError: if there is none of that name.
         """
         self.location = location
+        self.is_partial = False
         self._path = path
         with self._open() as connection:
             names = dict(connection.execute("SELECT name, experiment_id FROM experiments"))
@@ -192,6 +244,7 @@ class Server:
     def __init__(self, client: MlflowClient, experiment_id: str, location: str) -> None:
         """Take an experiment."""
         self.location = location
+        self.is_partial = False
         self._client = client
         self._experiment_id = experiment_id
 
@@ -234,6 +287,7 @@ class Server:
                 token = page.token
                 tops = sum(run.parent_id is None for run in found)
                 if not token or (enough is not None and tops >= enough):
+                    self.is_partial = bool(token)
                     return found
 
 

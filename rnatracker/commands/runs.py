@@ -14,6 +14,7 @@ from rnatracker.commands import common
 
 if TYPE_CHECKING:
     from rnatracker.listing import Row
+    from rnatracker.listing_sources import Selection
     from rnatracker.tracking import TrackingSettings
 
 _LIMIT = 20
@@ -51,41 +52,33 @@ def runs(
 
     rnatracker runs --where "metrics.best/pcc_mean > 0.4" --sort pcc
     """
-    from rnatracker import listing
-    from rnatracker.listing_sources import open_source
+    from rnatracker.listing_sources import Selection, open_source, select
 
     tracking = common.tracking_settings(store, tracking_uri, experiment, False)
     most = limit if limit is not None else (0 if csv or json_ else _LIMIT)
     source = open_source(tracking)
-    found: list[Row] = []
+    found = Selection([], 0, False)
     if source is not None:
-        early = most if sort == "when" and not (reverse or all_ or study) else 0
-        listed = source.runs(where, enough=early or None)
-        found = listing.rows(listed, unfold=all_, study=study)
-        if sort.startswith(("metric", "param")):
-            source.fill([row.run for row in found])
-        found = listing.sort(found, sort, reverse=reverse)
-        shown = found[: most or None]
-        source.fill([row.run for row in shown])
-    else:
-        shown = []
+        found = select(source, where=where, study=study, sort=sort, reverse=reverse, limit=most, unfold=all_)
     if csv is not None:
-        _write_csv(shown, Path(csv))
+        _write_csv(found.rows, Path(csv))
     if json_:
-        common.print_json(_as_json(shown, len(found)))
+        common.print_json(_as_json(found))
     elif csv is not None:
-        common.say(f"{len(shown)} runs in {csv}")
+        common.say(f"{len(found.rows)} runs in {csv}")
+    elif not found.rows:
+        _print_none(tracking, is_filtered=bool(study or where))
     else:
-        _print(shown, len(found), tracking, is_filtered=bool(study or where), unfolded=all_)
+        _print(found, tracking, is_unfolded=all_)
 
 
-def _as_json(shown: list[Row], total: int) -> dict[str, Any]:
+def _as_json(found: Selection) -> dict[str, Any]:
     from rnatracker.listing import differing
 
     return {
-        "runs": [record(row) for row in shown],
-        "total": total,
-        "differing": differing([row.run.params for row in shown]),
+        "runs": [record(row) for row in found.rows],
+        "total": None if found.is_partial else found.total,
+        "differing": differing([row.run.params for row in found.rows]),
     }
 
 
@@ -152,25 +145,30 @@ def _write_csv(shown: list[Row], path: Path) -> None:
         raise ConfigError(f"--csv {path}: can't be written: {error.strerror or error}") from None
 
 
-def _print(shown: list[Row], total: int, tracking: TrackingSettings, *, is_filtered: bool, unfolded: bool) -> None:
+def _print_none(tracking: TrackingSettings, *, is_filtered: bool) -> None:
+    from rnatracker.invocation import command
+    from rnatracker.tracked import masked
+
+    if is_filtered:
+        common.say("No run is like that.")
+        typer.echo(f"Next: {command(['runs'], tracking)}")
+    else:
+        common.say(f"No runs yet in {masked(tracking.tracking_uri or str(tracking.store))}.")
+        typer.echo(f"Next: {command(['train', '--data', 'FILE'], tracking)}")
+
+
+def _print(found: Selection, tracking: TrackingSettings, *, is_unfolded: bool) -> None:
     from rnatracker.invocation import command
 
-    if not shown:
-        if is_filtered:
-            common.say("No run is like that.")
-            typer.echo(f"Next: {command(['runs'], tracking)}")
-        else:
-            common.say(f"No runs yet in {tracking.tracking_uri or tracking.store}.")
-            typer.echo(f"Next: {command(['train', '--data', 'FILE'], tracking)}")
-        return
-    hidden = _print_table(shown, f"Runs of {tracking.experiment}")
+    hidden = _print_table(found.rows, f"Runs of {tracking.experiment}")
     if hidden:
         common.say(f"They differ also in {', '.join(hidden)}: see --csv FILE or --json.")
-    if len(shown) < total:
-        common.say(f"{len(shown)} of {total} runs; --limit 0 shows all.")
-    if not unfolded and any(row.children for row in shown):
+    if len(found.rows) < found.total:
+        all_of_them = "more" if found.is_partial else str(found.total)
+        common.say(f"{len(found.rows)} of {all_of_them} runs; --limit 0 shows all.")
+    if not is_unfolded and any(row.children for row in found.rows):
         common.say("Folds and trials are folded under their run; --all shows each.")
-    typer.echo(f"Next: {command(_next(shown), tracking)}")
+    typer.echo(f"Next: {command(_next(found.rows), tracking)}")
 
 
 def _next(shown: list[Row]) -> list[str]:
