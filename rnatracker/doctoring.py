@@ -303,8 +303,10 @@ def check_champion(tracking: TrackingSettings) -> list[Finding]:
     try:
         importlib.import_module("rnatracker.registry").resolve("champion", tracking)
     except RNATrackerError as error:
-        remedy = "return to the previous one with: rnatracker models --rollback, or promote another run"
-        return [Finding("champion", "broken", f"version {aliases['champion']}: {error}", remedy)]
+        text, _, remedy = str(error).rpartition("; ")
+        if not text or "rnatracker " not in remedy:
+            text, remedy = str(error), "return to the previous one with: rnatracker models --rollback"
+        return [Finding("champion", "broken", text, remedy)]
     return [Finding("champion", "ok", f"version {aliases['champion']} loads, its checksums are right")]
 
 

@@ -323,11 +323,13 @@ class TestChampion:
         self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self._registered(settings)
-        self._resolve(monkeypatch, RegistryError("its files are gone"))
+        self._resolve(
+            monkeypatch, RegistryError("version 1: its files are gone; register it again with: rnatracker promote exp1")
+        )
         result = _doctor("--store", str(settings.store))
         assert result.exit_code == 1
-        assert "BROKEN  champion  version 1: its files are gone" in result.stdout
-        assert "rnatracker models --rollback" in result.stdout
+        assert "BROKEN  champion  version 1: its files are gone\n" in result.stdout
+        assert "-> register it again with: rnatracker promote exp1\n" in result.stdout
         assert result.stdout.splitlines()[-1].startswith("1 broken. Next: ")
 
     def test_a_champion_that_loads_is_well(self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
