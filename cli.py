@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from rnatracker import __version__
-from rnatracker.commands import common, compare, data, doctor, evaluate, imports, replay, runs, train, ui
+from rnatracker.commands import common, compare, data, doctor, evaluate, imports, predict, replay, runs, train, ui
 from search import commands as search
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.command("train", rich_help_panel="Train and measure")(train.train)
 app.command("evaluate", rich_help_panel="Train and measure")(evaluate.evaluate)
+app.command("predict", rich_help_panel="Predict")(predict.predict)
 app.command("tune", rich_help_panel="Search")(search.tune)
 app.command("study", rich_help_panel="Search")(search.study)
 app.command("runs", rich_help_panel="Runs")(runs.runs)

@@ -119,14 +119,19 @@ class Batches:
         batches = [batch for pool in sorted_pools for batch in _chunks(pool, batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def evaluation_order(self) -> list[Indices]:
-        """Return batches for prediction, each transcript once, by length, as large as memory should bear."""
+    def evaluation_order(self, most: int = 0) -> list[Indices]:
+        """Return batches for prediction, each transcript once, by length, as large as memory should bear.
+
+        Args:
+            most: transcripts in a batch; 0: no matter how many.
+        """
         lengths: Offsets = self.encoded.lengths if self.ragged else np.full(len(self), self._width)
         order = np.argsort(lengths, kind="stable")
         batches, start = [], 0
         while start < len(order):
             stop = start + 1
-            while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= _EVALUATION_NUCLEOTIDES:
+            end = min(start + most, len(order)) if most else len(order)
+            while stop < end and (stop + 1 - start) * lengths[order[stop]] <= _EVALUATION_NUCLEOTIDES:
                 stop += 1
             batches.append(order[start:stop])
             start = stop

@@ -18,3 +18,7 @@ Kernel = Literal["auto", "fused", "torch"]
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Format = Literal["auto", "ancestor3", "ancestor6", "original", "table"]
 """Formats of files with measured fractions."""
+AnyFormat = Literal["auto", "fasta", "ancestor3", "ancestor6", "original", "table"]
+"""Formats of files to predict."""
+OutFormat = Literal["tsv", "csv", "jsonl", "parquet"]
+"""Formats of predictions."""

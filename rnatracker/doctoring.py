@@ -6,7 +6,6 @@ the studies.
 
 from __future__ import annotations
 
-import importlib
 import os
 import platform
 import shutil
@@ -19,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rnatracker import __version__, orphans, process, store
+from rnatracker import __version__, orphans, process, registry, store
 from rnatracker.errors import RNATrackerError, TrackingError
 from rnatracker.store import mlflow_errors
 from rnatracker.tracked import MESSAGE_TAG, masked
@@ -301,7 +300,7 @@ def check_champion(tracking: TrackingSettings) -> list[Finding]:
     if "champion" not in aliases:
         return [Finding("champion", "ok", "there is none yet: rnatracker promote RUN makes one")]
     try:
-        importlib.import_module("rnatracker.registry").resolve("champion", tracking)
+        registry.resolve("champion", tracking)
     except RNATrackerError as error:
         text, _, remedy = str(error).rpartition("; ")
         if not text or "rnatracker " not in remedy:

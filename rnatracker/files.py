@@ -5,6 +5,7 @@ Owns nothing else. Must not import any dependency.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +17,20 @@ from typing import IO
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """Write a file under another name beside it, flush it to the disk, and only then give it its own name.
 
+    A link stays one: the file it leads to is replaced. What is no file, as a pipe or `/dev/stdout`, can't be replaced:
+    it is written as it comes.
+
     Raises:
         OSError: if it can't be written; `path` is then as it was, and nothing else is left.
     """
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    if path.is_symlink():
+        path = path.resolve()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as file:

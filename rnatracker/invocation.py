@@ -25,9 +25,9 @@ def evaluate_command(name: str, folder: Path, tracking: TrackingSettings) -> str
     return f"{command(words, tracking)} --data FILE"
 
 
-def ui_command(tracking: TrackingSettings) -> str:
-    """Return what to type to see the store in MLflow's UI."""
-    return command(["ui"], tracking)
+def ui_command(tracking: TrackingSettings, study: str | None = None) -> str:
+    """Return what to type to see the store, or a study in it, in MLflow's UI."""
+    return command(["ui", *(["--study", study] if study else [])], tracking)
 
 
 def _name(name: str, folder: Path | None) -> str:

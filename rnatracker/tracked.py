@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rnatracker import process
+from rnatracker import process, views
 from rnatracker.errors import ConfigError, TrackingError
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -218,8 +218,25 @@ class Tracker(abc.ABC):
         """Return the shell command that opens MLflow's UI on this place, or None where it needs none."""
 
     @abc.abstractmethod
-    def ui_url(self, port: int = 5000) -> str | None:
-        """Return the address of this place's runs in MLflow's UI, or None where there is none."""
+    def ui_url(self, port: int = 5000, view: str = views.RUNS) -> str | None:
+        """Return the address of this place's runs in MLflow's UI, or None where there is none.
+
+        Args:
+            port: of the UI on this machine.
+            view: which view of the runs; see `rnatracker/views.py`.
+        """
+
+    @abc.abstractmethod
+    def has_view(self, key: str) -> bool:
+        """Tell whether a view of that key is kept."""
+
+    @abc.abstractmethod
+    def keep_view(self, key: str, view: str) -> None:
+        """Keep a view of the runs, so that `ui_url` can open on it.
+
+        Raises:
+            TrackingError: if the store can't be written.
+        """
 
 
 def as_text(value: object) -> str:

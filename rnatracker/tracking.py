@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rnatracker import orphans, process, store
+from rnatracker import orphans, process, store, views
 from rnatracker.errors import TrackingError
 from rnatracker.mlflow_run import MAX_TAG, Backend, MlflowRun
 from rnatracker.store import mlflow_errors
@@ -127,6 +127,11 @@ class MlflowTracker(Tracker):
             client, uri, self.location, experiment.experiment_id, settings.store, database, is_remote
         )
 
+    @property
+    def backend(self) -> Backend:
+        """The open store or server, for what is kept there beside runs: `rnatracker.registry`."""
+        return self._backend
+
     def start(
         self,
         *,
@@ -186,7 +191,7 @@ class MlflowTracker(Tracker):
             f"--host 127.0.0.1 --port {port}"
         )
 
-    def ui_url(self, port: int = 5000) -> str | None:
+    def ui_url(self, port: int = 5000, view: str = views.RUNS) -> str | None:
         """See `Tracker.ui_url`. Without the end of that address MLflow shows a page for language models."""
         backend = self._backend
         if backend.is_remote and not backend.uri.startswith("http"):
@@ -196,7 +201,19 @@ class MlflowTracker(Tracker):
             if backend.is_remote
             else f"http://127.0.0.1:{port}"
         )
-        return f"{base}/#/experiments/{backend.experiment_id}/runs?workflowType=machine_learning"
+        return (
+            f"{base}/#/experiments/{backend.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={view}"
+        )
+
+    def has_view(self, key: str) -> bool:
+        """See `Tracker.has_view`."""
+        with mlflow_errors("reading", self.location):
+            return views.tag_of(key) in self._backend.client.get_experiment(self._backend.experiment_id).tags
+
+    def keep_view(self, key: str, view: str) -> None:
+        """See `Tracker.keep_view`."""
+        with mlflow_errors("keeping a view", self.location):
+            self._backend.client.set_experiment_tag(self._backend.experiment_id, views.tag_of(key), view)
 
     def _matching(self, run: str) -> list[Run]:
         search = self._backend.search
@@ -307,7 +324,8 @@ def _experiment(client: MlflowClient, settings: TrackingSettings, uri: str, is_r
             orphans.note_database(settings.store, uri)
         found = client.get_experiment_by_name(name)
         if found is None:
-            return client.get_experiment(client.create_experiment(name, None if is_remote else str(folder)))
+            place, view = None if is_remote else str(folder), {views.tag_of(views.RUNS): views.of_runs()}
+            return client.get_experiment(client.create_experiment(name, place, tags=view))
     if found.lifecycle_stage == "deleted":
         place = masked(settings.tracking_uri or str(settings.store))
         raise TrackingError(

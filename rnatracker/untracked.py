@@ -101,8 +101,15 @@ class NullTracker(Tracker):
     def ui_command(self, port: int = 5000) -> None:
         """See `Tracker.ui_command`: there is no UI for folders."""
 
-    def ui_url(self, port: int = 5000) -> None:
+    def ui_url(self, port: int = 5000, view: str = "") -> None:
         """See `Tracker.ui_url`: there is no UI for folders."""
+
+    def has_view(self, key: str) -> bool:  # noqa: ARG002
+        """See `Tracker.has_view`: there is no UI for folders."""
+        return False
+
+    def keep_view(self, key: str, view: str) -> None:
+        """See `Tracker.keep_view`: there is no UI for folders."""
 
     def _next_number(self) -> int:
         return 1 + max((run_number(path.name) for path in self._folder.glob("exp*")), default=0)

@@ -235,7 +235,7 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
     if verdict is not None:
         tables.print_verdict(verdict)
     typer.echo(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")
-    print_ui(search.request.tracking)
+    print_ui(search.request.tracking, search.request.name)
     typer.echo(f"Next: {study_command(search)}")
 
 

@@ -93,7 +93,8 @@ def _picture(draw: Callable[..., Any], study: Study, options: dict[str, Any]) ->
         axes = draw(study, **options)
     first = axes if hasattr(axes, "figure") else axes.ravel()[0]
     figure = first.figure
-    figure.set_size_inches(max(figure.get_size_inches()[0], 8.0), 5.0)
+    width = max(figure.get_size_inches()[0], 8.0, 2.0 * len(figure.axes))  # slices have one axis for each key
+    figure.set_size_inches(width, 5.0)
     return figure
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from rnatracker import artifacts, process, provenance
+from rnatracker import artifacts, process, provenance, views
 from rnatracker.data import shared
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
@@ -143,6 +143,9 @@ def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> Track
         else:
             run = _start_run(search.request, tracker, transcripts)
             search.study.set_user_attr(RUN_ID, run.id)  # at once: killed in between, there would be two
+        request = search.request
+        view = views.of_study(request.name, [each.key for each in request.space], maximize=request.maximize)
+        tracker.keep_view(views.study_key(request.name), view)
         artifacts.write_text(run.folder / "config.yaml", search.request.config.to_yaml())
         artifacts.write_text(run.folder / "space.yaml", summary.space_yaml(search.request.space))
         return run

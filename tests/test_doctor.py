@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sqlite3
-import sys
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -317,7 +316,7 @@ class TestChampion:
             if error:
                 raise error
 
-        monkeypatch.setitem(sys.modules, "rnatracker.registry", SimpleNamespace(resolve=resolve))
+        monkeypatch.setattr("rnatracker.registry.resolve", resolve)
 
     def test_a_champion_that_cant_be_loaded_is_broken(
         self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch

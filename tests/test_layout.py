@@ -13,17 +13,19 @@ import pytest
 _ROOT = Path(__file__).parent.parent
 _FLOORS = {
     0: ["rnatracker", "rnatracker.errors", "rnatracker.choices", "rnatracker.config", "rnatracker.process",
-        "rnatracker.files"],
+        "rnatracker.files", "rnatracker.views"],
     1: ["rnatracker.encoding", "rnatracker.data", "rnatracker.model", "rnatracker.kernels", "rnatracker.metrics",
         "rnatracker.device", "rnatracker.stop", "rnatracker.provenance"],
     2: ["rnatracker.batching", "rnatracker.checkpoint", "rnatracker.trainer", "rnatracker.predictor",
-        "rnatracker.artifacts", "rnatracker.plots", "rnatracker.reporting"],
+        "rnatracker.artifacts", "rnatracker.plots", "rnatracker.reporting", "rnatracker.attention",
+        "rnatracker.predicting", "rnatracker.prediction_files", "rnatracker.streaming"],
     3: ["rnatracker.store", "rnatracker.tracked", "rnatracker.untracked", "rnatracker.mlflow_run",
         "rnatracker.tracking", "rnatracker.invocation", "rnatracker.request",
         "rnatracker.session", "rnatracker.crossval", "rnatracker.workers", "rnatracker.run",
         "rnatracker.evaluation", "rnatracker.ancestor", "rnatracker.filters", "rnatracker.listing",
         "rnatracker.listing_sources", "rnatracker.predictions", "rnatracker.comparing", "rnatracker.parts",
-        "rnatracker.agreement", "rnatracker.replaying", "rnatracker.orphans", "rnatracker.doctoring"],
+        "rnatracker.agreement", "rnatracker.replaying", "rnatracker.orphans", "rnatracker.doctoring",
+        "rnatracker.packaging", "rnatracker.registry"],
     4: ["search", "search.space", "search.pruning", "search.sampling", "search.storage", "search.study",
         "search.opening", "search.memory", "search.objective", "search.worker", "search.crew", "search.tune",
         "search.summary", "search.plots", "search.weights", "search.refit", "search.doctoring"],
@@ -41,7 +43,13 @@ _FORBIDDEN = {
     "rnatracker.checkpoint": {"mlflow"},
     "rnatracker.trainer": {"mlflow", "optuna"},
     "rnatracker.predictor": {"mlflow"},
+    "rnatracker.attention": {"mlflow", "typer"},
+    "rnatracker.predicting": {"mlflow", "typer"},
+    "rnatracker.prediction_files": {"mlflow", "typer"},
+    "rnatracker.streaming": {"mlflow", "typer"},
     "rnatracker.tracking": {"optuna", "torch"},
+    "rnatracker.registry": {"optuna", "torch", "typer"},
+    "rnatracker.packaging": {"optuna", "typer"},
     "rnatracker.session": {"optuna", "typer", "mlflow"},
     "rnatracker.run": {"optuna", "typer", "mlflow"},
     "rnatracker.crossval": {"optuna", "typer", "mlflow"},
@@ -58,7 +66,7 @@ _FORBIDDEN = {
     "search.tune": {"torch", "mlflow", "typer"},
     "search.summary": {"torch", "mlflow", "typer"},
 }
-_COMMANDS = ("train", "data", "evaluate", "tune", "study", "runs", "compare", "replay", "doctor")
+_COMMANDS = ("train", "data", "evaluate", "predict", "tune", "study", "runs", "compare", "replay", "doctor")
 _HEAVY = ("torch", "mlflow", "pandas", "optuna", "scipy", "pydantic", "numpy", "matplotlib", "requests")
 
 
@@ -161,13 +169,7 @@ def test_generic_names_belong_to_this_distribution_alone() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ["--help"],
-        *(
-            [name, "--help"]
-            for name in ("train", "data", "evaluate", "tune", "study", "runs", "compare", "replay", "doctor")
-        ),
-    ],
+    [["--help"], *([name, "--help"] for name in _COMMANDS)],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (

@@ -218,6 +218,7 @@ def test_commands_tune_and_study_work_together(data: Path, mlflow_store: Path, t
     tracker: Tracker = open_tracker(TrackingSettings(mlflow_store))
     run = tracker.find(told["run_id"])
     assert (run.name, run.status(), len(run.children())) == ("exp1_toy", "FINISHED", 3)
+    assert tracker.has_view("study-toy")
 
     def study(*more: str) -> str:
         shown = CliRunner().invoke(cli.app, ["study", *more, "--store", str(mlflow_store)], env={"COLUMNS": "200"})

@@ -419,7 +419,7 @@ class TestMlflow:
         assert f"server -w 1 --backend-store-uri sqlite:///{mlflow_store}/mlflow.db" in command
         assert command.endswith("--host 127.0.0.1 --port 5001")
         assert mlflow_tracker.ui_url(5001) == (
-            "http://127.0.0.1:5001/#/experiments/1/runs?workflowType=machine_learning"
+            "http://127.0.0.1:5001/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=rnatracker"
         )
 
     def test_another_database_is_used_when_the_address_names_one(self, mlflow_store: Path, tmp_path: Path) -> None:
@@ -726,7 +726,7 @@ class TestServer:
                 assert far.metrics() == {"train/loss": 1.0}
                 assert (tracker.ui_command(), tracker.ui_url()) == (
                     None,
-                    f"{uri}/#/experiments/1/runs?workflowType=machine_learning",
+                    f"{uri}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=rnatracker",
                 )
             finally:
                 os.killpg(server.pid, signal.SIGKILL)

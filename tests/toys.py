@@ -10,9 +10,11 @@ import torch
 
 from rnatracker import config
 from rnatracker.batching import Batches
+from rnatracker.checkpoint import Checkpoint
 from rnatracker.config import Config
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.encoding import cut, encode
+from rnatracker.model import RNATracker
 from rnatracker.trainer import EpochResult, Part
 
 SITES = ("Nucleus", "Cytosol", "ERM")
@@ -94,3 +96,11 @@ class SilentReporter:
 
     def end(self, label: str) -> None:
         pass
+
+
+def toy_checkpoint(seed: int = 0, **changes: Any) -> Checkpoint:
+    """Return an untrained small network's checkpoint; keys with `__` for the dot."""
+    settings = small_config(**changes)
+    torch.manual_seed(seed)
+    network = RNATracker(settings.model, len(SITES))
+    return Checkpoint(settings.model, settings.encoding, SITES, network.state_dict(), epoch=1)

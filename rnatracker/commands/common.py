@@ -43,6 +43,10 @@ TrackingUri = Annotated[
     ),
 ]
 Experiment = Annotated[str, typer.Option(help="MLflow experiment.", metavar="NAME", rich_help_panel=_STORE_PANEL)]
+ModelName = Annotated[
+    str,
+    typer.Option("--name", help="Name of the registered model.", metavar="NAME", rich_help_panel=_STORE_PANEL),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 
 

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    run: Annotated[str | None, typer.Argument(help="A run: its id, name or folder.", show_default=False)] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run (id, name, folder), champion, challenger, previous, a version's number, a file of weights.",
+            metavar="MODEL",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="File of transcripts with measured fractions.", metavar="FILE")
     ] = None,
@@ -39,21 +46,24 @@ def evaluate(
     resamples: Annotated[int, typer.Option(help="Bootstrap samples of the 95 % intervals.", min=0)] = 1000,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all.", min=0)] = 0,
+    name: common.ModelName = "rnatracker",
     json_: common.Json = False,
     experiment: common.Experiment = "rnatracker",
     store: common.Store = None,
     tracking_uri: common.TrackingUri = None,
 ) -> None:
-    """Measure a run, or a file of weights, on labelled data: PCC, Spearman and MSE with 95 % intervals.
+    """Measure a run, a registered model or a file of weights on labelled data: PCC, Spearman, MSE, 95 % intervals.
 
     rnatracker evaluate exp3 --data test.tsv
+
+    rnatracker evaluate champion --data test.tsv
     """
     if data is None:
         raise ConfigError("--data: no data to measure on; give a file of transcripts with measured fractions")
     if (run is None) == (weights is None):
-        raise ConfigError("rnatracker evaluate: give either a run or --weights FILE")
+        raise ConfigError("rnatracker evaluate: give either a run or model, or --weights FILE")
 
-    from rnatracker import evaluation
+    from rnatracker import evaluation, registry
     from rnatracker.config import TrainConfig
     from rnatracker.device import use_threads
 
@@ -61,7 +71,7 @@ def evaluate(
     if weights is not None:
         model = evaluation.model_of_file(weights)
     else:
-        model = evaluation.model_of_run(str(run), common.tracking_settings(store, tracking_uri, experiment, False))
+        model = registry.resolve(str(run), common.tracking_settings(store, tracking_uri, experiment, False), name)
     with common.progress("predicting") as on_batch:
         result = evaluation.evaluate(
             model,

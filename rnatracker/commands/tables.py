@@ -33,16 +33,18 @@ def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
     print(f"Next: {evaluate_command(outcome.name, outcome.folder, tracking)}")
 
 
-def print_ui(tracking: TrackingSettings) -> None:
-    """Print how to see runs in MLflow's UI, where there is one to open."""
+def print_ui(tracking: TrackingSettings, study: str | None = None) -> None:
+    """Print how to see runs, or a study's trials, in MLflow's UI, where there is one to open."""
+    from rnatracker import views
     from rnatracker.invocation import ui_command
     from rnatracker.tracking import open_tracker
 
     if tracking.enabled and tracking.tracking_uri:
         tracker = open_tracker(tracking)
-        print(f"See it in the MLflow UI: {tracker.ui_url() or tracker.location}")
+        address = tracker.ui_url(view=views.study_key(study) if study else views.RUNS)
+        print(f"See it in the MLflow UI: {address or tracker.location}")
     elif tracking.enabled:
-        print(f"To see it in the MLflow UI: {ui_command(tracking)}")
+        print(f"To see it in the MLflow UI: {ui_command(tracking, study)}")
 
 
 def print_scores(scores: list[Score], title: str) -> None:

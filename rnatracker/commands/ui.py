@@ -22,6 +22,9 @@ _READY_SECONDS = 60
 
 def ui(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1; the next free one is taken.", min=1, max=65535)] = 5000,
+    study: Annotated[
+        str | None, typer.Option(help="Open on the trials of a study, the best first.", metavar="NAME")
+    ] = None,
     experiment: common.Experiment = "rnatracker",
     store: common.Store = None,
 ) -> None:
@@ -29,12 +32,23 @@ def ui(
 
     rnatracker ui
     """
+    from rnatracker import views
     from rnatracker.tracking import TrackingSettings, open_tracker, settings_from
 
     settings = settings_from(store, None, experiment, False)
     tracker = open_tracker(TrackingSettings(settings.store, None, experiment))
     free = _free_port(port)
-    command, address = tracker.ui_command(free), tracker.ui_url(free)
+    if study is None:
+        view = views.RUNS
+        tracker.keep_view(view, views.of_runs())  # the store may be older than this view
+    else:
+        view = views.study_key(study)
+        if not tracker.has_view(view):
+            raise TrackingError(
+                f"--study {study}: {tracker.location} has no such study in the experiment {experiment}; see which "
+                "there are with: rnatracker study --list"
+            )
+    command, address = tracker.ui_command(free), tracker.ui_url(free, view)
     common.say("starting MLflow's UI, a few seconds ...")
     server = subprocess.Popen(  # noqa: S603
         ["/usr/bin/env", *shlex.split(str(command))], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True

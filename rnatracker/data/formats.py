@@ -20,13 +20,13 @@ original (Yan et al. 2019) for the third. The original drops every record whose 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import cast
 
 import dnaio
 
-from rnatracker.data.source import Source
+from rnatracker.data.source import Source, without_bad_bytes
 from rnatracker.errors import DataError
 
 DESCRIPTIONS = {
@@ -44,6 +44,15 @@ _PARTS = {
     "original": ("header", "sequence"),
 }
 _DISTRIBUTION = re.compile(r"\bdist([AB]?):(\S*)")
+
+
+Refusal = Callable[[DataError], None]
+"""What is done about a record whose lines are wrong: raise it, or note it, so that reading goes on."""
+
+
+def refuse(error: DataError) -> None:
+    """Raise: the first bad record ends the reading."""
+    raise error
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,8 @@ def sniff(source: Source) -> str | None:
     if _DISTRIBUTION.search(first.decode("utf-8", "replace")):
         return "original"
     counts = _lines_before_values(lines)
-    if not counts:
+    # One plain FASTA record may have digits in it by mistake; where values belong, nearly every record has them.
+    if 4 * len(counts) < sum(line.startswith(b">") for line in lines) or not counts:
         return "fasta"
     return "ancestor6" if max(set(counts), key=counts.count) > 3 else "ancestor3"
 
@@ -99,59 +109,98 @@ def _lines_before_values(lines: list[bytes]) -> list[int]:
     return counts
 
 
-def records(source: Source, format: str) -> Iterator[Record]:  # noqa: A002 - the users' word
+def settle(source: Source, wanted: str) -> str:
+    """Return a file's format: as it looks, which must be the wanted one unless that is `auto`.
+
+    Raises:
+        DataError: if it looks like none, or like another.
+    """
+    found = sniff(source)
+    if wanted == "auto":
+        if found is None:
+            first = source.head.split(maxsplit=1)[0][:30].decode("utf-8", "replace")
+            known = "; ".join(f"{name}: {text}" for name, text in DESCRIPTIONS.items())
+            raise DataError(f"{source.name}: looks like no known format, begins with {first!r}; known: {known}")
+        return found
+    if wanted not in DESCRIPTIONS:
+        raise DataError(f"--format {wanted}: no such format; use one of auto, {', '.join(DESCRIPTIONS)}")
+    # Of a large file's first record the head may hold only the beginning, which looks like plain FASTA.
+    if found not in (None, wanted) and (source.whole or found != "fasta"):
+        raise DataError(
+            f"{source.name}: expected {wanted} ({DESCRIPTIONS[wanted]}) as --format says, but it looks like "
+            f"{found} ({DESCRIPTIONS[str(found)]}); leave --format out"
+        )
+    return wanted
+
+
+def records(source: Source, format: str, bad: Refusal = refuse) -> Iterator[Record]:  # noqa: A002 - the users' word
     """Cut a file into records.
 
     Args:
         source: the open file.
         format: any name of the table above but `table`.
+        bad: told of a record whose lines don't make one; where it returns, reading goes on at the next header.
 
     Raises:
         DataError: where lines don't make a record, while iterating.
     """
     if format == "fasta":
-        return _fasta(source.stream, source.name)
+        yield from _fasta(source, bad)
+        return
     parse = {"ancestor3": _ancestor, "ancestor6": _ancestor, "original": _original}[format]
-    return (parse(source.name, number, lines) for number, lines in _blocks(source, _PARTS[format]))
+    for number, lines in _blocks(source, _PARTS[format], bad):
+        try:
+            record = parse(source.name, number, lines)
+        except DataError as error:
+            bad(error)
+            continue
+        yield record
 
 
-def _blocks(source: Source, parts: tuple[str, ...]) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield each record's number and lines; blank lines between records are passed over."""
+def _blocks(source: Source, parts: tuple[str, ...], bad: Refusal) -> Iterator[tuple[int, list[bytes]]]:
+    """Yield each record's number and lines; blank lines between records are passed over.
+
+    A record is whole only when the next line is a header: a wrapped sequence must not pass for a short one.
+    """
     number = 0
     lines: list[bytes] = []
+    lost = False  # looking for the next header, after a bad record
     for line in source.stream:
-        if not lines and not line.strip():
+        between = len(lines) in (0, len(parts))
+        if (between and not line.strip()) or (lost and not line.startswith(b">")):
             continue
-        if not lines:
-            number += 1
-        _check_line(source.name, number, lines, parts, line)
-        lines.append(line)
-        if len(lines) == len(parts):
+        lost = False
+        if line.startswith(b">") and len(lines) == len(parts):
             yield number, lines
             lines = []
-    if lines:
-        raise DataError.in_record(
-            source.name,
-            number,
-            _header(lines[0]),
-            f"expected {len(parts)} lines ({', '.join(parts)}), got {len(lines)}: the file is cut off; "
-            "fetch it again or remove the record",
-        )
+        if not lines:
+            number += 1
+        problem = _misplaced(lines, parts, line)
+        if problem:
+            bad(DataError.in_record(source.name, number, _header(lines[0]) if lines else "", problem))
+            lost = not line.startswith(b">")
+            number += not lost
+            lines = []
+            if lost:
+                continue
+        lines.append(line)
+    if len(lines) == len(parts):
+        yield number, lines
+    elif lines:
+        problem = f"expected {len(parts)} lines ({', '.join(parts)}), got {len(lines)}: the file is cut off; "
+        problem += "fetch it again or remove the record"
+        bad(DataError.in_record(source.name, number, _header(lines[0]), problem))
 
 
-def _check_line(name: str, number: int, before: list[bytes], parts: tuple[str, ...], line: bytes) -> None:
-    """Refuse a header where none belongs, and anything else where a header belongs."""
+def _misplaced(before: list[bytes], parts: tuple[str, ...], line: bytes) -> str:
+    """Say what is wrong where a header stands and none belongs, or something else where a header belongs."""
+    shape = f"each record has {len(parts)} lines ({', '.join(parts)}), and no sequence is wrapped"
+    if len(before) == len(parts):
+        return f"expected the next record's header (> id) behind it, got {_shown(line)}; {shape}"
     expected = parts[len(before)]
     if line.startswith(b">") is (expected == "header"):
-        return
-    id_ = _header(before[0]) if before else ""
-    raise DataError.in_record(
-        name,
-        number,
-        id_,
-        f"expected the line of its {expected}{' (> id)' if not before else ''}, got {_shown(line)}; each record "
-        f"has {len(parts)} lines ({', '.join(parts)}), and no sequence is wrapped",
-    )
+        return ""
+    return f"expected the line of its {expected}{' (> id)' if not before else ''}, got {_shown(line)}; {shape}"
 
 
 def _ancestor(name: str, number: int, lines: list[bytes]) -> Record:
@@ -175,19 +224,25 @@ def _original(name: str, number: int, lines: list[bytes]) -> Record:
     return Record(number, checked_id(name, number, words[0]), lines[1].strip(), b"".join(lines), values)
 
 
-def _fasta(stream: BinaryIO, name: str) -> Iterator[Record]:
+def _fasta(source: Source, bad: Refusal) -> Iterator[Record]:
     number = 0
+    entries = iter(dnaio.FastaReader(without_bad_bytes(source.stream), sequence_class=_entry))
     try:
-        for number, record in enumerate(_entries(stream), start=1):
-            words = _words(name, number, record.name.encode())
-            lines = f">{record.name}\n{record.sequence}\n".encode()
-            yield Record(number, checked_id(name, number, words[0]), record.sequence.encode(), lines)
+        for number, (header, sequence) in enumerate(cast(Iterable[tuple[str, str]], entries), start=1):
+            try:
+                id_ = checked_id(source.name, number, _words(source.name, number, header.encode())[0])
+            except DataError as error:
+                bad(error)
+                continue
+            lines = f">{header}\n{sequence}\n".encode()
+            yield Record(number, id_, sequence.encode(), lines)
     except (dnaio.FileFormatError, UnicodeDecodeError) as error:
-        raise DataError.in_record(name, number + 1, "", f"expected plain FASTA, got: {error}") from None
+        raise DataError.in_record(source.name, number + 1, "", f"expected plain FASTA, got: {error}") from None
 
 
-def _entries(stream: BinaryIO) -> Iterable[dnaio.SequenceRecord]:
-    return dnaio.FastaReader(stream)
+def _entry(name: str, sequence: str, _qualities: None) -> tuple[str, str]:
+    """Return what dnaio has read without dnaio's own checks, which would end the reading."""
+    return name, sequence
 
 
 def text(name: str, number: int, line: bytes) -> str:

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from rnatracker.config import DEFAULT_SITES
-from rnatracker.data import formats, table
+from rnatracker.data import formats, sequences, table
 from rnatracker.data.formats import DESCRIPTIONS, Record
 from rnatracker.data.source import Source, opened
 from rnatracker.data.transcripts import Fractions, Transcripts
-from rnatracker.encoding import ANY, LETTERS, UNKNOWN, Codes, encode, first_unknown
+from rnatracker.encoding import ANY, UNKNOWN, Codes
 from rnatracker.errors import DataError
 
 LABELS = ("A", "B", "mean")
@@ -129,25 +129,6 @@ def verbatim(path: str | Path, *, format: str = "auto") -> Iterator[tuple[bytes,
         yield loaded.header, loaded.records
 
 
-def _format(source: Source, wanted: str) -> str:
-    found = formats.sniff(source)
-    if wanted == "auto":
-        if found is None:
-            first = source.head.split(maxsplit=1)[0][:30].decode("utf-8", "replace")
-            known = "; ".join(f"{name}: {text}" for name, text in DESCRIPTIONS.items())
-            raise DataError(f"{source.name}: looks like no known format, begins with {first!r}; known: {known}")
-        return found
-    if wanted not in DESCRIPTIONS:
-        raise DataError(f"--format {wanted}: no such format; use one of auto, {', '.join(DESCRIPTIONS)}")
-    # Of a large file's first record the head may hold only the beginning, which looks like plain FASTA.
-    if found not in (None, wanted) and (source.whole or found != "fasta"):
-        raise DataError(
-            f"{source.name}: expected {wanted} ({DESCRIPTIONS[wanted]}) as --format says, but it looks like "
-            f"{found} ({DESCRIPTIONS[str(found)]}); leave --format out"
-        )
-    return wanted
-
-
 class _Loaded:
     """What has been read of one file so far, each record checked as it comes.
 
@@ -161,7 +142,7 @@ class _Loaded:
             raise DataError(f"--labels {labels}: expected one of {', '.join(LABELS)}")
         self.source = source
         self.labels = labels
-        self.format = _format(source, wanted)
+        self.format = formats.settle(source, wanted)
         self.problems: list[Problem] = []
         self.sites = _checked_names(sites)
         self.header = b""
@@ -203,19 +184,10 @@ class _Loaded:
         self.problems.append(Problem(kind, str(error)))
 
     def _sequence(self, record: Record) -> Codes:
-        codes = encode(record.sequence)
-        if not len(codes):
-            self._note(record, "empty_sequence", "expected a sequence, got nothing; remove the record")
-        position = first_unknown(codes)
-        if position is None:
+        codes, fault = sequences.checked(record.sequence)
+        if fault is None:
             return codes
-        letter = record.sequence[position : position + 1].decode("latin-1")
-        self._note(
-            record,
-            "unknown_letter",
-            f"expected letters of {LETTERS} in its sequence, got {letter!r} at position {position + 1}; "
-            "correct it, or write N",
-        )
+        self._note(record, fault.kind, fault.problem)
         return np.where(codes == UNKNOWN, np.uint8(ANY), codes)
 
     def _fractions(self, record: Record) -> None:

@@ -9,18 +9,25 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
+import os
+import re
+import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, Protocol, cast
 
 from rnatracker.errors import DataError
 
 HEAD_BYTES = 1 << 20
 """How much of a file is looked at to tell its format: more than the longest known transcript."""
 _GZIP_MAGIC = b"\x1f\x8b"
+_BUFFER_BYTES = 1 << 17
+_LONGEST_CHARACTER = 4
+_ESCAPED = re.compile("[\udc80-\udcff]")
+"""Bytes that are no UTF-8, as Python keeps them in text."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +39,39 @@ class Source:
         stream: its bytes from the start, unpacked, without a byte order mark.
         head: the first `HEAD_BYTES` of the same bytes.
         whole: True where the head is all there is.
+        raw: the same as it lies on the disk or comes through the pipe, perhaps packed.
     """
 
     name: str
     stream: BinaryIO
     head: bytes
     whole: bool
+    raw: BinaryIO
+
+    def share_read(self) -> float | None:
+        """Return how much of the file has been read, 0 to 1; None where its size isn't known, as in a pipe."""
+        try:
+            size = os.fstat(self.raw.fileno()).st_size
+            return min(self.raw.tell() / size, 1.0) if size else None
+        except OSError:
+            return None
+
+
+class _Readable(Protocol):
+    def read1(self, size: int, /) -> bytes: ...
 
 
 class _Rejoined(io.RawIOBase):
-    """What was read ahead, then the rest of the stream: works where nothing can be sought, as in a pipe."""
+    """What was read ahead, then the rest of the stream: works where nothing can be sought, as in a pipe.
 
-    def __init__(self, head: bytes, rest: IO[bytes]) -> None:
+    Errors of reading are worded here, and not around whatever a caller does while the file is open. One call reads
+    once: Python looks for Ctrl-C between calls, and would overlook it while it fills a buffer from a slow pipe.
+    """
+
+    def __init__(self, head: bytes, rest: _Readable, path: Path) -> None:
         self._head = memoryview(head)
         self._rest = rest
+        self._path = path
 
     def readable(self) -> bool:
         return True
@@ -53,32 +79,97 @@ class _Rejoined(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         part = self._head[: len(buffer)]
         if not part:
-            part = memoryview(self._rest.read(len(buffer)))
+            with _worded(self._path):
+                part = memoryview(self._rest.read1(len(buffer)))
         else:
             self._head = self._head[len(part) :]
         buffer[: len(part)] = part
         return len(part)
 
 
+class _Utf8(io.RawIOBase):
+    """Another stream's bytes, each that is no UTF-8 replaced by NUL, which readers refuse where it stands."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        out = b""
+        while not out:
+            data = self._stream.read(len(buffer) - _LONGEST_CHARACTER)
+            if data.isascii() and not self._decoder.getstate()[0]:
+                out = data
+            else:
+                out = _ESCAPED.sub("\0", self._decoder.decode(data, not data)).encode()
+            if not data:
+                break
+        buffer[: len(out)] = out
+        return len(out)
+
+
+def without_bad_bytes(stream: BinaryIO) -> BinaryIO:
+    """Return a stream that is UTF-8 throughout: bytes that aren't become NUL."""
+    return io.BufferedReader(_Utf8(stream), _BUFFER_BYTES)
+
+
 @contextmanager
-def opened(path: str | Path) -> Iterator[Source]:
+def opened(path: str | Path, *, check_bytes: int = HEAD_BYTES) -> Iterator[Source]:
     """Open a file of transcripts for reading, unpacking gzip where its content is gzip.
+
+    Args:
+        path: the file.
+        check_bytes: how much of its beginning must be text for the file to be taken as text.
 
     Raises:
         DataError: if there is no such file, it can't be read or unpacked, it is empty, or it isn't text;
             also when one of these shows only while the caller reads on.
     """
     path = Path(path)
+    with ExitStack() as stack:
+        with _worded(path):
+            raw = stack.enter_context(path.open("rb"))
+        yield stack.enter_context(_source(raw, path, check_bytes))
+
+
+@contextmanager
+def standard_input(*, check_bytes: int = HEAD_BYTES) -> Iterator[Source]:
+    """Read a file of transcripts from standard input, as `opened` reads one that has a name.
+
+    Raises:
+        DataError: as `opened`; also if standard input is closed.
+    """
+    if sys.stdin is None or sys.stdin.closed:
+        raise DataError("standard input: expected records, but it is closed; name a file, or pipe one in")
+    with _source(sys.stdin.buffer, Path("standard input"), check_bytes) as source:
+        yield source
+
+
+@contextmanager
+def _source(raw: BinaryIO, path: Path, check_bytes: int) -> Iterator[Source]:
+    with _worded(path):
+        magic = raw.read(len(_GZIP_MAGIC))
+        rest: io.BufferedReader | gzip.GzipFile = io.BufferedReader(
+            _Rejoined(magic, cast(io.BufferedReader, raw), path), _BUFFER_BYTES
+        )
+        if magic == _GZIP_MAGIC:
+            rest = gzip.GzipFile(fileobj=rest)
+        head = rest.read(HEAD_BYTES)
+    whole = len(head) < HEAD_BYTES
+    head = head.removeprefix(codecs.BOM_UTF8)
+    _check_text(path.name, head, check_bytes)
+    with io.BufferedReader(_Rejoined(head, rest, path), HEAD_BYTES) as rejoined:
+        yield Source(path.name, rejoined, head, whole, raw)
+
+
+@contextmanager
+def _worded(path: Path) -> Iterator[None]:
+    """Say in our words why a file can't be opened or read."""
     try:
-        with path.open("rb") as raw:
-            packed = raw.peek(2)[:2] == _GZIP_MAGIC
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw)) if packed else raw
-            head = stream.read(HEAD_BYTES)
-            whole = len(head) < HEAD_BYTES
-            head = head.removeprefix(codecs.BOM_UTF8)
-            _check_text(path.name, head)
-            with io.BufferedReader(_Rejoined(head, stream), HEAD_BYTES) as rejoined:
-                yield Source(path.name, rejoined, head, whole)
+        yield
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
@@ -91,9 +182,10 @@ def opened(path: str | Path) -> Iterator[Source]:
         raise DataError(f"{path}: can't be read ({error.strerror or error}); check the file") from None
 
 
-def _check_text(name: str, head: bytes) -> None:
+def _check_text(name: str, head: bytes, check_bytes: int) -> None:
     if not head.strip():
         raise DataError(f"{name}: expected at least one record, got an empty file")
+    head = head[:check_bytes]
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
         position = head.find(b"\0")

@@ -14,11 +14,13 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rnatracker.data.formats import Record, checked_id, text
+from rnatracker.data.formats import Record, Refusal, checked_id, refuse, text
 from rnatracker.data.source import Source
 from rnatracker.errors import DataError
 
 _LONGEST_FIELD = 2**31 - 1
+_LONGEST_ROW = 1 << 26
+"""Bytes of a row, more than any transcript has: a quote that nobody closes must not swallow a large file."""
 _GROUPS = ("group", "gene")
 
 
@@ -84,8 +86,13 @@ def _offer(site: str, found: list[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"its columns are {', '.join(found) or 'none'}"
 
 
-def rows(source: Source, columns: Columns) -> Iterator[Record]:
+def rows(source: Source, columns: Columns, bad: Refusal = refuse) -> Iterator[Record]:
     """Yield the records below the header; blank lines are passed over.
+
+    Args:
+        source: the open file, behind its header.
+        columns: what the header says.
+        bad: told of a row that is no record; where it returns, reading goes on in the next line.
 
     Raises:
         DataError: if a row has another number of columns, no id, or broken quotes, while iterating.
@@ -94,20 +101,27 @@ def rows(source: Source, columns: Columns) -> Iterator[Record]:
     number = 0
     reader = _reader(_decoded(source, consumed), columns.delimiter)
     while True:
+        consumed.clear()
         try:
             row = next(reader, None)
+            if row is None:
+                return
+            lines = b"".join(consumed)
+            if not lines.strip():
+                continue
+            number += 1
+            text(source.name, number, lines)
+            record = _record(source.name, number, row, columns, lines)
         except csv.Error as error:
-            raise DataError.in_record(
-                source.name, number + 1, "", f"expected a row of a table, got {error}; check its quotes"
-            ) from None
-        if row is None:
-            return
-        lines = b"".join(consumed)
-        consumed.clear()
-        if not lines.strip():
-            continue
-        number += 1
-        yield _record(source.name, number, row, columns, lines)
+            number += 1
+            problem = f"expected a row of a table, got {error}; check its quotes"
+            found = DataError.in_record(source.name, number, "", problem)
+            # Behind a row that is too long for any transcript nothing can be told apart any more.
+            (refuse if sum(map(len, consumed)) > _LONGEST_ROW else bad)(found)
+        except DataError as error:
+            bad(error)
+        else:
+            yield record
 
 
 def _record(name: str, number: int, row: list[str], columns: Columns, lines: bytes) -> Record:
@@ -126,10 +140,17 @@ def _record(name: str, number: int, row: list[str], columns: Columns, lines: byt
 
 
 def _decoded(source: Source, consumed: list[bytes]) -> Iterator[str]:
-    """Decode the lines and keep each until its row is whole: a quoted cell may go over several lines."""
-    for number, line in enumerate(source.stream, start=1):
+    """Decode the lines and keep each until its row is whole: a quoted cell may go over several lines.
+
+    What is no UTF-8 is refused when the row is whole, so that reading can go on behind it.
+    """
+    size = 0
+    for line in source.stream:
+        size = len(line) + (size if consumed else 0)
         consumed.append(line)
-        yield text(source.name, number, line)
+        if size > _LONGEST_ROW:
+            raise csv.Error(f"more than {_LONGEST_ROW >> 20} MiB in one row")
+        yield line.decode("utf-8", "replace")
 
 
 def _row(name: str, line: str, delimiter: str) -> list[str]:

@@ -1,0 +1,89 @@
+"""What a sequence may be, whoever gives it: a file's record, a row of a DataFrame, a line of a request.
+
+Owns that rule and its wording. Must not know files. Read next: `rnatracker/encoding.py` for the letters; `readers.py`
+and `stream.py` for files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.encoding import LETTERS, UNKNOWN, Codes, Offsets, encode, first_unknown
+from rnatracker.errors import DataError
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with one of several sequences.
+
+    Attributes:
+        index: which, from 0.
+        kind: `empty_sequence` or `unknown_letter`.
+        problem: the rule, the value and the remedy.
+    """
+
+    index: int
+    kind: str
+    problem: str
+
+
+def checked(sequence: bytes, index: int = 0) -> tuple[Codes, Fault | None]:
+    """Return a sequence's codes, (L,) uint8, and what is wrong with it; a letter outside IUPAC is `UNKNOWN`."""
+    codes = encode(sequence)
+    if not len(codes):
+        return codes, Fault(index, "empty_sequence", "expected a sequence, got nothing; remove the record")
+    position = first_unknown(codes)
+    if position is None:
+        return codes, None
+    letter = sequence[position : position + 1].decode("latin-1")
+    problem = (
+        f"expected letters of {LETTERS} in its sequence, got {letter!r} at position {position + 1}; "
+        "correct it, or write N"
+    )
+    return codes, Fault(index, "unknown_letter", problem)
+
+
+def encode_all(sequences: Sequence[bytes]) -> tuple[Codes, Offsets, list[Fault]]:
+    """Encode sequences at once, which is many times faster than one by one where they are short.
+
+    Returns:
+        All codes one after the other, (sum of lengths,) uint8; (N + 1,) int64 offsets; and what is wrong, in order.
+    """
+    lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+    codes = encode(b"".join(sequences))
+    suspects = set(np.flatnonzero(lengths == 0).tolist())
+    unknown = np.flatnonzero(codes == UNKNOWN)
+    suspects |= set((np.searchsorted(offsets, unknown, side="right") - 1).tolist())
+    found = [checked(sequences[index], index)[1] for index in sorted(suspects)]
+    return codes, offsets, [fault for fault in found if fault is not None]
+
+
+def from_sequences(sequences: Sequence[str], *, source: str = "sequences") -> Transcripts:
+    """Make transcripts of plain sequences; their ids are their numbers, from 1.
+
+    Args:
+        sequences: letters, upper or lower case; blanks around them don't count.
+        source: what to call them in messages.
+
+    Raises:
+        DataError: naming the first that is no text, empty, or has a letter outside IUPAC; or if there are none.
+    """
+    if not len(sequences):
+        raise DataError(f"{source}: expected at least one sequence, got none")
+    stripped = []
+    for number, sequence in enumerate(sequences, start=1):
+        if not isinstance(sequence, str):
+            kind = type(sequence).__name__
+            raise DataError.in_record(
+                source, number, "", f"expected a sequence as text, got {sequence!r} ({kind}); remove the record"
+            )
+        stripped.append(sequence.strip().encode("utf-8", "surrogateescape"))
+    codes, offsets, faults = encode_all(stripped)
+    if faults:
+        raise DataError.in_record(source, faults[0].index + 1, "", faults[0].problem)
+    return Transcripts(tuple(map(str, range(1, len(sequences) + 1))), codes, offsets, source=source)

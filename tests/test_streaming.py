@@ -1,0 +1,138 @@
+"""Predicting files piece by piece: the same figures as all at once, bad records, and what is left when it fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from rnatracker.data import read_unlabelled
+from rnatracker.data import stream as data_stream
+from rnatracker.errors import CheckpointError, ConfigError, DataError
+from rnatracker.predicting import prediction_frame
+from rnatracker.predictor import Predictor
+from rnatracker.streaming import Counts, Job, check, predict_file
+from tests.toys import sequence_of, toy_checkpoint
+
+CPU = torch.device("cpu")
+
+
+def ensemble() -> Predictor:
+    return Predictor([toy_checkpoint(seed) for seed in range(2)], CPU)
+
+
+def fasta(folder: Path, n: int = 50, *, bad: int = 0, name: str = "x.fa") -> Path:
+    """Write records t1, t2, ... of 20 to 90 nucleotides, some longer than the network's 60; one may be bad."""
+    rng = np.random.default_rng(0)
+    sequences = [sequence_of(rng, int(rng.integers(20, 90))) for _ in range(n)]
+    if bad:
+        sequences[bad - 1] = "ACGT!CGT"
+    path = folder / name
+    path.write_text("".join(f">t{i}\n{sequence}\n" for i, sequence in enumerate(sequences, start=1)))
+    return path
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data_stream, "PIECE_NUCLEOTIDES", 300)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_figures_and_order_are_the_same_when_read_in_pieces(tmp_path: Path) -> None:
+    path = fasta(tmp_path)
+    counts, told = Counts(), []
+    job = Job(str(path), tmp_path / "out.tsv", attention=tmp_path / "attention.tsv")
+    predict_file(ensemble(), job, counts, on_progress=lambda done, share: told.append((done, share)))
+    got = pd.read_csv(tmp_path / "out.tsv", sep="\t")
+    whole = read_unlabelled(path)
+    expected = prediction_frame(ensemble(), whole)
+    assert got["id"].tolist() == list(whole.ids)
+    figures = [column for column in expected.columns if column != "most_likely"]
+    assert got[figures].to_numpy() == pytest.approx(expected[figures].to_numpy(), abs=1e-6)
+    assert (got["most_likely"] == expected["most_likely"]).all()
+    assert (counts.transcripts, counts.skipped, counts.cut) == (50, 0, int((whole.lengths > 60).sum()))
+    assert 0 < counts.cut < 50
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == (50, 1.0)
+    attention = pd.read_csv(tmp_path / "attention.tsv", sep="\t")
+    assert attention["id"].unique().tolist() == list(whole.ids)
+    assert attention.groupby("id")["weight"].sum().to_numpy() == pytest.approx(1)
+    assert attention.groupby("id", sort=False)["end"].max().tolist() == np.minimum(whole.lengths, 60).tolist()
+
+
+def test_batches_are_no_larger_than_asked_for(tmp_path: Path) -> None:
+    told: list[int] = []
+    predictor = Predictor([toy_checkpoint()], CPU, batch_size=7)
+    expected = Predictor([toy_checkpoint()], CPU).predict(read_unlabelled(fasta(tmp_path)))
+    got = predictor.predict_each(read_unlabelled(fasta(tmp_path)), on_batch=told.append)
+    assert told == [7, 14, 21, 28, 35, 42, 49, 50]
+    assert got[0] == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["out.tsv", "out.parquet", "out.jsonl.gz"])
+def test_nothing_is_left_when_a_record_in_the_middle_of_ten_thousand_is_bad(name: str, tmp_path: Path) -> None:
+    path = fasta(tmp_path, 10_000, bad=5000)
+    (tmp_path / name).write_text("before")
+    job = Job(str(path), tmp_path / name, attention=tmp_path / "attention.tsv")
+    with pytest.raises(DataError, match=r"^x\.fa, record 5000 \(t5000\): expected letters of .* got '!' at position 5"):
+        predict_file(Predictor([toy_checkpoint()], CPU), job, Counts())
+    assert names(tmp_path) == sorted([name, "x.fa"])
+    assert (tmp_path / name).read_text() == "before"
+
+
+def test_one_record_is_missing_when_a_bad_one_is_skipped(tmp_path: Path) -> None:
+    said: list[str] = []
+    counts = Counts()
+    job = Job(str(fasta(tmp_path, 10_000, bad=5000)), tmp_path / "out.tsv")
+    predict_file(Predictor([toy_checkpoint()], CPU), job, counts, on_bad=said.append)
+    ids = pd.read_csv(tmp_path / "out.tsv", sep="\t")["id"].tolist()
+    assert ids == [f"t{i}" for i in range(1, 10_001) if i != 5000]
+    assert (counts.transcripts, counts.skipped) == (9999, 1)
+    assert said[0].startswith("x.fa, record 5000 (t5000)")
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_nothing_is_left_when_stopped_in_the_middle(tmp_path: Path) -> None:
+    def stop(done: int, _: float | None) -> None:
+        if done > 20:
+            raise KeyboardInterrupt
+
+    counts = Counts()
+    job = Job(str(fasta(tmp_path)), tmp_path / "out.tsv", attention=tmp_path / "attention.tsv")
+    with pytest.raises(KeyboardInterrupt):
+        predict_file(Predictor([toy_checkpoint()], CPU), job, counts, on_progress=stop)
+    assert names(tmp_path) == ["x.fa"]
+    assert 0 < counts.transcripts < 50
+
+
+@pytest.mark.parametrize(
+    ("out", "attention", "message"),
+    [
+        ("x.fa", None, r"--out .*x\.fa: is the input .*x\.fa too; name another file"),
+        ("a.tsv", "a.tsv", r"--attention .*a\.tsv: is --out too"),
+        (".", None, "expected a file, got a folder"),
+        ("no/a.tsv", None, "there is no folder .*no; make it first"),
+        ("a.parquet.gz", None, "Parquet is compressed already"),
+    ],
+)
+def test_outputs_are_refused_before_anything_is_loaded(
+    out: str, attention: str | None, message: str, tmp_path: Path
+) -> None:
+    job = Job(str(fasta(tmp_path)), tmp_path / out, attention=tmp_path / attention if attention else None)
+    with pytest.raises(ConfigError, match=message):
+        check(job)
+    assert names(tmp_path) == ["x.fa"]
+
+
+def test_models_are_refused_before_an_output_is_opened(tmp_path: Path) -> None:
+    job = Job(str(fasta(tmp_path)), tmp_path / "a.tsv", attention=tmp_path / "b.tsv")
+    with pytest.raises(CheckpointError, match=r"model\.attention: false"):
+        predict_file(Predictor([toy_checkpoint(model__attention=False)], CPU), job, Counts())
+    assert names(tmp_path) == ["x.fa"]
