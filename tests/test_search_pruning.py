@@ -61,25 +61,31 @@ def test_steps_tell_fold_and_epoch() -> None:
 _FIVE = [[[level / 10] * _EPOCHS] for level in (1, 2, 3, 4, 5)]
 
 
-@pytest.mark.parametrize(("level", "expected"), [(0.35, True), (0.45, False), (0.9, False)])
-def test_halving_keeps_the_best_third_at_a_rung(level: float, expected: bool) -> None:
-    # Of six trials two go on: those with 0.5 and with 0.45.
-    assert _dropped(_FIVE, [[level]], "hyperband") is expected
+@pytest.mark.parametrize(
+    ("epochs", "level", "expected"),
+    [
+        (1, 0.25, True),  # at 1/9 the best half goes on: of six trials three, those with 0.5, 0.4 and 0.3
+        (1, 0.35, False),
+        (3, 0.15, True),  # at 1/3 two thirds: 0.5, 0.4, 0.3 and 0.2
+        (3, 0.25, False),
+        (5, 0.35, True),  # at 1/2 a quarter, of six rounded up: 0.5 and 0.4
+        (5, 0.45, False),
+    ],
+)
+def test_halving_keeps_its_share_at_a_rung(epochs: int, level: float, expected: bool) -> None:
+    assert _dropped(_FIVE, [[level] * epochs], "hyperband") is expected
 
 
 def test_halving_leaves_trials_alone_between_rungs() -> None:
-    assert _dropped(_FIVE, [[0.0, 0.0]], "hyperband") is False
-    assert _dropped(_FIVE, [[0.0, 0.0, 0.0]], "hyperband") is True
+    assert _dropped(_FIVE, [[0.0] * 2], "hyperband") is False
+    assert _dropped(_FIVE, [[0.0] * 3], "hyperband") is True
+    assert _dropped(_FIVE, [[0.0] * 6], "hyperband") is False
 
 
-def test_every_fourth_trial_is_let_through_at_the_first_rung() -> None:
-    study = _study()
-    for values in [*_FIVE, *_FIVE[:2]]:
-        study.add_trial(_trial(values, TrialState.COMPLETE))
-    study.add_trial(_trial([[0.0]]))
-    trial = study.get_trials()[7]
-    pruner = TwoLevelPruner("hyperband", _EPOCHS, 1)
-    assert pruner.prune(study, trial) is False
+def test_halving_keeps_half_at_the_end_of_the_first_fold() -> None:
+    assert _dropped(_FIVE, [[0.25] * _EPOCHS], "hyperband", folds=2) is True
+    assert _dropped(_FIVE, [[0.35] * _EPOCHS], "hyperband", folds=2) is False
+    assert _dropped(_FIVE, [[0.0] * _EPOCHS], "hyperband", folds=1) is False
 
 
 @pytest.mark.parametrize(("level", "expected"), [(0.29, True), (0.31, False)])
