@@ -16,7 +16,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import typer
 
 from rnatracker import __version__
-from rnatracker.commands import common, data, evaluate, imports, predict, train, ui
+from rnatracker.commands import common, compare, data, doctor, evaluate, imports, predict, replay, runs, train, ui
 from search import commands as search
 
 app = typer.Typer(
@@ -32,6 +32,11 @@ app.command("evaluate", rich_help_panel="Train and measure")(evaluate.evaluate)
 app.command("predict", rich_help_panel="Predict")(predict.predict)
 app.command("tune", rich_help_panel="Search")(search.tune)
 app.command("study", rich_help_panel="Search")(search.study)
+app.command("runs", rich_help_panel="Runs")(runs.runs)
+app.command("compare", rich_help_panel="Runs")(compare.compare)
+app.command("replay", rich_help_panel="Runs")(replay.replay)
+app.command("doctor", rich_help_panel="Runs")(doctor.doctor)
+doctor.more_checks.append(search.check_trials)
 app.command("ui", rich_help_panel="Train and measure")(ui.ui)
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.command("import", rich_help_panel="Data")(imports.import_)

@@ -5,6 +5,7 @@ Owns tables of predictions and whole files of text. Must not know mlflow. Read n
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,6 +29,16 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits.
+
+    Raises:
+        OSError: if it can't be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_predictions(
     path: Path, ids: Sequence[str], sites: Sequence[str], predicted: Fractions, measured: Fractions | None = None
 ) -> None:
@@ -48,6 +59,20 @@ def write_predictions(
     rows = ["\t".join([name, *map(repr, row)]) for name, row in zip(ids, values.tolist(), strict=True)]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "\n".join(["\t".join(columns), *rows]) + "\n")
+
+
+def predicted_sites(path: Path) -> tuple[str, ...]:
+    """Return the sites of a table that `write_predictions` wrote.
+
+    Raises:
+        DataError: if the file is missing.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            columns = file.readline().rstrip("\n").split("\t")[1:]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable table of predictions ({error})") from None
+    return tuple(name for name in columns if not name.startswith(MEASURED))
 
 
 def read_predictions(path: Path) -> tuple[list[str], Fractions, Fractions]:

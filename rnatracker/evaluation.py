@@ -77,7 +77,15 @@ def model_of_run(name: str, tracking: TrackingSettings) -> Model:
         TrackingError: if there is no such run.
         CheckpointError: if it has left no weights.
     """
-    run = open_tracker(settings_of_run(name, tracking)).find(name)
+    return model_of(open_tracker(settings_of_run(name, tracking)).find(name))
+
+
+def model_of(run: TrackedRun) -> Model:
+    """Return a run's model, as `model_of_run` does.
+
+    Raises:
+        CheckpointError: if it has left no weights.
+    """
     digest = run.tags().get("rnatracker.data_digest", "")
     if run.tags().get("rnatracker.kind") == "cross-validation":
         children = sorted(run.children().items())

@@ -16,13 +16,13 @@ from rnatracker.tracking import TrackingSettings
 def resume_command(run: TrackedRun, tracking: TrackingSettings, jobs: int = 1) -> str:
     """Return what to type to go on with a run that was interrupted."""
     words = ["train", "--resume", _name(run.name, run.folder if not tracking.enabled else None)]
-    return _command([*words, *(["--jobs", str(jobs)] if jobs > 1 else [])], tracking)
+    return command([*words, *(["--jobs", str(jobs)] if jobs > 1 else [])], tracking)
 
 
 def evaluate_command(name: str, folder: Path, tracking: TrackingSettings) -> str:
     """Return what to type to measure a run on a file that is still to be named."""
     words = ["evaluate", _name(name, folder if not tracking.enabled else None)]
-    return f"{_command(words, tracking)} --data FILE"
+    return f"{command(words, tracking)} --data FILE"
 
 
 def attention_command(source: str, model: str, out: Path | None, tracking: TrackingSettings) -> str:
@@ -33,14 +33,15 @@ def attention_command(source: str, model: str, out: Path | None, tracking: Track
 
 def ui_command(tracking: TrackingSettings, study: str | None = None) -> str:
     """Return what to type to see the store, or a study in it, in MLflow's UI."""
-    return _command(["ui", *(["--study", study] if study else [])], tracking)
+    return command(["ui", *(["--study", study] if study else [])], tracking)
 
 
 def _name(name: str, folder: Path | None) -> str:
     return name if folder is None else str(folder)
 
 
-def _command(words: list[str], tracking: TrackingSettings) -> str:
+def command(words: list[str], tracking: TrackingSettings) -> str:
+    """Return what to type: these words after `rnatracker`, with the options that lead to this store."""
     options = []
     if tracking.enabled:
         if tracking.store.resolve() != (Path.cwd() / "mlruns").resolve():

@@ -1,7 +1,8 @@
 """How well predicted fractions agree with measured ones: pure functions of two arrays.
 
 Owns the Pearson correlation coefficient (PCC) in its three forms, Spearman's, the mean squared error, the
-Kullback-Leibler divergence, and bootstrap intervals. Must not know torch or mlflow.
+Kullback-Leibler divergence, bootstrap intervals, and the paired comparison of two predictions. Must not know torch or
+mlflow.
 
 Every function takes `predicted` and `measured` of shape (N, S): N transcripts, S sites, fractions. Where a
 number is undefined:
@@ -23,6 +24,10 @@ _RELATIVE_NOISE = 1e-7
 """A column whose standard deviation is below this share of its size is constant but for rounding."""
 _ENTRIES = 4_000_000
 """Entries of bootstrap samples that are held in memory at a time, 32 MB in each of some ten arrays."""
+_NOTHING = 1e-12
+"""Two PCCs that differ by no more differ by rounding, which depends on how the arrays lie in memory."""
+_UNKNOWN = (float("nan"), float("nan"))
+"""The ends of an interval where there is none."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,25 @@ class Score:
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better one prediction is than another, with an interval.
+
+    Attributes:
+        name: a site's name, `pcc_mean` (over sites) or `pcc_overall` (all entries as one column).
+        value: PCC of the first prediction less that of the second; NaN where the site can't be scored.
+        low: lower end of the bootstrap interval.
+        high: upper end.
+        p: two-sided, that there is no difference; at least 2 / (resamples + 1), not corrected for several sites.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    p: float
 
 
 def pcc_per_site(predicted: Array, measured: Array) -> Array:
@@ -112,10 +136,78 @@ def report(
     return scores
 
 
+def paired_differences(
+    first: Array,
+    second: Array,
+    measured: Array,
+    sites: Sequence[str],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> list[Difference]:
+    """Compare two predictions of the same transcripts by PCC, with bootstrap intervals over transcripts.
+
+    Each bootstrap sample is given to both predictions, so that what makes its transcripts easy or hard for both
+    cancels.
+
+    Args:
+        first: (N, S).
+        second: (N, S).
+        measured: (N, S).
+        sites: names of the columns, in order; as many as there are.
+        resamples: bootstrap samples; 0 gives NaN for intervals and p.
+        seed: seed of the resampling.
+        confidence: share of the bootstrap samples within an interval (percentile method).
+
+    Returns:
+        The difference at each site, then in `pcc_mean`, then in `pcc_overall`.
+    """
+    n, tail = len(measured), (1 - confidence) / 2
+
+    def difference(counts: Array) -> Array:
+        found = _pcc_of_samples(first, measured, counts) - _pcc_of_samples(second, measured, counts)
+        return np.where(np.abs(found) <= _NOTHING, 0.0, found)
+
+    point = difference(np.ones((1, n)))
+    rng = np.random.default_rng(seed)
+    samples = [difference(_draw(rng, n, size)) for size in _blocks(resamples, n)]
+    drawn = np.concatenate(samples) if samples else np.empty((0, point.shape[1]))
+    names = [*sites, "pcc_mean", "pcc_overall"]
+    return [
+        Difference(name, float(value), *(_interval(column, tail) if np.isfinite(value) else _UNKNOWN), _p_of(column))
+        for name, value, column in zip(names, point[0], drawn.T, strict=True)
+    ]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for there being several, in the same order; NaN stays NaN and doesn't count.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    values = np.asarray(p_values, dtype=np.float64)
+    corrected = np.full(len(values), np.nan)
+    order = [i for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * float(values[i])))
+        corrected[i] = highest
+    return [float(value) for value in corrected]
+
+
+def _p_of(differences: Array) -> float:
+    """Return how often, in twice the rarer direction, bootstrap samples have no difference or the opposite one."""
+    known = differences[~np.isnan(differences)]
+    if not len(known):
+        return float("nan")
+    fewest = min(int((known <= 0).sum()), int((known >= 0).sum()))
+    return min(1.0, 2 * (fewest + 1) / (len(known) + 1))
+
+
 def _interval(values: Array, tail: float) -> tuple[float, float]:
     known = values[~np.isnan(values)]
     if not len(known):
-        return float("nan"), float("nan")
+        return _UNKNOWN
     low, high = np.quantile(known, [tail, 1 - tail])
     return float(low), float(high)
 
@@ -125,12 +217,52 @@ def _bootstrap(predicted: Array, measured: Array, resamples: int, seed: int) -> 
     rng = np.random.default_rng(seed)
     n, columns = len(measured), measured.shape[1] + 2
     parts: dict[str, list[Array]] = {"pcc": [], "spearman": [], "mse": []}
-    at_a_time = max(1, _ENTRIES // (n * measured.shape[1]))
-    for start in range(0, resamples, at_a_time):
-        counts = rng.multinomial(n, np.full(n, 1 / n), min(at_a_time, resamples - start)).astype(np.float64)
+    for size in _blocks(resamples, n * measured.shape[1]):
+        counts = _draw(rng, n, size)
         for measure, values in _measures(predicted, measured, counts).items():
             parts[measure].append(values)
     return {m: np.concatenate(v) if v else np.empty((0, columns)) for m, v in parts.items()}
+
+
+def _blocks(resamples: int, entries: int) -> list[int]:
+    """Divide bootstrap samples of so many entries into blocks that fit into memory; return the blocks' sizes."""
+    at_a_time = max(1, _ENTRIES // entries)
+    return [min(at_a_time, resamples - start) for start in range(0, resamples, at_a_time)]
+
+
+def _draw(rng: np.random.Generator, n: int, resamples: int) -> Array:
+    """Draw bootstrap samples of n transcripts: how often each is in each, (R, N)."""
+    return rng.multinomial(n, np.full(n, 1 / n), resamples).astype(np.float64)
+
+
+def _pcc_of_samples(predicted: Array, measured: Array, counts: Array) -> Array:
+    """PCC of each site, their mean and the overall one, in samples as counts (R, N): (R, S + 2).
+
+    All by matrix products of the counts with sums of squares, which is many times faster than `_measures`.
+    """
+    sites = _pcc_from_sums(predicted[:, :, None], measured[:, :, None], counts)
+    overall = _pcc_from_sums(predicted[:, None, :], measured[:, None, :], counts)
+    return _with_mean(np.concatenate([sites, overall], axis=1))
+
+
+def _pcc_from_sums(x: Array, y: Array, counts: Array) -> Array:
+    """PCC of columns that have several entries for each transcript, (N, columns, entries), to (R, columns).
+
+    Degenerate columns are as the module says.
+    """
+    total = counts.sum(axis=1, keepdims=True) * x.shape[2]
+    # Centred first: a variance as a difference of two large sums would be rounding.
+    x_centred, y_centred = x - x.mean(axis=(0, 2), keepdims=True), y - y.mean(axis=(0, 2), keepdims=True)
+    terms = (x_centred, y_centred, x_centred**2, y_centred**2, x_centred * y_centred)
+    x_mean, y_mean, x_square, y_square, product = (counts @ term.sum(axis=2) / total for term in terms)
+    x_size = np.sqrt(np.maximum(x_square - x_mean**2, 0.0))
+    y_size = np.sqrt(np.maximum(y_square - y_mean**2, 0.0))
+    x_constant = x_size <= _RELATIVE_NOISE * np.abs(x).max(axis=(0, 2), initial=0.0)
+    y_constant = y_size <= _RELATIVE_NOISE * np.abs(y).max(axis=(0, 2), initial=0.0)
+    scale = np.where(x_constant | y_constant, 1.0, x_size * y_size)
+    result = np.clip((product - x_mean * y_mean) / scale, -1.0, 1.0)
+    found: Array = np.where(y_constant, np.nan, np.where(x_constant, 0.0, result))
+    return found
 
 
 def _measures(predicted: Array, measured: Array, counts: Array) -> dict[str, Array]:
@@ -147,7 +279,9 @@ def _measures(predicted: Array, measured: Array, counts: Array) -> dict[str, Arr
 
 def _with_mean(values: Array) -> Array:
     """Put the mean over sites between the sites and the overall figure."""
-    mean = np.array([[mean_over_sites(row[:-1])] for row in values])
+    sites, known = values[:, :-1], ~np.isnan(values[:, :-1])
+    number = known.sum(axis=1, keepdims=True)
+    mean = np.where(known, sites, 0.0).sum(axis=1, keepdims=True) / np.where(number, number, np.nan)
     return np.concatenate([values[:, :-1], mean, values[:, -1:]], axis=1)
 
 

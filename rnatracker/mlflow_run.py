@@ -174,12 +174,12 @@ class MlflowRun(TrackedRun):
             self._flush_at = time.monotonic() + max(_RETRY_SECONDS, 10 * (time.monotonic() - begun))
             self._warn(error)
 
-    def logged_steps(self, key: str) -> set[int]:
-        """See `TrackedRun.logged_steps`."""
+    def history(self, key: str) -> dict[int, float]:
+        """See `TrackedRun.history`."""
         name = metric_key(key)
         with self._asking("reading"):
-            recorded = {int(metric.step) for metric in self._client.get_metric_history(self.id, name)}
-        return recorded | {int(metric.step) for metric in self._waiting if metric.key == name}
+            found = [*self._client.get_metric_history(self.id, name), *(m for m in self._waiting if m.key == name)]
+        return {int(metric.step): float(metric.value) for metric in found}
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """See `TrackedRun.set_tags`."""

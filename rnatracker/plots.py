@@ -62,6 +62,33 @@ def learning_curves(history: Sequence[Mapping[str, float]], path: Path, best_epo
     _save(figure, path)
 
 
+def curves_over_each_other(curves: Mapping[str, Mapping[str, Mapping[int, float]]], path: Path) -> None:
+    """Draw several runs' losses and mean PCC over the epochs, as a PNG, a colour for each run.
+
+    Args:
+        curves: for each run's name `train_loss`, `val_loss` and `pcc_mean` by epoch; any may be missing.
+        path: the file; its folder is made.
+
+    Raises:
+        OSError: if it can't be written.
+    """
+    figure = _figure(12, 4.6)
+    losses, scores = figure.subplots(1, 2)
+    for i, (name, of_run) in enumerate(curves.items()):
+        style = {"color": _SITE_COLOURS[i % len(_SITE_COLOURS)], "linewidth": 1.6}
+        line = _LINE_STYLES[i // len(_SITE_COLOURS) % len(_LINE_STYLES)]
+        rows = {key: [{"epoch": e, key: v} for e, v in sorted(values.items())] for key, values in of_run.items()}
+        _curve(losses, rows.get("train_loss", []), "train_loss", f"{name}, training", alpha=0.45, **style)
+        _curve(losses, rows.get("val_loss", []), "val_loss", f"{name}, validation", linestyle=line, **style)
+        _curve(scores, rows.get("pcc_mean", []), "pcc_mean", name, linestyle=line, **style)
+    losses.set_ylabel("loss (KL divergence)")
+    scores.set_ylabel("PCC, mean over sites, validation")
+    for axes, what in ((losses, "Loss"), (scores, "Pearson correlation")):
+        axes.set_title(what, loc="left", fontweight="bold")
+        _finish_curves(axes, None)
+    _save(figure, path)
+
+
 def predicted_against_measured(
     predicted: Fractions, measured: Fractions, sites: Sequence[str], path: Path, title: str = ""
 ) -> None:

@@ -23,7 +23,11 @@ from rnatracker.tracking import TrackingSettings, open_tracker
 
 
 def train(
-    request: RunRequest, reporter: Reporter, *, started: Callable[[TrackedRun], None] = lambda _run: None
+    request: RunRequest,
+    reporter: Reporter,
+    *,
+    started: Callable[[TrackedRun], None] = lambda _run: None,
+    setting: Setting | None = None,
 ) -> Outcome:
     """Train once, or once for each fold, and leave everything about it in the store.
 
@@ -31,22 +35,22 @@ def train(
         request: what to train.
         reporter: who is told.
         started: told the run before its first epoch.
+        setting: what `prepare` made of the request, if it has been done already.
 
     Raises:
         Interrupted: if it was stopped; the run is KILLED and can be resumed.
         RNATrackerError: if it can't be done; the run, if there is one already, is FAILED.
     """
-    setting = prepare(request)
+    setting = setting or prepare(request)
+    digest = split_digest(setting)
     with StopSignal() as stop:
+        tracker = open_tracker(request.tracking)
         if request.config.data.fold:
-            plans = crossval.plan(setting)
-            tracker = open_tracker(request.tracking)
-            run = start_run(tracker, setting, "cross-validation", crossval.digest(setting, plans), stop)
+            run = start_run(tracker, setting, "cross-validation", digest, stop)
             started(run)
-            return crossval.cross_validate(tracker, run, setting, plans, reporter, stop)
+            return crossval.cross_validate(tracker, run, setting, crossval.plan(setting), reporter, stop)
         division = divide(setting)
-        digest = folds.assignment_digest(division, setting.transcripts.ids)
-        run = start_run(open_tracker(request.tracking), setting, "train", digest, stop)
+        run = start_run(tracker, setting, "train", digest, stop)
         started(run)
         return train_single(run, setting, division, reporter, stop)
 
@@ -106,6 +110,13 @@ def _recorded_config(run: TrackedRun, data: str | None) -> Config:
         raise TrackingError(f"{path}: missing, so {run.name} can't be resumed; start a new run")
     settings = config.build(config.read(path), path.name)
     return settings if data is None else config.with_data(settings, data)
+
+
+def split_digest(setting: Setting) -> str:
+    """Return what identifies the division of the transcripts."""
+    if setting.config.data.fold:
+        return crossval.digest(setting, crossval.plan(setting))
+    return folds.assignment_digest(divide(setting), setting.transcripts.ids)
 
 
 def divide(setting: Setting) -> tuple[Indices, Indices]:

@@ -51,7 +51,10 @@ def start_run(tracker: Tracker, setting: Setting, kind: str, split_digest: str, 
         **provenance.tags(),
     }
     if request.weights:
-        tags["rnatracker.weights"] = str(Path(request.weights).resolve())
+        tags |= {
+            "rnatracker.weights": str(Path(request.weights).resolve()),
+            "rnatracker.weights_digest": artifacts.digest_of(Path(request.weights)),
+        }
     with stop.shielded():
         run = tracker.start(
             log_name=request.log_name,

@@ -64,12 +64,12 @@ def quiet_mlflow() -> None:
     for name, value in {
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     }.items():
         os.environ.setdefault(name, value)
-    # They log what is raised as well, tracebacks included, and each migration of a new database.
-    for name in ("mlflow.store.db.utils", "alembic"):
+    for name in ("mlflow.store.db.utils", "alembic"):  # they log what is raised as well, and each migration
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 

@@ -100,8 +100,12 @@ class TrackedRun(abc.ABC):
         """Write what `log_metrics` still keeps, under the same promise."""
 
     @abc.abstractmethod
+    def history(self, key: str) -> dict[int, float]:
+        """Return a metric's values by step; empty if there is no such metric."""
+
     def logged_steps(self, key: str) -> set[int]:
         """Return the steps at which a metric has been recorded."""
+        return set(self.history(key))
 
     @abc.abstractmethod
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -203,7 +207,7 @@ class Tracker(abc.ABC):
     def find(self, run: str) -> TrackedRun:
         """Return a run by its id, the first 6 or more characters of it, its name, or an untracked run's folder.
 
-        `exp12` finds `exp12_name` too.
+        `exp12` finds `exp12_name` too, and `exp12/fold1` its child.
 
         Raises:
             TrackingError: if there is none or more than one; it says which there are.

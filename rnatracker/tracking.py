@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from rnatracker import process, store, views
+from rnatracker import orphans, process, store, views
 from rnatracker.errors import TrackingError
 from rnatracker.mlflow_run import MAX_TAG, Backend, MlflowRun
 from rnatracker.store import mlflow_errors
@@ -53,6 +53,7 @@ __all__ = [
     "Tracker",
     "TrackingSettings",
     "open_tracker",
+    "reach",
     "settings_from",
     "settings_of_run",
 ]
@@ -114,7 +115,7 @@ class MlflowTracker(Tracker):
     def __init__(self, settings: TrackingSettings) -> None:
         """Open it; see `open_tracker`."""
         store.quiet_mlflow()
-        uri, database = _reach(settings)
+        uri, database = reach(settings)
         self.location = masked(settings.tracking_uri or str(settings.store))
         with mlflow_errors("opening it", self.location):
             from mlflow import MlflowClient
@@ -223,13 +224,18 @@ class MlflowTracker(Tracker):
             if found:
                 return found
         if not re.fullmatch(r"[\w.+ -]+", run):
-            return []
+            return self._children_of(*run.rsplit("/", 1)) if re.fullmatch(r"[\w.+ -]+/[\w.+ -]+", run) else []
         found = search(f"attributes.run_name = '{run}'", max_results=10)
         if found or not re.fullmatch(r"exp\d+", run):
             return found
         # In LIKE a _ stands for any character.
         near = search(f"attributes.run_name LIKE '{run}_%'", max_results=100)
         return [each for each in near if (each.info.run_name or "").startswith(f"{run}_")]
+
+    def _children_of(self, parent: str, name: str) -> list[Run]:
+        found = self._matching(parent)
+        of_parent = f"tags.`mlflow.parentRunId` = '{found[0].info.run_id}'" if len(found) == 1 else ""
+        return self._backend.search(f"{of_parent} and attributes.run_name = '{name}'") if of_parent else []
 
     def _by_id(self, run_id: str) -> list[Run]:
         """Return the run of that id in any experiment, or nothing."""
@@ -284,8 +290,12 @@ class MlflowTracker(Tracker):
             client.log_inputs(run_id, [Input(entity, [InputTag("mlflow.data.context", dataset.context)])])
 
 
-def _reach(settings: TrackingSettings) -> tuple[str, Path | None]:
-    """Make the place ready; return its address for MLflow, and the file if it is an SQLite database."""
+def reach(settings: TrackingSettings) -> tuple[str, Path | None]:
+    """Make the place ready; return its address for MLflow, and the file if it is an SQLite database.
+
+    Raises:
+        TrackingError: if it can't be reached or used; within 10 s for a server.
+    """
     uri = settings.tracking_uri
     if uri is None or uri.startswith("sqlite:///"):
         named = Path(uri.removeprefix("sqlite:///")).resolve() if uri else settings.store / store.DATABASE
@@ -310,6 +320,8 @@ def _experiment(client: MlflowClient, settings: TrackingSettings, uri: str, is_r
     name = settings.experiment
     folder = settings.store / store.ARTIFACTS / store.slug(name)
     with store.lock(settings.store):
+        if not is_remote and settings.tracking_uri and uri != store.database_uri(settings.store / store.DATABASE):
+            orphans.note_database(settings.store, uri)
         found = client.get_experiment_by_name(name)
         if found is None:
             place, view = None if is_remote else str(folder), {views.tag_of(views.RUNS): views.of_runs()}

@@ -86,8 +86,9 @@ class NullTracker(Tracker):
 
     def find(self, run: str) -> TrackedRun:
         """See `Tracker.find`."""
-        if NullRun.is_one(Path(run)):
-            return NullRun(Path(run))
+        for folder in (Path(run), self._folder / run):
+            if NullRun.is_one(folder):
+                return NullRun(folder)
         tops = [NullRun(path.parent) for path in self._folder.glob(f"*/{RECORD}")]
         tops.sort(key=lambda each: run_number(each.name), reverse=True)
         all_runs = [each for top in tops for each in (top, *top.children().values())]
@@ -175,9 +176,9 @@ class NullRun(TrackedRun):
                 _log.warning("%s. The run goes on, and what is missing is written when it can be.", error)
             self._has_warned = True
 
-    def logged_steps(self, key: str) -> set[int]:
-        """See `TrackedRun.logged_steps`."""
-        return set(self._history.get(metric_key(key), ()))
+    def history(self, key: str) -> dict[int, float]:
+        """See `TrackedRun.history`."""
+        return dict(self._history.get(metric_key(key), {}))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """See `TrackedRun.set_tags`."""

@@ -17,6 +17,8 @@ from rnatracker.commands import common
 from rnatracker.errors import StudyError
 
 if TYPE_CHECKING:
+    from rnatracker.doctoring import Finding
+    from rnatracker.tracking import TrackingSettings
     from search.refit import Verdict
     from search.study import Search
     from search.tune import TuneOutcome
@@ -323,3 +325,10 @@ def _delete_weights(search: Search) -> None:
 
     n_trials, size = delete_all(search)
     common.say(f"deleted the weights of {n_trials} trials, {size / 1e6:.1f} MB")
+
+
+def check_trials(tracking: TrackingSettings) -> list[Finding]:
+    """Hold studies against runs, for `rnatracker doctor`."""
+    from search.doctoring import check_trials as check
+
+    return check(tracking)

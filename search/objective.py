@@ -21,12 +21,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from optuna.trial import TrialState
 
-from rnatracker import artifacts, crossval, provenance
+from rnatracker import artifacts, parts, provenance
 from rnatracker.encoding import Indices
 from rnatracker.errors import RNATrackerError, TrackingError
 from rnatracker.reporting import LogFile, Reporter
 from rnatracker.request import Setting
-from rnatracker.run import divide
 from rnatracker.session import describe_start, fit, resource_error
 from rnatracker.stop import StopSignal
 from rnatracker.tracked import SUMMARY_STEP, Status, TrackedRun, Tracker
@@ -97,13 +96,6 @@ class _Course:
     best_epochs: list[int] = field(default_factory=list)
     epochs: int = 0
     seconds: float = 0.0
-
-
-def divisions(setting: Setting) -> list[tuple[str, tuple[Indices, Indices]]]:
-    """Return the trainings of a trial: one, or one for each fold, without the folds' test parts."""
-    if not setting.config.data.fold:
-        return [("", divide(setting))]
-    return [(plan.name, (plan.train, plan.inner)) for plan in crossval.plan(setting)]
 
 
 def run_trial(bench: Bench, claim: Claim, reporter: Reporter, stop: StopSignal) -> None:
@@ -237,10 +229,7 @@ def _end_complete(bench: Bench, claim: Claim, run: TrackedRun, course: _Course) 
     search, value = bench.search, statistics.fmean(course.values)
     claim.trial.set_user_attr(FOLD_VALUES, course.values)
     _note(claim, course)
-    summary = {f"best/{name}": statistics.fmean(s[name] for s in course.scores) for name in course.scores[0]}
-    if len(course.values) > 1:
-        summary |= {f"sd/{name}": statistics.stdev(s[name] for s in course.scores) for name in course.scores[0]}
-    summary |= {"objective": value, "best/epoch": statistics.fmean(course.best_epochs)}
+    summary = parts.summary(course.values, course.scores, course.best_epochs)
     run.log_metrics(summary | _effort(course), SUMMARY_STEP)
     run.flush()  # first: once Optuna knows the value nobody comes back to this run for its metrics
     search.study.tell(claim.trial, value)

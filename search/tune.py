@@ -157,7 +157,7 @@ def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts
     params = {f"study.{key}": value for key, value in own.items()} | {"study.name": request.name}
     return tracker.start(
         log_name=request.name,
-        params=request.config.flat() | params,
+        params=request.config.flat() | params | {"data.sites": list(transcripts.sites)},
         tags={
             "rnatracker.kind": KIND,
             "rnatracker.study": request.name,

@@ -12,13 +12,14 @@ import torch
 from rnatracker.data import shared
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.device import pick_device
+from rnatracker.parts import divisions
 from rnatracker.reporting import Reporter
 from rnatracker.request import RunRequest, Setting
 from rnatracker.stop import StopSignal
 from rnatracker.tracking import open_tracker
 from rnatracker.trainer import EpochResult, Stopped
 from search.crew import WorkerTask
-from search.objective import Bench, divisions, run_trial
+from search.objective import Bench, run_trial
 from search.opening import open_search
 from search.study import Search
 

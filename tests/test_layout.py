@@ -22,10 +22,13 @@ _FLOORS = {
     3: ["rnatracker.store", "rnatracker.tracked", "rnatracker.untracked", "rnatracker.mlflow_run",
         "rnatracker.tracking", "rnatracker.invocation", "rnatracker.request",
         "rnatracker.session", "rnatracker.crossval", "rnatracker.workers", "rnatracker.run",
-        "rnatracker.evaluation", "rnatracker.ancestor", "rnatracker.packaging", "rnatracker.registry"],
+        "rnatracker.evaluation", "rnatracker.ancestor", "rnatracker.filters", "rnatracker.listing",
+        "rnatracker.listing_sources", "rnatracker.predictions", "rnatracker.comparing", "rnatracker.parts",
+        "rnatracker.agreement", "rnatracker.replaying", "rnatracker.orphans", "rnatracker.doctoring",
+        "rnatracker.packaging", "rnatracker.registry"],
     4: ["search", "search.space", "search.pruning", "search.sampling", "search.storage", "search.study",
         "search.opening", "search.memory", "search.objective", "search.worker", "search.crew", "search.tune",
-        "search.summary", "search.plots", "search.weights", "search.refit"],
+        "search.summary", "search.plots", "search.weights", "search.refit", "search.doctoring"],
     5: ["rnatracker.commands", "cli", "search.commands", "search.display", "search.tables"],
 }  # fmt: skip
 _FORBIDDEN = {
@@ -63,6 +66,7 @@ _FORBIDDEN = {
     "search.tune": {"torch", "mlflow", "typer"},
     "search.summary": {"torch", "mlflow", "typer"},
 }
+_COMMANDS = ("train", "data", "evaluate", "predict", "tune", "study", "runs", "compare", "replay", "doctor")
 _HEAVY = ("torch", "mlflow", "pandas", "optuna", "scipy", "pydantic", "numpy", "matplotlib", "requests")
 
 
@@ -165,7 +169,7 @@ def test_generic_names_belong_to_this_distribution_alone() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([name, "--help"] for name in ("train", "data", "evaluate", "predict", "tune", "study"))],
+    [["--help"], *([name, "--help"] for name in _COMMANDS)],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (

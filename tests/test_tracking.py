@@ -117,6 +117,13 @@ class TestContract:
             found = again.find(key)
             assert (found.id, found.name, found.tags()["a"]) == (run.id, "exp1_apex", "b")
 
+    def test_find_takes_a_childs_name_behind_its_parents(self, tracker: Tracker) -> None:
+        parents = [begin(tracker, "a"), begin(tracker, "b")]
+        children = [begin(tracker, parent=parent, name="trial0") for parent in parents]
+        assert tracker.find("exp2_b/trial0").id == children[1].id
+        with pytest.raises(TrackingError, match="no run with the id, name or folder exp2_b/trial1"):
+            tracker.find("exp2_b/trial1")
+
     def test_find_takes_an_untracked_run_when_given_its_folder(self, tracker: Tracker, tmp_path: Path) -> None:
         run = begin(open_tracker(TrackingSettings(tmp_path / "elsewhere", enabled=False)))
         assert tracker.find(str(run.folder)).id == run.id
@@ -155,6 +162,15 @@ class TestContract:
         run.log_metrics({"train/loss": 1.0}, 1)
         assert run.logged_steps("train/loss") == {1}
         assert run.logged_steps("val/loss") == set()
+
+    def test_history_gives_a_metrics_values_by_step(self, tracker: Tracker, settings: TrackingSettings) -> None:
+        run = begin(tracker)
+        for step, value in ((1, 0.1), (2, 1 / 3)):
+            run.log_metrics({"val/loss": value}, step)
+        assert run.history("val/loss") == {1: 0.1, 2: 1 / 3}
+        run.finish("FINISHED")
+        assert open_tracker(settings).find(run.id).history("val/loss") == {1: 0.1, 2: 1 / 3}
+        assert run.history("none") == {}
 
     def test_metrics_leave_out_values_when_they_are_not_finite(self, tracker: Tracker) -> None:
         run = begin(tracker)

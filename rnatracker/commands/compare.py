@@ -1,0 +1,195 @@
+"""`rnatracker compare`.
+
+Owns its options and what it prints. The work is `rnatracker.comparing`.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rnatracker.choices import Device, Format, Labels
+from rnatracker.commands import common
+
+if TYPE_CHECKING:
+    from rnatracker.comparing import Comparison, Contrast
+    from rnatracker.tracking import TrackingSettings
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(help="Two runs or more: ids, names or folders.", metavar="RUN...", show_default=False)
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Let the runs predict this file, which none was trained on, and compare that.", metavar="FILE"
+        ),
+    ] = None,
+    plot: Annotated[
+        str | None, typer.Option(help="Draw the runs' learning curves over each other, a PNG.", metavar="FILE")
+    ] = None,
+    file_format: Annotated[Format, typer.Option("--format", help="Format of the data.")] = "auto",
+    sites: Annotated[
+        str | None, typer.Option(help="Names of the sites, in the order of the file's values.", metavar="A,B,...")
+    ] = None,
+    labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
+    resamples: Annotated[int, typer.Option(help="Bootstrap samples of the 95 % intervals.", min=100)] = 2000,
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    json_: common.Json = False,
+    experiment: common.Experiment = "rnatracker",
+    store: common.Store = None,
+    tracking_uri: common.TrackingUri = None,
+) -> None:
+    """Lay runs side by side: what differs, their figures, and whether one predicts better.
+
+    rnatracker compare exp1 exp2 --plot curves.png
+    """
+    from rnatracker import comparing
+
+    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    with common.progress("predicting") if data else nullcontext() as on_batch:
+        found = comparing.compare(
+            runs,
+            tracking,
+            data=data,
+            resamples=resamples,
+            on_batch=on_batch,
+            device=device,
+            file_format=file_format,
+            sites=None if sites is None else [site.strip() for site in sites.split(",")],
+            labels=labels,
+        )
+    if plot is not None:
+        _plot(found, Path(plot))
+    if json_:
+        common.print_json(_as_json(found, plot))
+        return
+    _print(found)
+    if plot is not None:
+        typer.echo(f"Learning curves: {plot}")
+    typer.echo(f"Next: {_next(found, tracking, data)}")
+
+
+def _plot(found: Comparison, path: Path) -> None:
+    from rnatracker import comparing, plots
+    from rnatracker.errors import ConfigError
+
+    try:
+        plots.curves_over_each_other({side.name: comparing.curves(side) for side in found.sides}, path)
+    except OSError as error:
+        raise ConfigError(f"--plot {path}: can't be written: {error.strerror or error}") from None
+
+
+def _as_json(found: Comparison, plot: str | None) -> dict[str, Any]:
+    return {
+        "runs": [
+            {"name": side.name, "run_id": side.run.id, "kind": side.kind, "status": side.status} for side in found.sides
+        ],
+        "params": found.params,
+        "metrics": found.metrics,
+        "best": {key: found.sides[i].name for key, i in found.best.items()},
+        "comparable": not found.problems,
+        "problems": found.problems,
+        "measured_on": found.measured_on,
+        "transcripts": found.n_records,
+        "reference": found.reference,
+        "contrasts": [
+            {
+                "first": each.first,
+                "second": each.second,
+                "verdict": each.verdict,
+                "text": each.text,
+                "differences": [
+                    vars(difference) | {"p_corrected": p}
+                    for difference, p in zip(each.differences, each.corrected, strict=True)
+                ],
+            }
+            for each in found.contrasts
+        ],
+        "warnings": found.warnings,
+        "plot": plot,
+    }
+
+
+def _print(found: Comparison) -> None:
+    from rnatracker.commands.tables import new_table, show
+
+    names = [side.name for side in found.sides]
+    for warning in found.warnings:
+        common.say(f"Note: {warning}")
+    if found.params:
+        table = new_table()
+        for header in ("parameter", *names):
+            table.add_column(header)
+        for key, values in found.params.items():
+            table.add_row(key, *("-" if value is None else value for value in values))
+        show(table, "Parameters that differ")
+    else:
+        typer.echo("Their parameters are the same.")
+    table = new_table()
+    table.add_column("figure")
+    for name in names:
+        table.add_column(name, justify="right")
+    for key, figures in found.metrics.items():
+        best = found.best.get(key)
+        table.add_row(key, *(_figure(key, value, marked=i == best) for i, value in enumerate(figures)))
+    show(table, "Figures, the best with a *" if found.best else "Figures")
+    for problem in found.problems:
+        typer.echo(f"Not comparable{' by their own figures' if found.contrasts else ''}: {problem}")
+    for contrast in found.contrasts:
+        _print_contrast(contrast, found)
+    if len(found.contrasts) > 1:
+        typer.echo(f"All are compared with {found.reference}, the best of them; p-values are corrected for that too.")
+
+
+def _figure(key: str, value: float | None, *, marked: bool) -> str:
+    name = key.rpartition("/")[2]
+    text = (
+        "-"
+        if value is None
+        else f"{value:g}"
+        if name in ("epoch", "trial")
+        else f"{value:.{4 if name == 'loss' else 3}f}"
+    )
+    return f"{text} {'*' if marked else ' '}"
+
+
+def _print_contrast(contrast: Contrast, found: Comparison) -> None:
+    from rnatracker.commands.tables import new_table, show
+
+    table = new_table()
+    for header in ("site", "difference", "95 % interval", "p", "p, corrected"):
+        table.add_column(header, justify="left" if header == "site" else "right")
+    for difference, p in zip(contrast.differences, contrast.corrected, strict=True):
+        if difference.name == "pcc_mean":
+            table.add_section()
+        interval = "-" if difference.low != difference.low else f"{difference.low:+.3f} to {difference.high:+.3f}"
+        table.add_row(
+            difference.name.removeprefix("pcc_"), f"{difference.value:+.3f}", interval, _p(difference.p), _p(p)
+        )
+    show(
+        table,
+        f"PCC of {contrast.first} less that of {contrast.second}: {found.n_records} transcripts, {found.measured_on}",
+    )
+    typer.echo(contrast.text + "\n")
+
+
+def _p(value: float) -> str:
+    return "-" if value != value else f"{value:.3f}" if value >= 0.001 else "<0.001"
+
+
+def _next(found: Comparison, tracking: TrackingSettings, data: str | None) -> str:
+    """Return what to try: promoting the better run, else measuring all on a test file, else more runs."""
+    from rnatracker.invocation import command
+
+    if len(found.contrasts) == 1 and found.contrasts[0].verdict != "alike":
+        contrast = found.contrasts[0]
+        better = contrast.first if contrast.verdict == "better" else contrast.second
+        return command(["promote", better], tracking)
+    if data is None and not any(side.kind == "study" for side in found.sides):
+        return f"{command(['compare', *(side.name for side in found.sides)], tracking)} --data FILE"
+    return command(["runs"], tracking)

@@ -1,0 +1,135 @@
+"""`rnatracker doctor`.
+
+Owns its options, its questions and what it prints. The work is in `rnatracker.doctoring`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rnatracker.commands import common
+
+if TYPE_CHECKING:
+    from rnatracker.doctoring import Finding
+    from rnatracker.tracking import TrackingSettings
+
+more_checks: list[Callable[[TrackingSettings], list[Finding]]] = []
+"""Checks from floors above, which `cli.py` adds."""
+
+_LISTED = 20
+
+
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="End runs that are RUNNING without a process.")] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="List artifacts that belong to nothing, and delete them if you agree.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Agree beforehand.")] = False,
+    json_: common.Json = False,
+    experiment: common.Experiment = "rnatracker",
+    store: common.Store = None,
+    tracking_uri: common.TrackingUri = None,
+) -> None:
+    """Say what is wrong with this installation or store, and what to do; exit 1 if something is broken.
+
+    rnatracker doctor
+    """
+    from rnatracker import doctoring
+    from rnatracker.errors import ConfigError
+
+    if json_ and clean and not yes:
+        raise ConfigError("--clean --json: nobody can be asked; give --yes too, or leave out --json")
+    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    found = doctoring.examine(tracking, tuple(more_checks))
+    has_store = all(each.level == "ok" for each in found if each.check == "store")
+    if json_:
+        done = _mend(tracking, fix=fix, clean=clean, yes=True) if has_store else {}
+        broken = any(each.level == "broken" for each in found)
+        common.print_json({"findings": [vars(each) for each in found], "broken": broken, **done})
+    else:
+        _print(found)
+        if has_store:
+            stale = any(each.check == "running" and each.level != "ok" for each in found)
+            _mend(
+                tracking,
+                fix=fix or (stale and not clean and _agrees("End these runs as FAILED?")),
+                clean=clean,
+                yes=yes,
+            )
+        _conclude(found, tracking)
+    if any(each.level == "broken" for each in found):
+        raise typer.Exit(1)
+
+
+def _print(found: list[Finding]) -> None:
+    signs = {"ok": "ok    ", "note": "note  ", "broken": "BROKEN"}
+    for each in found:
+        typer.echo(f"{signs[each.level]}  {each.check:<9} {each.text}")
+        if each.remedy:
+            typer.echo(f"{'':<18} -> {each.remedy}")
+
+
+def _conclude(found: list[Finding], tracking: TrackingSettings) -> None:
+    from rnatracker.invocation import command
+
+    broken = sum(each.level == "broken" for each in found)
+    notes = sum(each.level == "note" for each in found)
+    if broken:
+        typer.echo(f"{broken} broken. Next: do what stands behind ->, then again: {command(['doctor'], tracking)}")
+    else:
+        words = f"{notes} to note, nothing is broken." if notes else "All is well."
+        typer.echo(f"{words}\nNext: {command(['runs'], tracking)}")
+
+
+def _agrees(question: str) -> bool:
+    return sys.stdin.isatty() and typer.confirm(question, default=False, err=True)
+
+
+def _mend(tracking: TrackingSettings, *, fix: bool, clean: bool, yes: bool) -> dict[str, Any]:
+    """End stale runs and delete orphans, as far as asked for; return what was done."""
+    from rnatracker import doctoring
+
+    done: dict[str, Any] = {}
+    if fix:
+        done["ended"] = doctoring.end_stale(tracking, doctoring.stale_runs(tracking))
+        common.say(f"ended as FAILED: {done['ended']}")
+    if clean:
+        done["deleted"], done["deleted_bytes"] = _clean(tracking, yes=yes)
+    return done
+
+
+def _clean(tracking: TrackingSettings, *, yes: bool) -> tuple[int, int]:
+    from rnatracker import orphans
+    from rnatracker.doctoring import folders, size
+
+    found = orphans.find(tracking.store) if tracking.tracking_uri is None else []
+    if not found:
+        common.say("no artifacts to delete")
+        return 0, 0
+    for each in found[:_LISTED]:
+        common.say(f"  {size(each.size_bytes):>9}  {_day(each.changed)}  {each.path}{_content(each.path)}")
+    if len(found) > _LISTED:
+        common.say(f"  and {len(found) - _LISTED} more")
+    total = size(sum(each.size_bytes for each in found))
+    if not yes and not _agrees(f"Delete {folders(len(found))}, {total}, for good? (mlflow.db knows none of them)"):
+        common.say("nothing was deleted" + ("" if sys.stdin.isatty() else "; to delete them without a question: --yes"))
+        return 0, 0
+    n_deleted, n_bytes = orphans.delete(tracking.store, found)
+    common.say(f"deleted {folders(n_deleted)}, {size(n_bytes)}")
+    return n_deleted, n_bytes
+
+
+def _day(seconds: float) -> str:
+    from datetime import datetime
+
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d")
+
+
+def _content(path: Path) -> str:
+    names = sorted(each.name for each in path.glob("*/*"))
+    return f" ({', '.join(names[:4])}{', ...' if len(names) > 4 else ''})" if names else ""

@@ -1,0 +1,116 @@
+"""`rnatracker replay`.
+
+Owns its options and what it prints. The work is `rnatracker.replaying`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnatracker.choices import Device
+from rnatracker.commands import common
+
+if TYPE_CHECKING:
+    from rnatracker.agreement import Agreement
+    from rnatracker.replaying import Plan
+    from rnatracker.tracked import TrackedRun
+
+_SHOWN = 12
+
+
+def replay(
+    run: Annotated[str, typer.Argument(help="A run: its id, name or folder; a trial as exp5/trial3.")],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Where its data lie now, if not where they were. Other data are refused.", metavar="FILE"),
+    ] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="Where to compute, if not as recorded.", show_default="as recorded")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Folds to train at a time.", min=1)] = 1,
+    json_: common.Json = False,
+    experiment: common.Experiment = "rnatracker",
+    store: common.Store = None,
+    tracking_uri: common.TrackingUri = None,
+) -> None:
+    """Run a recorded run again from what was logged, and say whether its figures agree; exit 1 if they don't.
+
+    rnatracker replay exp1
+    """
+    from rnatracker import agreement, replaying
+    from rnatracker.commands.display import reporter
+    from rnatracker.invocation import command
+    from rnatracker.stop import Interrupted
+
+    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    planned = replaying.plan(run, tracking, data=data, device=device, jobs=jobs)
+    for warning in planned.warnings:
+        common.say(f"Warning: {warning}")
+    try:
+        with reporter() as display:
+            again = replaying.replay(planned, display)
+    except Interrupted as stopped:
+        again_command = command(["replay", run], tracking)
+        common.say(
+            f"Stopped; nothing was compared. From the start again: {again_command}. To train on: {stopped.command}"
+        )
+        raise typer.Exit(130) from None
+    found = agreement.compare(planned.original, again)
+    again.set_tags({replaying.AGREES_TAG: found.words})
+    if json_:
+        _print_json(planned, again, found)
+    else:
+        _print(planned, again, found)
+    if not found.agrees:
+        raise typer.Exit(1)
+
+
+def _print_json(planned: Plan, again: TrackedRun, found: Agreement) -> None:
+    common.print_json(
+        {
+            "replays": {"run_id": planned.original.id, "name": planned.name},
+            "run_id": again.id,
+            "name": again.name,
+            "warnings": planned.warnings,
+            "agrees": found.agrees,
+            "agreement": found.words,
+            "values": found.n_values,
+            "largest_difference": None if found.largest == float("inf") else found.largest,
+            "metrics": [
+                {"metric": gap.metric, "step": gap.step, "recorded": gap.recorded, "found": gap.found}
+                for gap in found.gaps
+            ],
+        }
+    )
+
+
+def _print(planned: Plan, again: TrackedRun, found: Agreement) -> None:
+    from rnatracker.commands.tables import new_table, show
+    from rnatracker.invocation import command
+
+    compared = f"{found.n_values} values of {len(found.gaps)} metrics"
+    agree = (
+        "do the figures agree?"
+        if not found.gaps
+        else "the figures agree"
+        if found.agrees
+        else "the figures DON'T agree"
+    )
+    typer.echo(f"{again.name} replays {planned.name}: {agree}, {found.words.removeprefix('not: ')} ({compared})")
+    differing = [gap for gap in found.gaps if gap.size > 0]
+    if differing:
+        table = new_table()
+        for header in ("metric", "epoch", "recorded", "replayed", "difference"):
+            table.add_column(header, justify="left" if header == "metric" else "right")
+        for gap in differing[:_SHOWN]:
+            replayed = "-" if gap.found is None else f"{gap.found:.7g}"
+            size = "-" if gap.found is None else f"{gap.size:.2g}"
+            table.add_row(gap.metric, str(gap.step or ""), f"{gap.recorded:.7g}", replayed, size)
+        more = f", the first {_SHOWN} of {len(differing)}" if len(differing) > _SHOWN else ""
+        show(table, f"Where each metric differs most{more}")
+        if not found.agrees and planned.warnings:
+            typer.echo("What differs from the record (see the warnings above) may be why.")
+    words = ["compare", planned.name, again.name] if differing else ["runs"]
+    typer.echo(f"Next: {command(words, planned.setting.request.tracking)}")

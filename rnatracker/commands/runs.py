@@ -1,0 +1,253 @@
+"""`rnatracker runs`.
+
+Owns its options and what it prints. The work is in `rnatracker.listing`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rnatracker.commands import common
+
+if TYPE_CHECKING:
+    from rnatracker.listing import Row
+    from rnatracker.listing_sources import Selection
+    from rnatracker.tracking import TrackingSettings
+
+_LIMIT = 20
+_RECENT_DAYS = 300
+_WIDE = 20
+"""Characters of a parameter that is left out first where a terminal is narrow."""
+
+
+def runs(
+    study: Annotated[str | None, typer.Option(help="Only the runs of this study.", metavar="NAME")] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(help="Only runs for which this holds: MLflow's filters, joined by 'and'.", metavar="FILTER"),
+    ] = None,
+    sort: Annotated[
+        str, typer.Option(help="when, name, pcc, metrics.NAME or params.NAME; the latest or highest first.")
+    ] = "when",
+    reverse: Annotated[bool, typer.Option("--reverse", help="Sort the other way round.")] = False,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Rows; 0: all.", min=0, show_default=f"{_LIMIT}, all with --json and --csv"),
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="A row for each fold and trial too, not folded under its run.")
+    ] = False,
+    csv: Annotated[
+        str | None, typer.Option(help="Write a table with all parameters and metrics.", metavar="FILE")
+    ] = None,
+    json_: common.Json = False,
+    experiment: common.Experiment = "rnatracker",
+    store: common.Store = None,
+    tracking_uri: common.TrackingUri = None,
+) -> None:
+    """List runs: when, state, data, the parameters in which they differ, and their best PCC.
+
+    rnatracker runs --where "metrics.best/pcc_mean > 0.4" --sort pcc
+    """
+    from rnatracker.listing_sources import Selection, open_source, select
+
+    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    most = limit if limit is not None else (0 if csv or json_ else _LIMIT)
+    source = open_source(tracking)
+    found = Selection([], 0, False)
+    if source is not None:
+        found = select(source, where=where, study=study, sort=sort, reverse=reverse, limit=most, unfold=all_)
+    if csv is not None:
+        _write_csv(found.rows, Path(csv))
+    if json_:
+        common.print_json(_as_json(found))
+    elif csv is not None:
+        common.say(f"{len(found.rows)} runs in {csv}")
+    elif not found.rows:
+        _print_none(tracking, is_filtered=bool(study or where))
+    else:
+        _print(found, tracking, is_unfolded=all_)
+
+
+def _as_json(found: Selection) -> dict[str, Any]:
+    from rnatracker.listing import differing
+
+    return {
+        "runs": [record(row) for row in found.rows],
+        "total": None if found.is_partial else found.total,
+        "differing": differing([row.run.params for row in found.rows]),
+    }
+
+
+def record(row: Row) -> dict[str, Any]:
+    """Return a row for a script."""
+    run, (pcc, measured_on) = row.run, row.headline
+    return {
+        "run_id": run.run_id,
+        "name": run.name,
+        "parent_id": run.parent_id,
+        "kind": run.kind,
+        "state": run.state,
+        "started": _iso(run.started),
+        "seconds": None if run.ended is None else (run.ended - run.started) / 1000,
+        "study": run.tags.get("rnatracker.study"),
+        "data": run.data,
+        "data_digest": run.tags.get("rnatracker.data_digest"),
+        "split_digest": run.tags.get("rnatracker.split_digest"),
+        "replays": run.tags.get("rnatracker.replays"),
+        "children": len(row.children),
+        "pcc_mean": pcc,
+        "measured_on": measured_on,
+        "params": run.params,
+        "metrics": run.metrics,
+    }
+
+
+def _iso(milliseconds: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds")
+
+
+def _local(milliseconds: int) -> str:
+    from datetime import datetime
+
+    when = datetime.fromtimestamp(milliseconds / 1000).astimezone()
+    is_recent = (datetime.now().astimezone() - when).days < _RECENT_DAYS
+    return when.strftime("%m-%d %H:%M" if is_recent else "%Y-%m-%d")
+
+
+def _write_csv(shown: list[Row], path: Path) -> None:
+    import csv
+    import io
+
+    from rnatracker.artifacts import write_text
+    from rnatracker.errors import ConfigError
+
+    records = []
+    for row in shown:
+        flat = record(row)
+        params, metrics = flat.pop("params"), flat.pop("metrics")
+        flat |= {f"params.{key}": value for key, value in params.items()}
+        records.append(flat | {f"metrics.{key}": metrics[key] for key in sorted(metrics)})
+    columns = list(dict.fromkeys(key for each in records for key in each))
+    columns.sort(key=lambda name: name.startswith("params.") + 2 * name.startswith("metrics."))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    try:
+        write_text(path, text.getvalue())
+    except OSError as error:
+        raise ConfigError(f"--csv {path}: can't be written: {error.strerror or error}") from None
+
+
+def _print_none(tracking: TrackingSettings, *, is_filtered: bool) -> None:
+    from rnatracker.invocation import command
+    from rnatracker.tracked import masked
+
+    if is_filtered:
+        common.say("No run is like that.")
+        typer.echo(f"Next: {command(['runs'], tracking)}")
+    else:
+        common.say(f"No runs yet in {masked(tracking.tracking_uri or str(tracking.store))}.")
+        typer.echo(f"Next: {command(['train', '--data', 'FILE'], tracking)}")
+
+
+def _print(found: Selection, tracking: TrackingSettings, *, is_unfolded: bool) -> None:
+    from rnatracker.invocation import command
+
+    hidden = _print_table(found.rows, f"Runs of {tracking.experiment}")
+    if hidden:
+        common.say(f"They differ also in {', '.join(hidden)}: see --csv FILE or --json.")
+    if len(found.rows) < found.total:
+        all_of_them = "more" if found.is_partial else str(found.total)
+        common.say(f"{len(found.rows)} of {all_of_them} runs; --limit 0 shows all.")
+    if not is_unfolded and any(row.children for row in found.rows):
+        common.say("Folds and trials are folded under their run; --all shows each.")
+    typer.echo(f"Next: {command(_next(found.rows), tracking)}")
+
+
+def _next(shown: list[Row]) -> list[str]:
+    """Return what to try: comparing the first two runs that can be compared, else measuring one."""
+    kinds = ("train", "cross-validation")
+    able = [row for row in shown if row.run.state == "finished" and row.run.kind in kinds]
+    for i, row in enumerate(able):
+        split = row.run.tags.get("rnatracker.split_digest")
+        same = [other.name for other in able[i + 1 :] if other.run.tags.get("rnatracker.split_digest") == split]
+        if split and same:
+            return ["compare", row.name, same[0]]
+    return ["evaluate", able[0].name, "--data", "FILE"] if able else ["ui"]
+
+
+def _print_table(shown: list[Row], title: str) -> list[str]:
+    """Print the table, with as many columns as fit; return the parameters that don't."""
+    import shutil
+    import sys
+
+    from rnatracker import listing
+    from rnatracker.commands.tables import new_table, show
+
+    keys = listing.differing([row.run.params for row in shown])
+    names = listing.short_names(keys)
+    columns = _columns(shown, {names[key]: key for key in keys})
+    if len(shown) > 1 and len(set(columns.get("data", ()))) == 1:
+        title += f", data {columns.pop('data')[0]}"
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        by_width = sorted(names.values(), key=lambda name: -_width(name, columns[name]))
+        very_wide = [name for name in by_width if _width(name, columns[name]) > _WIDE]
+        optional = list(dict.fromkeys([*very_wide, "data", *by_width, "of it", "when"]))
+        while optional and sum(_width(name, cells) for name, cells in columns.items()) > width:
+            columns.pop(optional.pop(0), None)
+    table = new_table()
+    for name, cells in columns.items():
+        is_number = name == "PCC" or all(_is_number(cell) for cell in cells)
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    for line in zip(*columns.values(), strict=True):
+        table.add_row(*line)
+    show(table, title)
+    return [key for key in keys if names[key] not in columns]
+
+
+def _columns(shown: list[Row], params: dict[str, str]) -> dict[str, list[str]]:
+    """Return the table's columns, those that would be empty left out; `params` are parameters by their short name."""
+    from rnatracker import listing
+
+    data = listing.data_names(row.run for row in shown)
+    columns = {
+        "run": [row.name for row in shown],
+        "when": [_local(row.run.started) for row in shown],
+        "state": [row.run.state for row in shown],
+        "of it": [row.under_it for row in shown],
+        "data": [data[row.run.run_id] for row in shown],
+        **{name: [_value(row.run.params.get(key)) for row in shown] for name, key in params.items()},
+        "PCC": ["-" if row.headline[0] is None else f"{row.headline[0]:.3f}" for row in shown],
+        "measured on": [row.headline[1] for row in shown],
+    }
+    return {name: cells for name, cells in columns.items() if any(cells)}
+
+
+def _value(text: str | None) -> str:
+    """Return a parameter's value in few characters."""
+    if text is None:
+        return "-"
+    try:
+        return text if len(text) < 7 else f"{float(text):.4g}"
+    except ValueError:
+        return text.translate({ord(letter): None for letter in '[]" '}) if text.startswith("[") else text
+
+
+def _width(name: str, cells: list[str]) -> int:
+    return max(map(len, [name, *cells])) + 3
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == "-"
+    return True

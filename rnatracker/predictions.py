@@ -1,0 +1,150 @@
+"""What runs have predicted of which transcripts, so that it can be compared.
+
+Owns finding a run's predictions, making those of a test file, and bringing several into one order. Must not know typer.
+Read next: `comparing.py`, which compares them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rnatracker import artifacts, config
+from rnatracker.config import DataConfig
+from rnatracker.data.readers import read
+from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.errors import DataError
+from rnatracker.tracked import TrackedRun
+
+_TABLES = {
+    "cross-validation": ("out_of_fold.tsv", "out-of-fold predictions"),
+    "fold": ("test.tsv", "the fold's predictions"),
+    "train": ("validation.tsv", "the validation part, on which each run chose its epoch"),
+}
+"""For each kind of run the table that it leaves, and what that holds."""
+_SAME = 1e-9
+"""Measured fractions that differ by no more are the same."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A run's predictions.
+
+    Attributes:
+        ids: (N,).
+        sites: (S,).
+        predicted: (N, S).
+        measured: (N, S).
+        what: what the transcripts are to the run.
+    """
+
+    ids: tuple[str, ...]
+    sites: tuple[str, ...]
+    predicted: Fractions
+    measured: Fractions
+    what: str
+
+
+def of_run(runs: Sequence[TrackedRun]) -> tuple[list[Predicted], list[str]]:
+    """Return what runs have left of predictions, or why they can't be compared by them.
+
+    Raises:
+        DataError: if a table can't be read.
+    """
+    found, problems = [], []
+    for run in runs:
+        name, what = _TABLES.get(run.tags().get("rnatracker.kind", ""), ("", ""))
+        path = run.folder / "predictions" / name
+        if not name:
+            problems.append(
+                f"{run.name} keeps no predictions: let the runs predict a file that none was trained on, with --data"
+            )
+        elif not path.is_file():
+            problems.append(f"{run.name} has left no {name}: it is {run.status()}; let it finish first")
+        else:
+            ids, predicted, measured = artifacts.read_predictions(path)
+            found.append(Predicted(tuple(ids), artifacts.predicted_sites(path), predicted, measured, what))
+    return ([] if problems else found), problems
+
+
+def of_file(
+    run: TrackedRun,
+    data: str,
+    *,
+    device: str = "auto",
+    file_format: str = "auto",
+    sites: list[str] | None = None,
+    labels: str = "mean",
+    on_batch: Callable[[int, int], None] | None = None,
+) -> tuple[Predicted, list[str]]:
+    """Let a run's model predict a test file.
+
+    Returns:
+        The predictions, and what a reader of them should know.
+
+    Raises:
+        CheckpointError: if the run has left no weights.
+        DataError: if the file can't be read, or measures other sites.
+    """
+    from rnatracker import evaluation
+    from rnatracker.config import TrainConfig
+
+    result = evaluation.evaluate(
+        evaluation.model_of(run),
+        data,
+        train=TrainConfig(device=device),
+        file_format=file_format,
+        sites=sites,
+        labels=labels,
+        resamples=0,
+        on_batch=on_batch,
+    )
+    found = result.transcripts
+    made = Predicted(tuple(found.ids), tuple(found.sites), result.predicted, found.measured(), found.source)
+    return made, [*result.warnings, *_seen(run, found)]
+
+
+def _seen(run: TrackedRun, transcripts: Transcripts) -> list[str]:
+    """Return a warning if a run was trained on some of these transcripts, told by their sequences, or may have been."""
+    path = run.folder / "config.yaml"
+    data = config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
+    try:
+        trained_on = read(str(data.path), format=data.format, sites=data.sites, labels=data.labels)
+    except DataError:
+        return [
+            f"whether it was trained on some of these transcripts can't be told: its data are gone from {data.path}"
+        ]
+    known = set(_sequences(trained_on))
+    seen = sum(sequence in known for sequence in _sequences(transcripts))
+    if not seen or trained_on.digest() == transcripts.digest():  # of that one it is warned already
+        return []
+    return [f"it was trained on {seen} of these {len(transcripts)} transcripts: its figures are too good"]
+
+
+def _sequences(transcripts: Transcripts) -> Iterator[bytes]:
+    for start, end in itertools.pairwise(transcripts.offsets):
+        yield transcripts.codes[start:end].tobytes()
+
+
+def align(found: Sequence[Predicted], names: Sequence[str]) -> tuple[list[Predicted], str]:
+    """Bring predictions into the order of the first, or say why that can't be."""
+    first = found[0]
+    aligned = [first]
+    for each, name in zip(found[1:], names[1:], strict=True):
+        if sorted(each.sites) != sorted(first.sites):
+            sites = f"{', '.join(first.sites)} and {', '.join(each.sites)}"
+            return [], f"{names[0]} and {name} predict different sites: {sites}"
+        if each.ids != first.ids and (len(set(each.ids)) < len(each.ids) or sorted(each.ids) != sorted(first.ids)):
+            return [], f"{names[0]} and {name} predicted different transcripts"
+        place = {identifier: i for i, identifier in enumerate(each.ids)}
+        rows = list(range(len(first.ids))) if each.ids == first.ids else [place[name] for name in first.ids]
+        columns = [each.sites.index(site) for site in first.sites]
+        measured = each.measured[rows][:, columns]
+        if not np.allclose(measured, first.measured, rtol=0, atol=_SAME):
+            return [], f"{names[0]} and {name} were given different measured fractions for the same transcripts"
+        ordered = each.predicted[rows][:, columns]
+        aligned.append(replace(each, ids=first.ids, sites=first.sites, predicted=ordered, measured=measured))
+    return aligned, ""

@@ -1,0 +1,340 @@
+"""What the doctor finds, mends, and leaves alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import cli
+from rnatracker import doctoring, orphans, process, store
+from rnatracker.doctoring import Finding
+from rnatracker.errors import RegistryError
+from rnatracker.tracked import TrackedRun
+from rnatracker.tracking import TrackingSettings, open_tracker
+from search.doctoring import check_trials
+from tests.studies import small_study, work_through
+from tests.toys import toy_transcripts, write_table
+
+_UNKNOWN_RUN = "0123456789abcdef" * 2
+
+
+@pytest.fixture
+def settings(mlflow_store: Path) -> TrackingSettings:
+    return TrackingSettings(mlflow_store)
+
+
+def _begin(settings: TrackingSettings, **tags: str) -> TrackedRun:
+    return open_tracker(settings).start(log_name=None, params={}, tags=tags, dataset=None)
+
+
+def _of(found: list[Finding], check: str) -> Finding:
+    (one,) = [each for each in found if each.check == check]
+    return one
+
+
+def _doctor(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, ["doctor", *arguments])
+
+
+class TestMachine:
+    def test_all_is_well_here(self, settings: TrackingSettings) -> None:
+        found = doctoring.examine(settings, (check_trials,))
+        assert not [each for each in found if each.level == "broken"]
+        assert _of(found, "store").text.startswith(str(settings.store))
+
+    def test_a_package_of_another_version_is_broken(
+        self, monkeypatch: pytest.MonkeyPatch, settings: TrackingSettings
+    ) -> None:
+        needed = ["numpy>=99", "torch>=1", "nothing-of-that-name>=1", 'ruff>=99; extra == "dev"']
+        monkeypatch.setattr("importlib.metadata.requires", lambda name: needed)
+        found = [each for each in doctoring.check_machine(settings) if each.level == "broken"]
+        assert [each.check for each in found] == ["versions"]
+        assert "needed is numpy>=99; nothing-of-that-name is missing" in found[0].text
+
+    @pytest.mark.parametrize(("free", "level"), [(10**8, "broken"), (10**9, "note"), (10**11, "ok")])
+    def test_little_free_disk_is_said(
+        self, monkeypatch: pytest.MonkeyPatch, settings: TrackingSettings, free: int, level: str
+    ) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+        assert _of(doctoring.check_machine(settings), "disk").level == level
+
+    def test_kernels_that_cant_be_used_are_noted_with_a_remedy(
+        self, monkeypatch: pytest.MonkeyPatch, settings: TrackingSettings
+    ) -> None:
+        reason = "no C compiler: cc is not on the PATH"
+        monkeypatch.setattr("rnatracker.kernels.functions.kernel_in_use", lambda *_: ("torch", reason))
+        found = _of(doctoring.check_machine(settings), "kernels")
+        assert (found.level, reason in found.text, "gcc" in found.remedy) == ("note", True, True)
+
+
+class TestStore:
+    def test_a_store_that_isnt_there_is_noted_and_not_made(self, tmp_path: Path) -> None:
+        result = _doctor("--store", str(tmp_path / "none"))
+        assert result.exit_code == 0
+        assert "no store yet" in result.stdout
+        assert not (tmp_path / "none").exists()
+
+    def test_a_file_that_is_no_database_is_broken(self, tmp_path: Path) -> None:
+        (tmp_path / "mlflow.db").write_text("not a database, really")
+        result = _doctor("--store", str(tmp_path))
+        assert result.exit_code == 1
+        assert "BROKEN  store" in result.stdout
+        assert "-> move that file away" in result.stdout
+
+    def test_a_damaged_database_is_broken(self, settings: TrackingSettings) -> None:
+        for _ in range(3):
+            _begin(settings, long="x" * 4000).finish("FINISHED")
+        database = settings.store / store.DATABASE
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'tags'").fetchone()
+            (size,) = connection.execute("PRAGMA page_size").fetchone()
+        content = bytearray(database.read_bytes())
+        content[(root - 1) * size : root * size] = os.urandom(size)
+        database.write_bytes(content)
+        assert _of(doctoring.check_store(settings), "store").level == "broken"
+
+    def test_a_newer_schema_is_broken(self, settings: TrackingSettings) -> None:
+        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
+        found = _of(doctoring.check_store(settings), "store")
+        assert (found.level, "upgrade with" in found.remedy) == ("broken", True)
+
+    def test_a_server_that_doesnt_answer_is_broken(self, tmp_path: Path) -> None:
+        found = doctoring.check_store(TrackingSettings(tmp_path, "http://127.0.0.1:9"))
+        assert _of(found, "store").level == "broken"
+
+
+class TestStaleRuns:
+    def _elsewhere(self, settings: TrackingSettings, hours: float) -> TrackedRun:
+        run = _begin(settings)
+        run.set_tags({process.HOST: "another", process.PID_NAMESPACE: "other"})
+        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+            connection.execute("UPDATE runs SET start_time = ?", (int((time.time() - hours * 3600) * 1000),))
+        return run
+
+    def test_a_silent_run_of_another_machine_is_ended_when_asked_for(self, settings: TrackingSettings) -> None:
+        run = self._elsewhere(settings, 50)
+        (stale,) = doctoring.stale_runs(settings)
+        assert (stale.name, stale.reason) == ("exp1", "nothing heard from another for 2 days")
+        assert "end them: --fix" in _doctor("--store", str(settings.store)).stdout
+        assert run.status() == "RUNNING"
+        result = _doctor("--store", str(settings.store), "--fix")
+        assert result.exit_code == 0
+        assert (run.status(), "ended by rnatracker doctor" in run.tags()["rnatracker.message"]) == ("FAILED", True)
+
+    def test_a_run_that_has_written_lately_is_left_alone(self, settings: TrackingSettings) -> None:
+        run = self._elsewhere(settings, 50)
+        run.log_metrics({"train/loss": 1.0}, 1)
+        run.flush()
+        assert doctoring.stale_runs(settings) == []
+
+    def test_a_run_of_this_process_is_left_alone(self, settings: TrackingSettings) -> None:
+        run = _begin(settings)
+        _doctor("--store", str(settings.store), "--fix")
+        assert run.status() == "RUNNING"
+
+    def test_runs_of_all_experiments_are_looked_at(self, settings: TrackingSettings) -> None:
+        self._elsewhere(replace(settings, experiment="other"), 50)
+        assert len(doctoring.stale_runs(settings)) == 1
+
+
+class TestOrphans:
+    def _folder(self, path: Path, hours: float = 2) -> Path:
+        (path / "artifacts").mkdir(parents=True)
+        (path / "artifacts" / "file.bin").write_bytes(b"x" * 1000)
+        return self._aged(path, hours)
+
+    def _aged(self, path: Path, hours: float) -> Path:
+        for each in (*path.rglob("*"), path):
+            os.utime(each, (time.time() - hours * 3600,) * 2, follow_symlinks=False)
+        return path
+
+    def _experiment(self, settings: TrackingSettings) -> Path:
+        return settings.store / "artifacts" / "rnatracker"
+
+    def test_folders_that_nothing_names_are_found(self, settings: TrackingSettings) -> None:
+        run = self._folder(self._experiment(settings) / _UNKNOWN_RUN)
+        model = self._folder(self._experiment(settings) / "models" / f"m-{_UNKNOWN_RUN}")
+        found = orphans.find(settings.store)
+        assert {each.path for each in found} == {run, model}
+        assert all(1000 <= each.size_bytes < 20000 for each in found)
+
+    def test_what_is_known_new_or_strange_is_left_alone(self, settings: TrackingSettings, tmp_path: Path) -> None:
+        tracker = open_tracker(settings)
+        kept = [_begin(settings) for _ in range(3)]
+        kept[1].finish("KILLED", "interrupted, to be resumed")
+        tracker._backend.client.delete_run(kept[2].id)  # type: ignore[attr-defined]
+        for run in kept:
+            (run.folder / "checkpoints").mkdir()
+            self._aged(run.folder.parent, 100)
+        folder = self._experiment(settings)
+        self._folder(folder / _UNKNOWN_RUN, hours=0.5)
+        self._folder(folder / "notes")
+        self._folder(folder / f"{_UNKNOWN_RUN}.keep")
+        self._folder(settings.store / _UNKNOWN_RUN)
+        outside = self._folder(tmp_path / "elsewhere" / _UNKNOWN_RUN)
+        (folder / _UNKNOWN_RUN[::-1]).symlink_to(outside)
+        assert orphans.find(settings.store) == []
+
+    def test_files_of_a_registered_version_are_left_alone_whatever_names_them(self, settings: TrackingSettings) -> None:
+        client = open_tracker(settings)._backend.client  # type: ignore[attr-defined]
+        run = self._folder(self._experiment(settings) / _UNKNOWN_RUN)
+        model = self._folder(self._experiment(settings) / "models" / f"m-{_UNKNOWN_RUN}")
+        client.create_registered_model("rnatracker")
+        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+            insert = (
+                "INSERT INTO model_versions (name, version, source, storage_location) VALUES ('rnatracker', ?, ?, ?)"
+            )
+            connection.execute(insert, (1, f"runs:/{_UNKNOWN_RUN}/model", None))
+            connection.execute(insert, (2, None, f"file://{model}"))
+        assert orphans.find(settings.store) == []
+        assert run.exists()
+
+    def test_a_run_of_a_store_that_was_moved_is_left_alone(self, settings: TrackingSettings, tmp_path: Path) -> None:
+        run = _begin(settings)
+        run.finish("FINISHED")
+        self._aged(run.folder.parent, 100)
+        moved = tmp_path / "moved"
+        shutil.move(settings.store, moved)
+        assert orphans.find(moved) == []
+
+    def test_nothing_is_an_orphan_when_another_database_keeps_its_files_here(self, settings: TrackingSettings) -> None:
+        self._folder(self._experiment(settings) / _UNKNOWN_RUN)
+        other = replace(settings, tracking_uri=f"sqlite:///{settings.store / 'other.db'}")
+        open_tracker(other)
+        assert orphans.find(settings.store) == []
+        (line,) = orphans.databases(settings.store)
+        assert line.endswith("other.db")
+        assert "other.db keep their files" in _of(doctoring.check_orphans(settings), "orphans").text
+
+    def test_the_stores_own_database_is_no_other_one(self, settings: TrackingSettings) -> None:
+        open_tracker(settings)
+        open_tracker(replace(settings, tracking_uri=f"sqlite:///{settings.store / 'mlflow.db'}"))
+        assert orphans.databases(settings.store) == []
+
+    def test_deleting_takes_only_what_still_is_one_and_follows_no_link(
+        self, settings: TrackingSettings, tmp_path: Path
+    ) -> None:
+        first = self._folder(self._experiment(settings) / _UNKNOWN_RUN)
+        second = self._folder(self._experiment(settings) / _UNKNOWN_RUN[::-1])
+        outside = self._folder(tmp_path / "outside")
+        (first / "link").symlink_to(outside)
+        self._aged(first, 2)
+        found = orphans.find(settings.store)
+        run = _begin(settings)
+        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+            connection.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (f"{second}/artifacts", run.id))
+        assert orphans.delete(settings.store, found)[0] == 1
+        assert (first.exists(), second.exists()) == (False, True)
+        assert (outside / "artifacts" / "file.bin").exists()
+
+    def test_command_lists_and_deletes_only_when_agreed(
+        self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folder = self._folder(self._experiment(settings) / _UNKNOWN_RUN)
+        result = _doctor("--store", str(settings.store), "--clean")
+        assert result.exit_code == 0
+        assert str(folder) in result.stderr
+        assert "nothing was deleted; to delete them without a question: --yes" in result.stderr
+        assert folder.exists()
+        asked: list[str] = []
+        monkeypatch.setattr("rnatracker.commands.doctor._agrees", lambda question: bool(asked.append(question)))
+        _doctor("--store", str(settings.store), "--clean")
+        assert asked[0].startswith("Delete 1 folder, ")
+        assert folder.exists()
+        monkeypatch.setattr("rnatracker.commands.doctor._agrees", lambda question: True)
+        assert "deleted 1 folder, " in _doctor("--store", str(settings.store), "--clean").stderr
+        assert not folder.exists()
+
+    def test_command_deletes_without_a_question_when_told_so(self, settings: TrackingSettings) -> None:
+        folder = self._folder(self._experiment(settings) / _UNKNOWN_RUN)
+        assert _doctor("--store", str(settings.store), "--clean", "--json").exit_code == 1
+        assert folder.exists()
+        content = json.loads(_doctor("--store", str(settings.store), "--clean", "--yes", "--json").stdout)
+        assert (content["deleted"], content["broken"]) == (1, False)
+        assert not folder.exists()
+
+
+class TestTrials:
+    @pytest.fixture
+    def studied(self, settings: TrackingSettings, tmp_path: Path) -> TrackingSettings:
+        data = write_table(toy_transcripts(40), tmp_path / "toy.tsv")
+        work_through(small_study(data, settings, trials=2))
+        return settings
+
+    def test_studies_and_runs_agree_after_a_study(self, studied: TrackingSettings) -> None:
+        assert [(each.level, each.text) for each in check_trials(studied)] == [
+            ("ok", "2 trials of 1 studies and their runs agree")
+        ]
+
+    def test_a_trial_whose_run_was_deleted_is_noted(self, studied: TrackingSettings) -> None:
+        tracker = open_tracker(studied)
+        tracker._backend.client.delete_run(tracker.find("exp1_toy/trial1").id)  # type: ignore[attr-defined]
+        (found,) = check_trials(studied)
+        assert (found.level, found.text.startswith("study toy: trial 1 without a run")) == ("note", True)
+
+    def test_a_run_without_a_trial_is_noted(self, studied: TrackingSettings) -> None:
+        run = _begin(studied, **{"rnatracker.kind": "trial", "rnatracker.study": "toy"})
+        run.finish("KILLED")
+        (found,) = check_trials(studied)
+        assert (found.level, f"run {run.id} without a trial" in found.text) == ("note", True)
+        run.set_tags({"rnatracker.replays": "x"})
+        assert check_trials(studied)[0].level == "ok"
+
+    def test_nothing_is_said_and_nothing_made_when_there_are_no_studies(self, settings: TrackingSettings) -> None:
+        assert check_trials(settings) == []
+        assert not (settings.store / "optuna.journal").exists()
+
+    def test_a_damaged_journal_is_broken(self, studied: TrackingSettings) -> None:
+        journal = studied.store / "optuna.journal"
+        journal.write_text("nonsense\n" + journal.read_text())
+        assert check_trials(studied)[0].level == "broken"
+
+
+class TestChampion:
+    def _registered(self, settings: TrackingSettings) -> None:
+        client = open_tracker(settings)._backend.client  # type: ignore[attr-defined]
+        client.create_registered_model("rnatracker")
+        client.create_model_version("rnatracker", str(settings.store / "nothing"))
+        client.set_registered_model_alias("rnatracker", "champion", "1")
+
+    def _resolve(self, monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> None:
+        def resolve(reference: str, tracking: TrackingSettings) -> Any:
+            assert reference == "champion"
+            if error:
+                raise error
+
+        monkeypatch.setattr("rnatracker.registry.resolve", resolve)
+
+    def test_a_champion_that_cant_be_loaded_is_broken(
+        self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self._registered(settings)
+        self._resolve(
+            monkeypatch, RegistryError("version 1: its files are gone; register it again with: rnatracker promote exp1")
+        )
+        result = _doctor("--store", str(settings.store))
+        assert result.exit_code == 1
+        assert "BROKEN  champion  version 1: its files are gone\n" in result.stdout
+        assert "-> register it again with: rnatracker promote exp1\n" in result.stdout
+        assert result.stdout.splitlines()[-1].startswith("1 broken. Next: ")
+
+    def test_a_champion_that_loads_is_well(self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._registered(settings)
+        self._resolve(monkeypatch, None)
+        assert _of(doctoring.check_champion(settings), "champion").text == "version 1 loads, its checksums are right"
+
+    def test_no_champion_is_no_trouble(self, settings: TrackingSettings) -> None:
+        assert _of(doctoring.check_champion(settings), "champion").level == "ok"
