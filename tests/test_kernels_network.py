@@ -126,6 +126,16 @@ def test_kernels_agree_with_torch_when_a_batch_needs_several_groups_a_thread() -
     _assert_equal(*_pair(**(_SMALL | {"rnn_hidden": 130, "rnn": "lstm"})), _input(lengths[:21], masked=True))
 
 
+@pytest.mark.parametrize("threads", [2, 3, 4])
+def test_every_number_of_sequences_can_be_divided_among_threads(threads: int) -> None:
+    """Of 113 sequences two threads get groups of 8, and the last round has one sequence: a group is empty."""
+    fused, plain = _pair(**_SMALL)
+    for count in (*range(1, 40, 3), 97, 113, 129, 145, 147, 161, 193, 197, 257):
+        batch = _input([20 + 7 * i % 11 for i in range(count)], masked=True)
+        torch.set_num_threads(threads)
+        _assert_equal(fused, plain, batch)
+
+
 def test_kernels_agree_with_torch_when_sequences_are_all_ambiguous_or_all_padding() -> None:
     codes = torch.zeros(3, 60, dtype=torch.uint8)
     codes[1] = 5

@@ -1069,6 +1069,7 @@ static void last_backward(const Plan *p, const Sequence *q, Scratch *t, const Ac
 static int group_forward(const Plan *p, int64_t group, Scratch *t, float *pooled, float *alpha, int64_t alpha_width) {
     const Activations *v = p->b.keep ? p->activations + group : &t->activations;
     const int64_t count = group_count(p, group), units = p->s.hidden;
+    if (!count) return 1; /* of the last round there may be fewer sequences than threads */
     for (int64_t m = 0; m < count; m++) {
         const Sequence *q = group_member(p, group, m);
         if (!spell(p, q, t)) return 0;
@@ -1093,6 +1094,7 @@ static int group_forward(const Plan *p, int64_t group, Scratch *t, float *pooled
 static void group_backward(const Plan *p, int64_t group, Scratch *t, const float *d_pooled, const Sums *g) {
     const Activations *v = p->activations + group;
     const int64_t count = group_count(p, group), units = p->s.hidden;
+    if (!count) return;
     for (int64_t m = 0; m < count; m++) {
         const Sequence *q = group_member(p, group, m);
         memset(t->pooled, 0, 2 * p->h * sizeof(float));
