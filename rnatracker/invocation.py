@@ -28,7 +28,7 @@ def evaluate_command(name: str, folder: Path, tracking: TrackingSettings) -> str
 def attention_command(source: str, model: str, out: Path | None, tracking: TrackingSettings) -> str:
     """Return what to type to predict once more, with a file of the attention that is still to be named."""
     words = ["predict", source, *([] if model == "champion" else ["--model", model])]
-    return f"{_command([*words, *(['--out', str(out)] if out else [])], tracking)} --attention FILE"
+    return f"{command([*words, *(['--out', str(out)] if out else [])], tracking)} --attention FILE"
 
 
 def ui_command(tracking: TrackingSettings, study: str | None = None) -> str:
