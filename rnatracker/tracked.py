@@ -258,6 +258,12 @@ def masked(text: str) -> str:
     return re.sub(r"([?&](?:password|passwd|pwd|token)=)[^&\s]+", r"\1***", text)
 
 
+def login_of(uri: str) -> str:
+    """Return what an address has before its host, `user:password@`, which no link shall show."""
+    match = re.search(r"(?<=://)[^/]+@", uri)
+    return match[0] if match else ""
+
+
 def metric_key(key: str) -> str:
     """Return a metric's name as MLflow admits it: other characters than letters, digits and `_ . - : /` as `_`."""
     admitted = re.sub(r"[^\w.\- :/]", "_", key)[:250]

@@ -33,6 +33,7 @@ from rnatracker.tracked import (
     as_text,
     check_name,
     cut,
+    login_of,
     masked,
     one_of,
     run_name,
@@ -53,7 +54,6 @@ __all__ = [
     "Tracker",
     "TrackingSettings",
     "open_tracker",
-    "reach",
     "settings_from",
     "settings_of_run",
 ]
@@ -196,11 +196,8 @@ class MlflowTracker(Tracker):
         backend = self._backend
         if backend.is_remote and not backend.uri.startswith("http"):
             return None
-        base = (
-            backend.uri.replace(_login(backend.uri), "").rstrip("/")
-            if backend.is_remote
-            else f"http://127.0.0.1:{port}"
-        )
+        remote = backend.uri.replace(login_of(backend.uri), "").rstrip("/")
+        base = remote if backend.is_remote else f"http://127.0.0.1:{port}"
         return (
             f"{base}/#/experiments/{backend.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={view}"
         )
@@ -233,9 +230,9 @@ class MlflowTracker(Tracker):
         return [each for each in near if (each.info.run_name or "").startswith(f"{run}_")]
 
     def _children_of(self, parent: str, name: str) -> list[Run]:
-        found = self._matching(parent)
-        of_parent = f"tags.`mlflow.parentRunId` = '{found[0].info.run_id}'" if len(found) == 1 else ""
-        return self._backend.search(f"{of_parent} and attributes.run_name = '{name}'") if of_parent else []
+        found = [each.info.run_id for each in self._matching(parent)]
+        wanted = f"tags.`mlflow.parentRunId` = '{found[0]}' and attributes.run_name = '{name}'" if found else ""
+        return self._backend.search(wanted) if len(found) == 1 else []
 
     def _by_id(self, run_id: str) -> list[Run]:
         """Return the run of that id in any experiment, or nothing."""
@@ -342,12 +339,6 @@ def _abandon(run: MlflowRun, error: BaseException) -> None:
     message = "stopped while it was being started" if is_stop else str(error) or type(error).__name__
     with contextlib.suppress(TrackingError, OSError):
         run.finish("KILLED" if is_stop else "FAILED", message)
-
-
-def _login(uri: str) -> str:
-    """Return what an address has before its host, `user:password@`, which no link shall show."""
-    match = re.search(r"(?<=://)[^/]+@", uri)
-    return match[0] if match else ""
 
 
 def _user() -> dict[str, str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Two runs or more: ids, names or folders.", metavar="RUN...", show_default=False)
+        list[str], typer.Argument(help="Two runs or more: ids, names or folders.", metavar="RUN", show_default=False)
     ],
     data: Annotated[
         str | None,
