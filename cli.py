@@ -16,7 +16,22 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import typer
 
 from rnatracker import __version__
-from rnatracker.commands import common, compare, data, doctor, evaluate, imports, predict, replay, runs, train, ui
+from rnatracker.commands import (
+    common,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    imports,
+    models,
+    predict,
+    promote,
+    replay,
+    runs,
+    serve,
+    train,
+    ui,
+)
 from search import commands as search
 
 app = typer.Typer(
@@ -27,19 +42,22 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="Predict where mRNAs go in the cell from their sequence, with every run tracked in MLflow.",
 )
+app.add_typer(data.app, name="data", rich_help_panel="Data")
+app.command("import", rich_help_panel="Data")(imports.import_)
 app.command("train", rich_help_panel="Train and measure")(train.train)
 app.command("evaluate", rich_help_panel="Train and measure")(evaluate.evaluate)
-app.command("predict", rich_help_panel="Predict")(predict.predict)
 app.command("tune", rich_help_panel="Search")(search.tune)
 app.command("study", rich_help_panel="Search")(search.study)
 app.command("runs", rich_help_panel="Runs")(runs.runs)
 app.command("compare", rich_help_panel="Runs")(compare.compare)
 app.command("replay", rich_help_panel="Runs")(replay.replay)
+app.command("ui", rich_help_panel="Runs")(ui.ui)
 app.command("doctor", rich_help_panel="Runs")(doctor.doctor)
+app.command("promote", rich_help_panel="Models and predictions")(promote.promote)
+app.command("models", rich_help_panel="Models and predictions")(models.models)
+app.command("predict", rich_help_panel="Models and predictions")(predict.predict)
+app.command("serve", rich_help_panel="Models and predictions")(serve.serve)
 doctor.more_checks.append(search.check_trials)
-app.command("ui", rich_help_panel="Train and measure")(ui.ui)
-app.add_typer(data.app, name="data", rich_help_panel="Data")
-app.command("import", rich_help_panel="Data")(imports.import_)
 
 
 def _show_version(wanted: bool) -> None:

@@ -148,17 +148,23 @@ def evaluate(
     """
     found = [each.named(tuple(sites or ())) for each in model.checkpoints]
     predictor = Predictor(found, pick_device(train))
-    transcripts = _match_sites(_read(data, file_format, sites, labels, predictor.sites), predictor.sites, model.name)
+    transcripts = match_sites(
+        read_labelled(data, file_format, sites, labels, predictor.sites), predictor.sites, model.name
+    )
     total = len(transcripts) * len(predictor)
     predicted = predictor.predict(transcripts, on_batch=(lambda done: on_batch(done, total)) if on_batch else None)
     scores = metrics.report(predicted, transcripts.measured(), transcripts.sites, resamples=resamples)
     return Evaluation(model, transcripts, predicted, scores, _warnings(model, transcripts))
 
 
-def _read(
+def read_labelled(
     data: str, file_format: str, sites: list[str] | None, labels: str, model_sites: tuple[str, ...]
 ) -> Transcripts:
-    """Read the data; where file and user name no sites, they are the model's."""
+    """Read labelled data for a model of these sites; where file and user name no sites, they are the model's.
+
+    Raises:
+        DataError: if they can't be read.
+    """
     if sites is None:
         try:
             transcripts = read(data, format=file_format, labels=labels)
@@ -171,8 +177,12 @@ def _read(
     return read(data, format=file_format, sites=sites, labels=labels)
 
 
-def _match_sites(transcripts: Transcripts, sites: tuple[str, ...], model: str) -> Transcripts:
-    """Put the measured columns into the model's order."""
+def match_sites(transcripts: Transcripts, sites: tuple[str, ...], model: str) -> Transcripts:
+    """Put the measured columns into the order of a model's sites.
+
+    Raises:
+        DataError: if they are other sites.
+    """
     if sorted(transcripts.sites) != sorted(sites):
         raise DataError(
             f"{transcripts.source}: its sites are {', '.join(transcripts.sites)}, but {model} predicts "

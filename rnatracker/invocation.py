@@ -31,6 +31,11 @@ def attention_command(source: str, model: str, out: Path | None, tracking: Track
     return f"{command([*words, *(['--out', str(out)] if out else [])], tracking)} --attention FILE"
 
 
+def model_command(words: list[str], tracking: TrackingSettings, name: str) -> str:
+    """Return a command about the registered model of this name, as `models show 3`."""
+    return command([*words, *(["--name", name] if name != "rnatracker" else [])], tracking)
+
+
 def ui_command(tracking: TrackingSettings, study: str | None = None) -> str:
     """Return what to type to see the store, or a study in it, in MLflow's UI."""
     return command(["ui", *(["--study", study] if study else [])], tracking)

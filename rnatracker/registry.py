@@ -1,7 +1,7 @@
 """MLflow's model registry: versions of a model, their aliases, and any model by what a user calls it.
 
 Owns every use of MLflow's registry. Must not know torch, nor what makes a champion: `promotion.py` does, and is to be
-read next, with `packaging.py` for a version's files.
+read next, with `versions.py` for what a version is and `packaging.py` for its files.
 
 An alias names one version at a time and is moved in one step, so there is never more than one champion. Aliases are
 changed under the store's lock.
@@ -12,75 +12,33 @@ from __future__ import annotations
 import difflib
 import json
 import re
-import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-from rnatracker import store
+from rnatracker import store, version_files
 from rnatracker.errors import CheckpointError, RegistryError, TrackingError
 from rnatracker.store import mlflow_errors
 from rnatracker.tracking import MlflowTracker, TrackingSettings
+from rnatracker.versions import (
+    ALIASES,
+    CHAMPION,
+    DATA_TAG,
+    DESCRIPTION_TAG,
+    MODEL_ID_TAG,
+    NAME,
+    PREVIOUS,
+    Version,
+    name_option,
+    version_of,
+)
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
     from rnatracker.evaluation import Model
-
-NAME = "rnatracker"
-"""What the registered model is called where the user gives no other name."""
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
-ALIASES = (CHAMPION, CHALLENGER, PREVIOUS)
-
-CHECKSUMS_TAG = "rnatracker.weights_sha256"
-RUN_NAME_TAG = "rnatracker.run_name"
-DATA_TAG = "rnatracker.data_digest"
-DESCRIPTION_TAG = "rnatracker.description"
-MODEL_ID_TAG = "rnatracker.model_id"
-
-
-@dataclass(frozen=True)
-class Version:
-    """One version of a registered model.
-
-    Attributes:
-        name: the model's.
-        number: from 1, never used twice.
-        aliases: those that name it, `champion` first.
-        run_id: the run that trained it.
-        created: seconds since 1970.
-        tags: all its tags.
-    """
-
-    name: str
-    number: int
-    aliases: tuple[str, ...]
-    run_id: str
-    created: float
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """What to call it in messages: `rnatracker version 3`."""
-        return f"{self.name} version {self.number}"
-
-    @property
-    def run_name(self) -> str:
-        """The run's name, or its id where that was not recorded."""
-        return self.tags.get(RUN_NAME_TAG) or self.run_id
-
-    @property
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of each file of weights; empty where none was recorded."""
-        try:
-            return dict(json.loads(self.tags.get(CHECKSUMS_TAG, "{}")))
-        except (ValueError, TypeError):
-            return {}
 
 
 class Registry:
@@ -118,17 +76,9 @@ class Registry:
             yield
 
     def aliases(self) -> dict[str, int]:
-        """Return the version that each alias names; empty where there is no such model."""
-        from mlflow.exceptions import MlflowException
-
-        with self._asking("reading the aliases of"):
-            try:
-                found = self._client.get_registered_model(self.name).aliases
-            except MlflowException as error:
-                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                    return {}
-                raise
-        return {str(alias): int(number) for alias, number in found.items()}
+        """Return the version that each alias names; none where there is no such model."""
+        found = self._model()
+        return {str(alias): int(number) for alias, number in found.aliases.items()} if found else {}
 
     def versions(self) -> list[Version]:
         """Return all versions, the latest first."""
@@ -142,7 +92,7 @@ class Registry:
                 token = page.token
                 if not token:
                     break
-        return sorted((_version(each, aliases) for each in found), key=lambda each: -each.number)
+        return sorted((version_of(each, aliases) for each in found), key=lambda each: -each.number)
 
     def version(self, number: int) -> Version:
         """Return one version.
@@ -155,6 +105,7 @@ class Registry:
             known = ", ".join(str(each.number) for each in self.versions()) or "none"
             raise RegistryError(
                 f"Model {self.name!r} has no version {number}; it has {known}. See them with: rnatracker models"
+                f"{name_option(self.name)}"
             )
         return found
 
@@ -195,27 +146,75 @@ class Registry:
         with self._asking(f"taking away the {alias} of"):
             self._client.delete_registered_model_alias(self.name, alias)
 
+    def register(
+        self, run_id: str, build: Callable[[str, Path], None], tags: Mapping[str, str], description: str
+    ) -> Version:
+        """Make a new version of this model, which is there whole or not at all.
+
+        Its files are those of a logged model of MLflow's, which outlives the run.
+
+        Args:
+            run_id: the run that trained it.
+            build: writes the files of a model of this id into a folder that isn't there yet.
+            tags: tags of the version.
+            description: what MLflow shows above it, as Markdown.
+        """
+        client = self._client
+        with self._asking("registering a version of"):
+            experiment = client.get_run(run_id).info.experiment_id
+            made = client.create_logged_model(experiment, self.name.replace(".", "_"), run_id)
+            try:
+                with tempfile.TemporaryDirectory() as temporary:
+                    build(made.model_id, Path(temporary) / "model")
+                    client.log_model_artifacts(made.model_id, str(Path(temporary) / "model"))
+                client.finalize_logged_model(made.model_id, "READY")
+                number = self._create_version(made.model_id, made.artifact_location, run_id, tags, description)
+            except BaseException:
+                with suppress(Exception):  # what stopped it is the thing to tell
+                    if not any(each.model_id == made.model_id for each in self.versions()):
+                        client.delete_logged_model(made.model_id)
+                raise
+        return self.version(number)
+
+    def describe(self, number: int, description: str) -> None:
+        """Set what MLflow shows above a version, as Markdown."""
+        with self._asking(f"describing version {number} of"):
+            self._client.update_model_version(self.name, str(number), description)
+
+    def _create_version(self, model_id: str, place: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
+        from mlflow.exceptions import MlflowException
+
+        client = self._client
+        try:
+            client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # In a database of its own, MLflow would look for models:/ID in the store that the process uses globally.
+        source = f"models:/{model_id}" if self.backend.uri.startswith("http") else place
+        made = client.create_model_version(
+            self.name, source, run_id, {**tags, MODEL_ID_TAG: model_id}, description=description, model_id=model_id
+        )
+        listed = json.dumps([{"name": self.name, "version": str(made.version)}])
+        client.set_logged_model_tags(model_id, {"mlflow.modelVersions": listed})
+        return int(made.version)
+
+    def model_tags(self) -> dict[str, str]:
+        """Return the tags of the model as a whole; none where there is no such model."""
+        found = self._model()
+        return dict(found.tags) if found else {}
+
+    def set_model_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the model as a whole."""
+        with self._asking("tagging"):
+            for key, value in tags.items():
+                self._client.set_registered_model_tag(self.name, key, value)
+
     def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         with self._asking(f"tagging version {number} of"):
             for key, value in tags.items():
                 self._client.set_model_version_tag(self.name, str(number), key, value)
-
-    def folder(self, version: Version) -> Path:
-        """Return the folder of a version's files, downloaded where they are on a server; they may not be whole.
-
-        Raises:
-            RegistryError: if there is none.
-        """
-        with self._asking(f"finding version {version.number} of"):
-            uri = self._client.get_model_version_download_uri(self.name, str(version.number))
-        parts = urlsplit(uri)
-        if parts.scheme not in ("", "file"):
-            return self._downloaded(version, uri)
-        folder = Path(url2pathname(parts.path) if parts.scheme == "file" else uri)
-        if not folder.is_dir():
-            raise RegistryError(f"{version.label}: its files are gone from {folder}; {self._mending(version)}")
-        return folder
 
     def model(self, version: Version) -> Model:
         """Load a version's weights, after holding them against their recorded checksums.
@@ -224,13 +223,32 @@ class Registry:
             RegistryError: if its files are gone.
             CheckpointError: if they aren't what was registered.
         """
+        try:
+            return self._load(version)
+        except CheckpointError:
+            if not version_files.forget(self.backend, version):
+                raise
+            return self._load(version)  # a copy from a server was damaged: fetched again
+
+    def _load(self, version: Version) -> Model:
         from rnatracker import packaging
         from rnatracker.evaluation import Model
 
-        folder = self.folder(version) / "artifacts" / packaging.WEIGHTS
-        found = packaging.load_weights(folder, version.checksums, version.label, self._mending(version))
+        folder = version_files.folder(self.backend, version) / packaging.ARTIFACTS / packaging.WEIGHTS
+        found = packaging.load_weights(folder, version.checksums, version.label, version.mending)
         description = version.tags.get(DESCRIPTION_TAG) or f"{len(found)} networks"
         return Model(version.label, found, version.tags.get(DATA_TAG, ""), f"run {version.run_name}, {description}")
+
+    def _model(self) -> RegisteredModel | None:
+        from mlflow.exceptions import MlflowException
+
+        with self._asking("reading"):
+            try:
+                return self._client.get_registered_model(self.name)
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return None
+                raise
 
     def _get(self, number: int) -> Version | None:
         from mlflow.exceptions import MlflowException
@@ -242,53 +260,19 @@ class Registry:
                 if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     return None
                 raise
-        return _version(found, self.aliases())
-
-    def _downloaded(self, version: Version, uri: str) -> Path:
-        """Return the folder of this machine's copy of a version's files, which never change once registered."""
-        place = self.backend.folder / store.WORK / "models" / store.slug(self.name) / str(version.number)
-        if place.is_dir():
-            return place
-        from mlflow.artifacts import download_artifacts
-
-        try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=place.parent) as temporary, self._asking("downloading"):
-                download_artifacts(artifact_uri=uri, dst_path=temporary, tracking_uri=self.backend.uri)
-                copied = next(iter(Path(temporary).rglob("MLmodel")), Path(temporary) / "MLmodel").parent
-                if not place.exists():
-                    shutil.move(copied, place)
-        except OSError as error:
-            raise store.unwritable(place, error) from None
-        return place
+        return version_of(found, self.aliases())
 
     def _remedy(self, alias: str) -> str:
-        choose = "Choose one with: rnatracker promote RUN_ID"
+        option = name_option(self.name)
+        choose = f"Choose one with: rnatracker promote RUN_ID{option}"
         if alias == CHAMPION and PREVIOUS in self.aliases():
-            return f"{choose}, or return to the previous one with: rnatracker models --rollback"
+            return f"{choose}, or return to the previous one with: rnatracker models --rollback{option}"
         return choose
-
-    def _mending(self, version: Version) -> str:
-        back = ", or return to the previous champion with: rnatracker models --rollback"
-        return (
-            f"delete that version and register its run again with: rnatracker promote {version.run_name}"
-            f"{back if CHAMPION in version.aliases else ''}"
-        )
 
     @contextmanager
     def _asking(self, doing: str) -> Iterator[None]:
         with mlflow_errors(f"{doing} the model {self.name!r}", self.location):
             yield
-
-
-def _version(found: ModelVersion, aliases: Mapping[str, int]) -> Version:
-    number = int(found.version)
-    own = tuple(sorted((alias for alias, of in aliases.items() if of == number), key=_alias_order))
-    return Version(found.name, number, own, found.run_id or "", found.creation_timestamp / 1000, dict(found.tags))
-
-
-def _alias_order(alias: str) -> tuple[int, str]:
-    return (ALIASES.index(alias) if alias in ALIASES else len(ALIASES)), alias
 
 
 def resolve(reference: str, tracking: TrackingSettings, name: str = NAME) -> Model:

@@ -69,8 +69,8 @@ def quiet_mlflow() -> None:
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     }.items():
         os.environ.setdefault(name, value)
-    for name in ("mlflow.store.db.utils", "alembic"):  # they log what is raised as well, and each migration
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in ("mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store", "alembic"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log what is raised as well, and each migration
 
 
 @contextmanager

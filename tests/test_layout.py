@@ -18,14 +18,16 @@ _FLOORS = {
         "rnatracker.device", "rnatracker.stop", "rnatracker.provenance"],
     2: ["rnatracker.batching", "rnatracker.checkpoint", "rnatracker.trainer", "rnatracker.predictor",
         "rnatracker.artifacts", "rnatracker.plots", "rnatracker.reporting", "rnatracker.attention",
-        "rnatracker.predicting", "rnatracker.prediction_files", "rnatracker.streaming"],
+        "rnatracker.predicting", "rnatracker.prediction_files", "rnatracker.streaming", "rnatracker.verdict"],
     3: ["rnatracker.store", "rnatracker.tracked", "rnatracker.untracked", "rnatracker.mlflow_run",
         "rnatracker.tracking", "rnatracker.invocation", "rnatracker.request",
         "rnatracker.session", "rnatracker.crossval", "rnatracker.workers", "rnatracker.run",
         "rnatracker.evaluation", "rnatracker.ancestor", "rnatracker.filters", "rnatracker.listing",
         "rnatracker.listing_sources", "rnatracker.predictions", "rnatracker.comparing", "rnatracker.parts",
         "rnatracker.agreement", "rnatracker.replaying", "rnatracker.orphans", "rnatracker.doctoring",
-        "rnatracker.packaging", "rnatracker.registry"],
+        "rnatracker.packaging", "rnatracker.served", "rnatracker.versions", "rnatracker.version_files",
+        "rnatracker.registry", "rnatracker.records", "rnatracker.holdout", "rnatracker.registration",
+        "rnatracker.contest", "rnatracker.promotion", "rnatracker.serving"],
     4: ["search", "search.space", "search.pruning", "search.sampling", "search.storage", "search.study",
         "search.opening", "search.memory", "search.objective", "search.worker", "search.crew", "search.tune",
         "search.summary", "search.plots", "search.weights", "search.refit", "search.doctoring"],
@@ -50,6 +52,8 @@ _FORBIDDEN = {
     "rnatracker.tracking": {"optuna", "torch"},
     "rnatracker.registry": {"optuna", "torch", "typer"},
     "rnatracker.packaging": {"optuna", "typer"},
+    "rnatracker.verdict": {"torch", "mlflow", "optuna"},
+    "rnatracker.promotion": {"mlflow", "optuna", "typer"},
     "rnatracker.session": {"optuna", "typer", "mlflow"},
     "rnatracker.run": {"optuna", "typer", "mlflow"},
     "rnatracker.crossval": {"optuna", "typer", "mlflow"},
@@ -66,7 +70,10 @@ _FORBIDDEN = {
     "search.tune": {"torch", "mlflow", "typer"},
     "search.summary": {"torch", "mlflow", "typer"},
 }
-_COMMANDS = ("train", "data", "evaluate", "predict", "tune", "study", "runs", "compare", "replay", "doctor")
+_COMMANDS = (
+    "train", "data", "evaluate", "predict", "tune", "study", "runs", "compare", "replay", "doctor", "promote", "models",
+    "serve",
+)  # fmt: skip
 _HEAVY = ("torch", "mlflow", "pandas", "optuna", "scipy", "pydantic", "numpy", "matplotlib", "requests")
 
 

@@ -61,7 +61,7 @@ def evaluate(
     if data is None:
         raise ConfigError("--data: no data to measure on; give a file of transcripts with measured fractions")
     if (run is None) == (weights is None):
-        raise ConfigError("rnatracker evaluate: give either a run or model, or --weights FILE")
+        raise ConfigError("rnatracker evaluate: give either a run or --weights FILE")
 
     from rnatracker import evaluation, registry
     from rnatracker.config import TrainConfig

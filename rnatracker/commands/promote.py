@@ -1,0 +1,123 @@
+"""`rnatracker promote`.
+
+Owns its options and what it prints. The work is `rnatracker.promotion`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnatracker.choices import Device, Format, Labels
+from rnatracker.commands import common
+from rnatracker.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rnatracker.promotion import Promotion
+    from rnatracker.tracking import TrackingSettings
+
+
+def promote(
+    run: Annotated[str, typer.Argument(help="The run: its id or name.", show_default=False)],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Test set: labelled transcripts that neither model was trained on; kept with the model from then on.",
+            metavar="FILE",
+            show_default="the one that the model keeps",
+        ),
+    ] = None,
+    margin: Annotated[
+        float, typer.Option(help="The difference in mean PCC must surely be above it (its interval's lower end).")
+    ] = 0.0,
+    max_drop: Annotated[
+        float, typer.Option(help="No site may surely fall by more in PCC (its interval's upper end).")
+    ] = 0.02,
+    force: Annotated[bool, typer.Option("--force", help="Make it champion whatever the rule says.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why it is forced; recorded.", metavar="TEXT")] = None,
+    trained_on: Annotated[
+        list[str] | None,
+        typer.Option(help="The run's own data file, where it is not where it was; repeatable.", metavar="FILE"),
+    ] = None,
+    file_format: Annotated[Format, typer.Option("--format", help="Format of the test set.")] = "auto",
+    sites: Annotated[
+        str | None, typer.Option(help="Names of the sites, in the order of the file's values.", metavar="A,B,...")
+    ] = None,
+    labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
+    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    name: common.ModelName = "rnatracker",
+    json_: common.Json = False,
+    experiment: common.Experiment = "rnatracker",
+    store: common.Store = None,
+    tracking_uri: common.TrackingUri = None,
+) -> None:
+    """Register a run's model, and make it champion if on a test set it is better than the champion.
+
+    It becomes champion where there is none, or where the 95 % interval of the difference in mean PCC lies above
+    --margin and no site falls. Otherwise it stays challenger, and the exit code is 1.
+
+    rnatracker promote exp3 --data test.tsv
+    """
+    if force != bool(reason and reason.strip()):
+        raise ConfigError("--force: give both --force and --reason TEXT, or neither; the reason is recorded")
+
+    from rnatracker import promotion
+    from rnatracker.contest import PromotionRequest
+    from rnatracker.holdout import DataOptions
+
+    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    chosen = None if sites is None else tuple(site.strip() for site in sites.split(","))
+    request = PromotionRequest(
+        run,
+        tracking,
+        name=name,
+        data=None if data is None else DataOptions(data, file_format, chosen, labels),
+        trained_on=tuple(trained_on or ()),
+        margin=margin,
+        max_drop=max_drop,
+        force=(reason or "").strip(),
+        device=device,
+    )
+    with common.progress("predicting") as on_batch:
+        result = promotion.promote(request, on_batch)
+    if json_:
+        common.print_json(_as_json(result))
+    else:
+        _print(result, tracking)
+    if result.verdict is not None and not result.verdict.promoted:
+        raise typer.Exit(1)
+
+
+def _as_json(result: Promotion) -> dict[str, object]:
+    version = result.version
+    return {
+        "model": version.name,
+        "version": version.number,
+        "aliases": list(version.aliases),
+        "run_id": version.run_id,
+        "verdict": None if result.verdict is None else result.verdict.as_json(),
+    }
+
+
+def _print(result: Promotion, tracking: TrackingSettings) -> None:
+    from rnatracker.commands.model_tables import print_verdict
+    from rnatracker.invocation import model_command
+
+    version, verdict = result.version, result.verdict
+
+    def print_next(*words: str) -> None:
+        typer.echo(f"Next: {model_command([*words], tracking, version.name)}")
+
+    if verdict is None:
+        typer.echo(f"{version.label} (run {version.run_name}) is the champion already; nothing was done")
+        print_next("models", "show", str(version.number))
+        return
+    print_verdict(verdict.as_json())
+    if verdict.promoted:
+        before = f" in place of version {verdict.champion}" if verdict.champion else ""
+        typer.echo(f"{version.label} (run {version.run_name}) is now champion{before}: {verdict.reason}")
+        print_next("predict", "FILE")
+    else:
+        typer.echo(f"{version.label} (run {version.run_name}) stays challenger: {verdict.reason}")
+        print_next("models")

@@ -1,0 +1,125 @@
+"""Which transcripts a model was trained on, so that it is never measured on them.
+
+Owns the fingerprints of sequences and their file. Must not know the registry. Read next: `holdout.py`, which asks.
+
+A transcript is told by its sequence, whatever its id: 64 bits of a hash of it, so that the list can be kept with a
+model (8 bytes a transcript) when the data themselves are gone. Two different sequences of a million have the same one
+with a probability of 3 in 100 million.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from rnatracker import config
+from rnatracker.config import DataConfig
+from rnatracker.data.readers import read, read_unlabelled
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.errors import DataError, TrackingError
+from rnatracker.files import replacing
+from rnatracker.tracked import TrackedRun, Tracker
+
+Fingerprints = npt.NDArray[np.uint64]
+
+
+def fingerprints(transcripts: Transcripts) -> Fingerprints:
+    """Return a fingerprint of each sequence, (N,) uint64, in the transcripts' order."""
+    codes = transcripts.codes.data
+    found = b"".join(
+        hashlib.blake2b(codes[start:end], digest_size=8).digest()
+        for start, end in itertools.pairwise(transcripts.offsets)
+    )
+    return np.frombuffer(found, "<u8").astype(np.uint64)
+
+
+def seen(transcripts: Transcripts, trained_on: Fingerprints) -> npt.NDArray[np.int64]:
+    """Return the indices of the transcripts whose sequences are among those that were trained on."""
+    return np.flatnonzero(np.isin(fingerprints(transcripts), trained_on)).astype(np.int64)
+
+
+def write(path: Path, found: Fingerprints) -> None:
+    """Write fingerprints, sorted, each once.
+
+    Raises:
+        OSError: if they can't be written.
+    """
+    with replacing(path) as file:
+        np.save(file, np.unique(found), allow_pickle=False)
+
+
+def load(path: Path) -> Fingerprints | None:
+    """Return what `write` wrote, or None if it isn't there or can't be read."""
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return found if found.dtype == np.uint64 and found.ndim == 1 else None
+
+
+def of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Fingerprints:
+    """Return the fingerprints of all transcripts that have had a part in a run's weights.
+
+    These are all of its data: also validation transcripts have, by choosing the epoch. Where it went on from other
+    weights, those of the run that these are of are among them.
+
+    Args:
+        run: the run.
+        tracker: finds the run that its weights are of.
+        files: data files, for what isn't found where it was.
+
+    Raises:
+        DataError: if it can't be known, saying what is missing.
+    """
+    found = [_of_data(run, files)]
+    weights = run.tags().get("rnatracker.weights")
+    if weights:
+        found.append(_of_weights(run, weights, tracker, files))
+    return np.unique(np.concatenate(found))
+
+
+def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
+    """Return those of a run's own data, which are held against the digest that the run recorded."""
+    digest = run.tags().get("rnatracker.data_digest", "")
+    path = run.folder / "config.yaml"
+    data = config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
+    for place in [*([data.path] if data.path else []), *files]:
+        transcripts = _read(place, data)
+        if transcripts is not None and transcripts.digest() == digest:
+            return fingerprints(transcripts)
+    if files and not digest:
+        return np.concatenate([fingerprints(read_unlabelled(file)) for file in files])
+    where = f"its data, {data.path}, are gone or have changed" if data.path else "it has recorded no data"
+    raise DataError(
+        f"run {run.name}: what it was trained on can't be told: {where}{f' (digest {digest})' if digest else ''}; "
+        "give that file with --trained-on FILE"
+    )
+
+
+def _read(place: str, data: DataConfig) -> Transcripts | None:
+    try:
+        return read(place, format=data.format, sites=data.sites, labels=data.labels)
+    except DataError:
+        return None
+
+
+def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence[str]) -> Fingerprints:
+    """Return those of the run whose weights this one began with."""
+    for part in reversed(Path(weights).parts):
+        if re.fullmatch(r"[0-9a-f]{32}", part):
+            try:
+                return of_run(tracker.find(part), tracker, files)
+            except TrackingError:
+                break
+    if files:
+        return np.concatenate([fingerprints(read_unlabelled(file)) for file in files])
+    raise DataError(
+        f"run {run.name}: it went on from {weights}, and what those weights were trained on can't be told; give that "
+        "data file with --trained-on FILE"
+    )

@@ -1,0 +1,111 @@
+"""A run's weights as a version of a registered model.
+
+Owns what is recorded of a version. Must not know mlflow, nor what makes a champion. Read next: `packaging.py` for the
+files, `registry.py` for how it is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+
+from rnatracker import __version__, packaging, records
+from rnatracker.errors import CheckpointError, RegistryError
+from rnatracker.evaluation import Model
+from rnatracker.records import Fingerprints
+from rnatracker.registry import Registry
+from rnatracker.tracked import TrackedRun
+from rnatracker.versions import (
+    CHECKSUMS_TAG,
+    DATA_TAG,
+    DESCRIPTION_TAG,
+    METRICS_TAG,
+    RUN_NAME_TAG,
+    SITES_TAG,
+    SIZE_TAG,
+    SPLIT_TAG,
+    Version,
+)
+
+_SUMMARY = re.compile(r"(best|oof|mean|sd|ceiling)/\w+")
+
+
+def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fingerprints | None) -> Version:
+    """Register a run's weights, or return the version that they are already.
+
+    Args:
+        registry: where.
+        run: the run.
+        model: its networks.
+        trained_on: what they were trained on; None where that isn't known.
+
+    Raises:
+        TrackingError: if the registry or the disk can't be written.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        weights = Path(temporary) / packaging.WEIGHTS
+        checksums = packaging.write_weights(weights, model.checkpoints)
+        known = _same(registry, run, checksums)
+        if known is not None:
+            return known
+        told = Path(temporary) / packaging.RECORDS_FILE
+        if trained_on is not None:
+            records.write(told, trained_on)
+        sites = model.checkpoints[0].sites
+
+        def build(model_id: str, folder: Path) -> None:
+            packaging.write_model(
+                folder, weights, told if told.exists() else None, sites, model_id=model_id, run_id=run.id
+            )
+
+        size = sum(path.stat().st_size for path in weights.iterdir())
+        return registry.register(run.id, build, _tags(run, model, checksums, size), description(run, model))
+
+
+def _same(registry: Registry, run: TrackedRun, checksums: dict[str, str]) -> Version | None:
+    """Return the version of these very weights, if its files are whole."""
+    for version in registry.versions():
+        if version.run_id == run.id and version.checksums == checksums:
+            try:
+                registry.model(version)
+            except (RegistryError, CheckpointError):
+                continue
+            return version
+    return None
+
+
+def _tags(run: TrackedRun, model: Model, checksums: dict[str, str], size: int) -> dict[str, str]:
+    tags = run.tags()
+    return {
+        CHECKSUMS_TAG: json.dumps(checksums),
+        RUN_NAME_TAG: full_name(run),
+        DATA_TAG: model.data_digest,
+        SPLIT_TAG: tags.get("rnatracker.split_digest", ""),
+        SITES_TAG: json.dumps(list(model.checkpoints[0].sites)),
+        METRICS_TAG: json.dumps({key: value for key, value in run.metrics().items() if _SUMMARY.match(key)}),
+        DESCRIPTION_TAG: model.description,
+        SIZE_TAG: str(size),
+        "rnatracker.kind": tags.get("rnatracker.kind", ""),
+        "rnatracker.version": __version__,
+    }
+
+
+def full_name(run: TrackedRun) -> str:
+    """Return a run's name, and its parent's where it has one: `exp4/trial3`."""
+    parent = run.parent_name()
+    return f"{parent}/{run.name}" if parent else run.name
+
+
+def description(run: TrackedRun, model: Model) -> str:
+    """Return what MLflow shows above a version, as Markdown: what it is, and its figures as the run had them."""
+    figures = run.metrics()
+    headings = {"best": "validation", "oof": "out-of-fold"}
+    group = next((each for each in ("oof", "best") if f"{each}/pcc_mean" in figures), None)
+    lines = [f"Run {full_name(run)}: {model.description}. Sites: {', '.join(model.checkpoints[0].sites)}."]
+    if group:
+        rows = [(name, figures.get(f"{group}/pcc_{name}")) for name in (*model.checkpoints[0].sites, "mean", "overall")]
+        lines += ["", f"| site | {headings[group]} PCC |", "|---|---|"]
+        lines += [f"| {name} | {value:.3f} |" for name, value in rows if value is not None]
+    return "\n".join(lines)
