@@ -14,7 +14,7 @@ RUNS = "rnatracker"
 """Key of the view of all runs."""
 
 _TAG = "mlflow.sharedViewState.{}"
-_MEASURES = ("best/pcc_mean", "best/pcc_overall", "oof/pcc_mean", "oof/pcc_overall", "objective")
+_MEASURES = ("best/pcc_mean", "best/pcc_overall", "oof/pcc_mean", "oof/pcc_overall", "objective", "best/objective")
 _SETTINGS = ("encoding.max_length", "train.lr", "train.batch_size", "train.epochs", "model.rnn_hidden")
 _TAGS = ("rnatracker.kind", "rnatracker.study", "rnatracker.data_digest")
 

@@ -127,7 +127,7 @@ def tune(
             rich_help_panel=_RUN,
         ),
     ] = False,
-    refit_best: Annotated[int, typer.Option(help="Settings to refit.", min=1, rich_help_panel=_RUN)] = 3,
+    refit_best: Annotated[int, typer.Option(help="Best settings to refit.", min=1, rich_help_panel=_RUN)] = 3,
     refit_seeds: Annotated[int, typer.Option(help="Fresh seeds of each.", min=1, rich_help_panel=_RUN)] = 3,
     json_: common.Json = False,
     storage: Storage = None,

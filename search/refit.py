@@ -111,7 +111,7 @@ def refit(
         search: the study.
         reporter: told how trainings go.
         say: told lines for people.
-        best: how many of the best settings.
+        best: how many of the best settings other than those in use.
         seeds: how many fresh seeds.
         jobs: folds that are trained at a time.
 
@@ -121,13 +121,13 @@ def refit(
         RNATrackerError: if a training can't be done.
     """
     start = summary.start_trial(search)
-    found = summary.best(search, best)
+    found = [trial for trial in summary.best(search) if start is not None and trial.number != start.number][:best]
     if not found or start is None or start.value is None:
         raise StudyError(
             f"study {search.request.name}: nothing to refit: the config in use or every other trial has no value; see "
             f"its reason with: rnatracker study {search.request.name}"
         )
-    trials = [*found, *([start] if start.number not in [trial.number for trial in found] else [])]
+    trials = [*found, start]
     tracker = open_tracker(search.request.tracking)
     refitted = [_refit_one(search, tracker, trial, start, reporter, say, seeds, jobs) for trial in trials]
     verdict = judge(_objective(search), refitted)

@@ -57,7 +57,7 @@ def test_refit_trains_with_fresh_seeds_and_leaves_its_verdict(request_with_folds
     search, bench = work_through(request_with_folds)
     told: list[str] = []
     verdict = refit.refit(search, SilentReporter(), told.append, best=1, seeds=2, jobs=1)
-    settings = {summary.best(search, 1)[0].number, 0}
+    settings = {next(trial.number for trial in summary.best(search) if trial.number), 0}
     assert {each.trial for each in verdict.refitted} == settings
     tracker = open_tracker(request_with_folds.tracking)
     for each in verdict.refitted:
