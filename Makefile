@@ -28,7 +28,7 @@ demo: $(READY)
 		--max-length 1500 --batch-size 16 --lr 0.003 --epochs 40
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist worksteal
 
 test-all: $(READY)
 	$(BIN)/python -m pytest

@@ -116,14 +116,19 @@ class TrackedRun(abc.ABC):
         """
 
     def describe(self, markdown: str) -> None:
-        """Set the description that MLflow shows above the run.
+        """Set the description that MLflow shows above the run, the pictures in `plots/` below it.
 
         Never the end of a training: what can't be written is warned of.
         """
         try:
-            self.set_tags({NOTE_TAG: markdown})
+            self.set_tags({NOTE_TAG: "\n\n".join([markdown, *self._picture_links()])})
         except TrackingError as error:
             _log.warning("%s. The run goes on without its description.", error)
+
+    def _picture_links(self) -> list[str]:
+        """Return Markdown for each picture, with the address under which MLflow's UI serves it."""
+        names = sorted(path.name for path in (self.folder / "plots").glob("*.png"))
+        return [f"![{name}](get-artifact?path=plots%2F{name}&run_uuid={self.id})" for name in names]
 
     @abc.abstractmethod
     def parent_name(self) -> str | None:

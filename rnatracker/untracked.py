@@ -189,6 +189,10 @@ class NullRun(TrackedRun):
         runs = [NullRun(path.parent) for path in self._folder.glob(f"*/{RECORD}")]
         return {run.name: run for run in sorted(runs, key=lambda run: run._read()["start_time"])}
 
+    def _picture_links(self) -> list[str]:
+        """Return nothing: no UI serves these pictures."""
+        return []
+
     def parent_name(self) -> str | None:
         """See `TrackedRun.parent_name`."""
         above = self._folder.parent

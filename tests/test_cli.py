@@ -93,7 +93,7 @@ def test_json_of_a_failed_run_says_so(data: str, mlflow_store: Path) -> None:
         (["train", "--resume", "exp9", "--lr", "1"], 1, "so train.lr can't be given"),
         (["train", "--data", "x.fa", "--weights", "none.pt"], 1, "none.pt: no such file of weights"),
         (["evaluate", "exp1"], 1, "--data: no data to measure on"),
-        (["evaluate", "--data", "x.fa"], 1, "give either a run or model, or --weights FILE"),
+        (["evaluate", "--data", "x.fa"], 1, "give either a run or --weights FILE"),
         (["import", "nowhere"], 1, "nowhere"),
         (["trian"], 2, "No such command"),
     ],

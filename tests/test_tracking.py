@@ -412,6 +412,14 @@ class TestMlflow:
         with closing(sqlite3.connect(mlflow_store / store.DATABASE)) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
+    def test_description_shows_the_pictures_where_the_ui_serves_them(self, mlflow_tracker: MlflowTracker) -> None:
+        run = begin(mlflow_tracker, "seen")
+        (run.folder / "plots").mkdir()
+        (run.folder / "plots" / "curve.png").write_bytes(b"picture")
+        run.describe("Best of all.")
+        note = run.tags()["mlflow.note.content"]
+        assert note == f"Best of all.\n\n![curve.png](get-artifact?path=plots%2Fcurve.png&run_uuid={run.id})"
+
     def test_ui_command_names_store_and_port(self, mlflow_tracker: MlflowTracker, mlflow_store: Path) -> None:
         command = mlflow_tracker.ui_command(5001)
         assert command is not None
