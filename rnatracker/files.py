@@ -6,11 +6,17 @@ Owns nothing else. Must not import any dependency.
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
+
+
+def gzipped(file: IO[bytes]) -> IO[bytes]:
+    """Return a file that writes gzip into another, without name and time in it; closing it leaves the other open."""
+    return cast(IO[bytes], gzip.GzipFile("", "wb", 6, file, mtime=0))
 
 
 @contextmanager

@@ -10,7 +10,6 @@ stand there as they come, and whoever reads them must look at the exit code.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
 import os
@@ -81,11 +80,7 @@ def sink(path: Path | None, option: str) -> Iterator[IO[bytes]]:
         with _worded(name):
             file = stack.enter_context(_ended_in_words(path, name))
         raw = _Worded.around(file, name)
-        yield raw if path.suffix != ".gz" else stack.enter_context(_gzipped(raw))
-
-
-def _gzipped(file: IO[bytes]) -> IO[bytes]:
-    return cast(IO[bytes], gzip.GzipFile("", "wb", 6, file, mtime=0))
+        yield raw if path.suffix != ".gz" else stack.enter_context(files.gzipped(raw))
 
 
 def _standard_output() -> IO[bytes]:

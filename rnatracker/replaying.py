@@ -217,8 +217,7 @@ def replay(planned: Plan, reporter: Reporter) -> TrackedRun:
 
 
 def _replay_trial(planned: Plan, reporter: Reporter) -> TrackedRun:
-    setting = planned.setting
-    values, scores, best_epochs = [], [], []
+    setting, course = planned.setting, parts.Course()
     with StopSignal() as stop:
         run = start_run(open_tracker(setting.request.tracking), setting, "trial", "", stop)
         run.set_tags({REPLAYS_TAG: planned.original.id})
@@ -229,13 +228,8 @@ def _replay_trial(planned: Plan, reporter: Reporter) -> TrackedRun:
                 for fold, (place, division) in enumerate(parts.divisions(setting), start=1):
                     watch = _until(planned.until, fold)
                     history, best = fit(run, setting, division, log, place, stop, place=place, watch=watch)
-                    result = next(each for each in history if each.epoch == best.epoch)
-                    values.append(history[-1].best_value)
-                    scores.append({**result.scores, "loss": result.val_loss or 0.0})
-                    best_epochs.append(best.epoch)
-                    if place:
-                        run.log_metrics({f"fold/{key}": value for key, value in scores[-1].items()}, fold)
-                run.log_metrics(parts.summary(values, scores, best_epochs), SUMMARY_STEP)
+                    course.add(run, place, history, best, setting.config.train.objective)
+                run.log_metrics(course.summary(), SUMMARY_STEP)
             except _ReachedError:
                 log.line(f"as far as {planned.name} was trained before it was pruned")
     return run

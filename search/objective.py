@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from optuna.trial import TrialState
 
 from rnatracker import artifacts, parts, provenance
@@ -80,20 +79,14 @@ class Bench:
 
 
 @dataclass
-class _Course:
+class _Course(parts.Course):
     """How far a trial has come.
 
     Attributes:
-        values: the best value of each fold that has ended.
-        scores: all scores of each ended fold's best epoch.
-        best_epochs: those epochs.
         epochs: trained in all.
         seconds: what they took.
     """
 
-    values: list[float] = field(default_factory=list)
-    scores: list[dict[str, float]] = field(default_factory=list)
-    best_epochs: list[int] = field(default_factory=list)
     epochs: int = 0
     seconds: float = 0.0
 
@@ -177,12 +170,7 @@ def _train(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, log: Lo
     for fold, (place, division) in enumerate(bench.parts, start=1):
         label = f"trial{claim.number}{' ' if place else ''}{place}"
         history, best = fit(run, setting, division, log, label, stop, place=place, watch=_watcher(claim, course, fold))
-        scores = next(result for result in history if result.epoch == best.epoch)
-        course.values.append(_value(history[-1], claim))
-        course.scores.append({**scores.scores, "loss": scores.val_loss or 0.0})
-        course.best_epochs.append(best.epoch)
-        if place:
-            run.log_metrics({f"fold/{name}": value for name, value in course.scores[-1].items()}, fold)
+        course.add(run, place, history, best, claim.config.train.objective)
         if stop() and fold < len(bench.parts):
             raise Stopped
 
@@ -201,7 +189,7 @@ def _watcher(claim: Claim, course: _Course, fold: int) -> Callable[[EpochResult]
             return
         step = step_of(fold, result.epoch, epochs)
         if step not in reported:
-            trial.report(_value(result, claim), step)
+            trial.report(parts.value_of(result, claim.config.train.objective), step)
         if time.monotonic() - heard > _SEEN_EVERY_SECONDS:
             heard = time.monotonic()
             trial.set_user_attr(SEEN, time.time())
@@ -209,13 +197,6 @@ def _watcher(claim: Claim, course: _Course, fold: int) -> Callable[[EpochResult]
             raise _Dropped("its validation value", fold, result.epoch)
 
     return watch
-
-
-def _value(result: EpochResult, claim: Claim) -> float:
-    """Return the best value so far; where no PCC was ever defined, the worst there is."""
-    if claim.config.train.objective != "val_loss" and not np.isfinite(result.best_value):
-        return -1.0
-    return result.best_value
 
 
 def _note(claim: Claim, course: _Course, reason: str = "") -> None:
@@ -229,8 +210,7 @@ def _end_complete(bench: Bench, claim: Claim, run: TrackedRun, course: _Course) 
     search, value = bench.search, statistics.fmean(course.values)
     claim.trial.set_user_attr(FOLD_VALUES, course.values)
     _note(claim, course)
-    summary = parts.summary(course.values, course.scores, course.best_epochs)
-    run.log_metrics(summary | _effort(course), SUMMARY_STEP)
+    run.log_metrics(course.summary() | _effort(course), SUMMARY_STEP)
     run.flush()  # first: once Optuna knows the value nobody comes back to this run for its metrics
     search.study.tell(claim.trial, value)
     for last in (run.folder / "checkpoints").rglob("last.pt"):

@@ -172,7 +172,7 @@ class Search:
         return count(self.trials())
 
     def claim(self) -> Claim | None:
-        """Take the next trial: one that waits, else a new one; None if there are as many as asked for.
+        """Take the next trial: one that waits, else a new one; None if as many as asked for are over or running.
 
         Raises:
             StudyError: if all of the space has been tried.
@@ -181,7 +181,7 @@ class Search:
             with self.lock():
                 self.reap()
                 counts = self.counts()
-                if not counts.waiting and counts.all >= self.request.trials:
+                if counts.over + counts.running >= self.request.trials:
                     return None
                 claim = self._ask(random=self._repeats >= _MAX_REPEATS // 2)
             if claim is not None:

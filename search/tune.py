@@ -178,7 +178,7 @@ def _finish(search: Search, run: TrackedRun, reason: str) -> TuneOutcome:
         return TuneOutcome(search, run, counts, "RUNNING", "others still work on it")
     _match_runs(search, run)
     summary.leave(search, run)
-    is_over = not counts.waiting and counts.over >= search.request.trials
+    is_over = counts.over >= search.request.trials
     state: Status = "FINISHED" if is_over else "KILLED"
     _end(search, run, state, "" if is_over else f"{reason or 'ended'}; the same command goes on")
     return TuneOutcome(search, run, counts, state, reason)

@@ -222,6 +222,18 @@ def test_warm_start_takes_over_the_best_of_another_study(tmp_path: Path) -> None
         opening.warm_start(second, ("nothing",))
 
 
+def test_no_more_trials_are_begun_than_asked_for_when_more_are_enqueued(request_on: StudyRequest) -> None:
+    search = open_search(replace(request_on, trials=2), "data")
+    for rate in (0.02, 0.03, 0.04):
+        search.study.enqueue_trial({"train.lr": rate})
+    for _ in range(2):
+        claim = search.claim()
+        assert claim is not None
+        search.study.tell(claim.trial, 0.5)
+    assert search.claim() is None
+    assert search.counts().waiting == 2
+
+
 @pytest.mark.parametrize("name", ["a/b", "", "a b", ".."])
 def test_name_that_cannot_be_a_folders_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="--study"):

@@ -7,12 +7,11 @@ mean. Read next: `formats.py`, for what the readers expect.
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO
 
 from rnatracker import files
 from rnatracker.data.transcripts import Transcripts
@@ -35,7 +34,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         with ExitStack() as stack:
             file: IO[bytes] = stack.enter_context(files.replacing(path))
             if path.suffix == ".gz":
-                file = cast(IO[bytes], stack.enter_context(gzip.GzipFile("", "wb", 6, file, mtime=0)))
+                file = stack.enter_context(files.gzipped(file))
             yield file
     except OSError as error:
         raise DataError(
