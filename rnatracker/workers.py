@@ -1,22 +1,15 @@
 """Folds in parallel, each in a process of its own.
 
-Owns the processes and what they tell. Must not know optuna or typer. Read next: `rnatracker/crossval.py` for a fold.
-
-Processes are spawned, not forked: a fork after a threaded computation hangs. A worker ignores Ctrl-C, which a terminal
-sends to all; the parent passes it on as SIGTERM, so that a stop comes from one place. A worker whose parent has died
-saves and ends.
+Owns which fold is trained when, and what becomes of one whose process died. Must not know optuna or typer. Read next:
+`rnatracker/spawned.py` for the processes, `rnatracker/crossval.py` for a fold. A worker whose parent has died saves and
+ends.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import queue
 import tempfile
 import traceback
 from dataclasses import dataclass, replace
-from multiprocessing.process import BaseProcess
-from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +22,14 @@ from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import RNATrackerError, TrainingError
 from rnatracker.reporting import Reporter
 from rnatracker.request import Setting
-from rnatracker.stop import Interrupted, StopOrOrphaned, StopSignal, ignored_interrupt
+from rnatracker.spawned import Spawned, Voice, wait_for_any
+from rnatracker.stop import Interrupted, StopOrOrphaned, StopSignal
 from rnatracker.tracked import TrackedRun
 from rnatracker.tracking import open_tracker
 from rnatracker.trainer import EpochResult, Stopped
 
-_Event = tuple[str, tuple[Any, ...]]
+_ENDED = "ended"
+_TICK_SECONDS = 0.2
 _NO_TRANSCRIPTS = Transcripts((), np.empty(0, np.uint8), np.zeros(1, np.int64))
 
 
@@ -49,22 +44,22 @@ class _Task:
 
 
 class _Sender:
-    """A reporter that sends everything to the parent process."""
+    """A reporter that tells everything to the parent process, as the name of its method and the values."""
 
-    def __init__(self, events: Queue[_Event]) -> None:
-        self._events = events
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
 
     def line(self, text: str) -> None:
-        self._events.put(("line", (text,)))
+        self._voice.tell(("line", (text,)))
 
     def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
-        self._events.put(("batch", (label, epoch, epochs, done, total)))
+        self._voice.tell(("batch", (label, epoch, epochs, done, total)))
 
     def epoch(self, label: str, result: EpochResult, epochs: int, objective: Objective) -> None:
-        self._events.put(("epoch", (label, result, epochs, objective)))
+        self._voice.tell(("epoch", (label, result, epochs, objective)))
 
     def end(self, label: str) -> None:
-        self._events.put(("end", (label,)))
+        self._voice.tell(("end", (label,)))
 
 
 def run_folds(run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter: Reporter, stop: StopSignal) -> None:
@@ -99,10 +94,8 @@ class _Pool:
     """Runs tasks in processes and passes on what they tell."""
 
     def __init__(self, tasks: list[_Task], jobs: int, reporter: Reporter, stop: StopSignal) -> None:
-        self._context = multiprocessing.get_context("spawn")
-        self._events: Queue[_Event] = self._context.Queue()
         self._waiting, self._jobs, self._reporter, self._stop = list(tasks), jobs, reporter, stop
-        self._running: dict[str, BaseProcess] = {}
+        self._running: list[Spawned] = []
         self._told_to_stop = False
         self._ended: set[str] = set()
         self._failures: dict[str, list[str]] = {}
@@ -113,82 +106,67 @@ class _Pool:
             while self._running or (self._waiting and not self._stop()):
                 self._start_more()
                 self._pass_on_stop()
-                self._listen()
-                self._notice_deaths()
+                wait_for_any(self._running, _TICK_SECONDS)
+                for worker in list(self._running):
+                    self._attend_to(worker)
         finally:
-            for process in self._running.values():
-                process.kill()
-            self._events.close()
+            for worker in self._running:
+                worker.close()
         return [f"{', '.join(names)}: {message}" for message, names in self._failures.items()]
 
     def _start_more(self) -> None:
         while self._waiting and len(self._running) < self._jobs and not self._stop():
             task = self._waiting.pop(0)
-            process = self._context.Process(target=_work, args=(task, self._events), name=task.fold.name)
-            with ignored_interrupt():
-                process.start()
-            self._running[task.fold.name] = process
+            self._running.append(Spawned(task.fold.name, _work, task))
 
     def _pass_on_stop(self) -> None:
         if self._stop() and not self._told_to_stop:
             self._told_to_stop = True
-            for process in self._running.values():
-                process.terminate()
+            for worker in self._running:
+                worker.ask_to_stop()
 
-    def _listen(self) -> None:
-        """Pass on all events there are, waiting for the first for a moment."""
-        try:
-            kind, values = self._events.get(timeout=0.2)
-            while True:
-                self._take(kind, values)
-                kind, values = self._events.get_nowait()
-        except queue.Empty:
+    def _attend_to(self, worker: Spawned) -> None:
+        """Pass on what a worker has told; let it go if it has ended."""
+        is_over = worker.is_over  # before it is listened to: then nothing comes after what is heard
+        for kind, values in worker.told():
+            self._take(worker.name, kind, values)
+        if not is_over:
             return
+        if worker.name not in self._ended and not self._stop():
+            reason = worker.death or "code 0"
+            self._fail(
+                worker.name, f"its process died ({reason}); if memory ran out, use fewer --jobs; then resume the run"
+            )
+        worker.close()
+        self._running.remove(worker)
 
-    def _take(self, kind: str, values: tuple[Any, ...]) -> None:
-        if kind == "ended":
-            name, message = values
-            self._ended.add(name)
-            if message:
-                self._fail(name, message)
-        else:
+    def _take(self, name: str, kind: str, values: tuple[Any, ...]) -> None:
+        if kind != _ENDED:
             getattr(self._reporter, kind)(*values)
+            return
+        self._ended.add(name)
+        (message,) = values
+        if message:
+            self._fail(name, message)
 
     def _fail(self, name: str, message: str) -> None:
         """Say so at once: other folds may train for hours yet."""
         self._reporter.line(f"{name} failed: {message}")
         self._failures.setdefault(message, []).append(name)
 
-    def _notice_deaths(self) -> None:
-        for name, process in list(self._running.items()):
-            if process.is_alive():
-                continue
-            process.join()
-            self._listen()
-            if name not in self._ended and not self._stop():
-                code = process.exitcode or 0
-                reason = f"signal {-code}" if code < 0 else f"code {code}"
-                self._fail(
-                    name, f"its process died ({reason}); if memory ran out, use fewer --jobs; then resume the run"
-                )
-            del self._running[name]
 
-
-def _work(task: _Task, events: Queue[_Event]) -> None:
+def _work(task: _Task, voice: Voice) -> None:
     """Run one fold in this process and say how it ended."""
     message = ""
-    parent = os.getppid()
     try:
         with StopOrOrphaned() as stop:
             setting = replace(task.setting, transcripts=shared.open_shared(task.data))
             tracker = open_tracker(setting.request.tracking)
-            run_fold(tracker, tracker.find(task.parent_id), setting, task.fold, _Sender(events), stop)
+            run_fold(tracker, tracker.find(task.parent_id), setting, task.fold, _Sender(voice), stop)
     except (Interrupted, KeyboardInterrupt):
         pass
     except RNATrackerError as error:
         message = str(error)
     except BaseException:
         message = traceback.format_exc().strip()
-    events.put(("ended", (task.fold.name, message)))
-    if os.getppid() != parent:
-        events.cancel_join_thread()  # nobody listens any more: do not wait for that
+    voice.tell((_ENDED, (message,)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from rnatracker import store
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Warnings are errors, but for what MLflow itself does with SQLAlchemy."""
+    """Warnings are errors, but for what MLflow itself does with SQLAlchemy. Commands under test heed Ctrl-C."""
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts into the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from rnatracker import checkpoint
+from tests.processes import is_alive, running
 from tests.toys import SMALL, toy_transcripts, write_table
 
 _CLI = Path(__file__).parent.parent / "cli.py"
@@ -36,18 +37,12 @@ def _resume(run: str, store: Path) -> dict[str, Any]:
     return dict(json.loads(result.stdout))
 
 
-def _interrupt(command: list[str], number: signal.Signals, epoch: int) -> subprocess.CompletedProcess[str]:
-    """Start a training and send it a signal when it says that an epoch has ended."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    said = []
-    for line in process.stderr:
-        said.append(line)
-        if f"epoch {epoch:>2}/{_EPOCHS}" in line:
-            process.send_signal(number)
-            break
-    out, rest = process.communicate(timeout=60)
-    return subprocess.CompletedProcess(command, process.returncode, out, "".join(said) + rest)
+def _interrupt(command: list[str], number: signal.Signals, epoch: int) -> tuple[int, dict[str, Any], str]:
+    """Start a training and send it a signal when it says that an epoch has ended; return how it ended."""
+    with running(command) as started:
+        started.wait_for(f"epoch {epoch:>2}/{_EPOCHS}")
+        started.send(number)
+        return *started.end(), "".join(started.said)
 
 
 def _weights(outcome: dict[str, Any], name: str) -> dict[str, torch.Tensor]:
@@ -72,13 +67,13 @@ def test_resumed_run_ends_with_the_same_bits_when_its_process_was_stopped(
     number: signal.Signals, data: Path, whole: dict[str, Any], mlflow_store: Path
 ) -> None:
     epoch = int.from_bytes(os.urandom(2)) % (_EPOCHS - 8) + 2
-    ended = _interrupt(_command(data, mlflow_store), number, epoch)
+    code, told, said = _interrupt(_command(data, mlflow_store), number, epoch)
     if number == signal.SIGKILL:
-        assert ended.returncode == -signal.SIGKILL
+        assert code == -signal.SIGKILL
     else:
-        assert ended.returncode == 130, ended.stderr
-        assert "Go on with: rnatracker train --resume exp1" in ended.stderr
-        assert json.loads(ended.stdout)["state"] == "KILLED"
+        assert code == 130, said
+        assert "Go on with: rnatracker train --resume exp1" in said
+        assert told["state"] == "KILLED"
     resumed = _resume("exp1", mlflow_store)
     assert resumed["state"] == "FINISHED"
     assert resumed["best_epoch"] == whole["best_epoch"]
@@ -89,25 +84,21 @@ def test_resumed_run_ends_with_the_same_bits_when_its_process_was_stopped(
 
 
 def test_run_is_not_resumed_while_its_process_lives(data: Path, mlflow_store: Path) -> None:
-    command = _command(data, mlflow_store, "--epochs", "100000")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        next(line for line in process.stderr if "epoch  " in line or "epoch 0" in line or "epoch " in line)
+    with running(_command(data, mlflow_store, "--epochs", "100000")) as started:
+        started.wait_for("epoch ")
         resume = [sys.executable, str(_CLI), "train", "--store", str(mlflow_store), "--resume", "exp1"]
         result = subprocess.run(resume, capture_output=True, text=True, check=False)
         assert result.returncode == 1
-        assert f"still being run by process {process.pid}" in result.stderr
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        assert f"still being run by process {started.pid}" in result.stderr
+        started.send(signal.SIGINT)
+        assert started.end()[0] == 130
 
 
 def test_parallel_folds_are_stopped_and_go_on(data: Path, mlflow_store: Path) -> None:
     more = ("--fold", "3", "--jobs", "2")
-    ended = _interrupt(_command(data, mlflow_store, *more), signal.SIGINT, 3)
-    assert ended.returncode == 130, ended.stderr
-    assert "Traceback" not in ended.stderr
+    code, _, said = _interrupt(_command(data, mlflow_store, *more), signal.SIGINT, 3)
+    assert code == 130, said
+    assert "Traceback" not in said
     resumed = _resume("exp1", mlflow_store)
     fresh = subprocess.run(
         _command(data, mlflow_store, *more, "--no-track"), capture_output=True, text=True, check=True
@@ -115,43 +106,25 @@ def test_parallel_folds_are_stopped_and_go_on(data: Path, mlflow_store: Path) ->
     assert resumed["metrics"] == json.loads(fresh.stdout)["metrics"]
 
 
-def _workers_of(pid: int) -> list[int]:
-    """Return the spawned workers of a process, as Linux lists them."""
-    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return [child for child in children if "spawn_main" in Path(f"/proc/{child}/cmdline").read_text()]
-
-
 def test_worker_that_dies_costs_its_fold_only(data: Path, mlflow_store: Path) -> None:
-    command = _command(data, mlflow_store, "--fold", "2", "--jobs", "2", "--epochs", "150")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    next(line for line in process.stderr if line.startswith("fold1  epoch"))
-    os.kill(_workers_of(process.pid)[0], signal.SIGKILL)
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 1
-    assert "its process died (signal 9)" in err
-    assert json.loads(out)["state"] == "FAILED"
+    with running(_command(data, mlflow_store, "--fold", "2", "--jobs", "2", "--epochs", "150")) as started:
+        started.wait_for("fold1  epoch")
+        os.kill(started.workers()[0], signal.SIGKILL)
+        code, told = started.end()
+        assert code == 1
+        assert "its process died (signal 9)" in "".join(started.said)
+        assert told["state"] == "FAILED"
     assert _resume("exp1", mlflow_store)["state"] == "FINISHED"
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
-
-
 def test_workers_end_by_themselves_when_their_parent_is_killed(data: Path, mlflow_store: Path) -> None:
-    command = _command(data, mlflow_store, "--fold", "2", "--jobs", "2", "--epochs", "5000")
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    next(line for line in process.stderr if line.startswith("fold1  epoch"))
-    workers = _workers_of(process.pid)
-    process.kill()
-    process.wait()
-    process.stderr.close()
-    until = time.monotonic() + 30
-    while any(map(_is_alive, workers)) and time.monotonic() < until:
-        time.sleep(0.2)
-    assert len(workers) == 2
-    assert not any(map(_is_alive, workers))
+    with running(_command(data, mlflow_store, "--fold", "2", "--jobs", "2", "--epochs", "5000")) as started:
+        started.wait_for("fold1  epoch")
+        workers = started.workers()
+        started.send(signal.SIGKILL)
+        started.process.wait()
+        until = time.monotonic() + 60
+        while any(map(is_alive, workers)) and time.monotonic() < until:
+            time.sleep(0.2)
+        assert len(workers) == 2
+        assert not any(map(is_alive, workers))

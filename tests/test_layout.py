@@ -15,7 +15,7 @@ _FLOORS = {
     0: ["rnatracker", "rnatracker.errors", "rnatracker.choices", "rnatracker.config", "rnatracker.process",
         "rnatracker.files", "rnatracker.views"],
     1: ["rnatracker.encoding", "rnatracker.data", "rnatracker.model", "rnatracker.kernels", "rnatracker.metrics",
-        "rnatracker.device", "rnatracker.stop", "rnatracker.provenance"],
+        "rnatracker.device", "rnatracker.stop", "rnatracker.spawned", "rnatracker.provenance"],
     2: ["rnatracker.batching", "rnatracker.checkpoint", "rnatracker.trainer", "rnatracker.predictor",
         "rnatracker.artifacts", "rnatracker.plots", "rnatracker.reporting", "rnatracker.attention",
         "rnatracker.predicting", "rnatracker.prediction_files", "rnatracker.streaming", "rnatracker.verdict"],

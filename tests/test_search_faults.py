@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
+from optuna.trial import TrialState
 
+from rnatracker import process
+from rnatracker.errors import StudyError
 from rnatracker.tracking import TrackingSettings, open_tracker
 from search.opening import load_search
+from search.study import WORKER
+from tests.processes import running
 from tests.toys import SMALL, toy_transcripts, write_table
 
 _CLI = Path(__file__).parent.parent / "cli.py"
@@ -36,39 +38,16 @@ def command(tmp_path: Path, mlflow_store: Path) -> list[str]:
     return [*base, *sets, "--set", "train.epochs=30", *more]
 
 
-class _Running:
-    """A command that runs, and what it has said so far."""
-
-    def __init__(self, command: list[str]) -> None:
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.said: list[str] = []
-        self._thread = threading.Thread(target=self._listen)
-        self._thread.start()
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        self.said += iter(self.process.stderr.readline, "")
-
-    def wait_for(self, start: str) -> None:
-        until = time.monotonic() + 120
-        while not any(line.startswith(start) for line in self.said):
-            assert time.monotonic() < until, self.said
-            time.sleep(0.1)
-
-    def workers(self) -> list[int]:
-        listed = ["ps", "-o", "pid,args", "--ppid", str(self.process.pid)]
-        lines = subprocess.run(listed, capture_output=True, text=True, check=True).stdout.splitlines()
-        return [int(line.split()[0]) for line in lines if "spawn_main" in line]
-
-    def end(self) -> tuple[int, dict[str, Any]]:
-        assert self.process.stdout is not None
-        out = self.process.stdout.read()
-        self.process.wait(120)
-        self._thread.join()
-        self.process.stdout.close()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
-        return self.process.returncode, json.loads(out) if out else {}
+def _trial_in_progress(store: Path) -> int:
+    """Wait until a trial has come some way, and return the process that works on it."""
+    until = time.monotonic() + 240
+    while time.monotonic() < until:
+        with suppress(StudyError):
+            for trial in load_search("toy", None, TrackingSettings(store)).study.trials:
+                if trial.state == TrialState.RUNNING and trial.last_step and trial.last_step > 2:
+                    return int(trial.user_attrs[WORKER][process.PID])
+        time.sleep(0.05)
+    raise AssertionError("no trial has begun")
 
 
 def _check_all_is_accounted_for(store: Path) -> None:
@@ -88,46 +67,45 @@ def _check_all_is_accounted_for(store: Path) -> None:
 
 
 def test_killed_worker_is_replaced_and_its_trial_goes_on(command: list[str], mlflow_store: Path) -> None:
-    running = _Running(command)
-    running.wait_for("trial ")
-    os.kill(running.workers()[0], signal.SIGKILL)
-    code, told = running.end()
-    assert code == 0, running.said
-    assert told["trials"]["complete"] == _TRIALS
-    assert any("a worker died (signal 9)" in line for line in running.said)
+    with running(command) as started:
+        os.kill(_trial_in_progress(mlflow_store), signal.SIGKILL)
+        code, told = started.end()
+        assert code == 0, started.said
+        assert told["trials"]["complete"] == _TRIALS
+        assert any("a worker died (signal 9)" in line for line in started.said)
     _check_all_is_accounted_for(mlflow_store)
 
 
 def test_whole_tree_is_killed_and_the_same_command_goes_on(command: list[str], mlflow_store: Path) -> None:
-    running = _Running(command)
-    running.wait_for("trial ")
-    workers = running.workers()
-    for pid in (*workers, running.process.pid):
-        os.kill(pid, signal.SIGKILL)
-    assert running.end()[0] == -signal.SIGKILL
-    again = _Running(command)
-    code, told = again.end()
-    assert (code, told["state"]) == (0, "FINISHED"), again.said
+    with running(command) as started:
+        _trial_in_progress(mlflow_store)
+        for pid in (*started.workers(), started.pid):
+            os.kill(pid, signal.SIGKILL)
+        assert started.end()[0] == -signal.SIGKILL
+    with running(command) as again:
+        code, told = again.end()
+        assert (code, told["state"]) == (0, "FINISHED"), again.said
     _check_all_is_accounted_for(mlflow_store)
 
 
 def test_interrupted_study_goes_on(command: list[str], mlflow_store: Path) -> None:
-    running = _Running(command)
-    running.wait_for("trial ")
-    running.process.send_signal(signal.SIGINT)
-    code, told = running.end()
-    assert (code, told["state"]) == (130, "KILLED"), running.said
-    assert told["trials"]["running"] == 0
-    assert "Traceback" not in "".join(running.said)
-    assert _Running(command).end()[0] == 0
+    with running(command) as started:
+        _trial_in_progress(mlflow_store)
+        started.send(signal.SIGINT)
+        code, told = started.end()
+        assert (code, told["state"]) == (130, "KILLED"), started.said
+        assert told["trials"]["running"] == 0
+        assert "Traceback" not in "".join(started.said)
+    with running(command) as again:
+        assert again.end()[0] == 0, again.said
     _check_all_is_accounted_for(mlflow_store)
 
 
 def test_two_commands_at_once_make_one_study(command: list[str], mlflow_store: Path) -> None:
-    both = [_Running(command), _Running(command)]
-    ends = [running.end() for running in both]
-    said = "".join(line for running in both for line in running.said)
-    assert [code for code, _ in ends] == [0, 0], said
+    with running(command) as first, running(command) as second:
+        ends = [first.end(), second.end()]
+        said = "".join(first.said + second.said)
+        assert [code for code, _ in ends] == [0, 0], said
     assert "database is locked" not in said
     assert "Traceback" not in said
     assert {told["run_id"] for _, told in ends} == {ends[0][1]["run_id"]}
