@@ -80,11 +80,11 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=27)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=10, help="the pruner was chosen on seeds 0 and 1")
+    parser.add_argument("--first-seed", type=int, default=10, help="the pruner was chosen on seeds 0 to 8")
     parser.add_argument("--records", type=int, default=400)
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    kinds = [("random", "none"), ("random", "hyperband"), ("tpe", "none"), ("tpe", "hyperband")]
+    kinds = [("random", "none"), ("random", "forecast"), ("tpe", "none"), ("tpe", "forecast")]
     found: dict[tuple[str, str], list[_Result]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

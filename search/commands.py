@@ -97,9 +97,9 @@ def tune(
         Literal["tpe", "gp", "random", "cmaes"], typer.Option(help="How settings are chosen.", rich_help_panel=_HOW)
     ] = "tpe",
     pruner: Annotated[
-        Literal["hyperband", "median", "wilcoxon", "none"],
+        Literal["forecast", "hyperband", "median", "wilcoxon", "none"],
         typer.Option(help="How trials are dropped.", rich_help_panel=_HOW),
-    ] = "hyperband",
+    ] = "forecast",
     seed: Annotated[
         int | None,
         typer.Option(help="Seed of the search and of each training.", show_default="0", rich_help_panel=_HOW),

@@ -9,20 +9,25 @@ same number of epochs, a step says fold and epoch. Optuna's own pruners would lo
 so that a good first fold would hide awful ones after it: here like is compared with like.
 
 Level one, within a fold, by `--pruner`:
-- `hyperband`: successive halving that is gentle at first. Of the trials that have got as far, the best half goes on at
-  1/9 of the first fold's epochs, the best two thirds at 1/3, the best quarter at 1/2, and where there are more folds
-  the best half at its end. In later folds, whose trials are a choice already, as `median`. Early ranks say little where
-  a network finds its motifs late: to keep but a third at 1/9 and at 1/3, as Hyperband does, has cost the best trial in
-  half of the cases on simulated transcripts.
-- `median`: below the median of the trials that have been at the same fold and epoch, from a tenth of the epochs on.
+- `forecast`: a trial that can't get where it has to is dropped. How far it may come yet is told by the trials that have
+  trained the fold to its end: nine in ten of them gained less from this epoch on (`_GAIN`). It has to get in the last
+  fold to the best of them, counted over all folds up to this one; in folds before, among as many of the best as leaves
+  a quarter of all trials for the last. So it goes from 2/9 of a fold's epochs on; before, at 1/9 of the first fold, the
+  worst third is dropped. Early ranks say little where a network finds its motifs late, and what others gained says how
+  little.
+- `hyperband`: successive halving. Of the trials that have got as far, the best third goes on at 1/9 and at 1/3 of the
+  first fold's epochs, and where there are more folds at its end. In later folds, whose trials are a choice already, as
+  `median`.
+- `median`: what is not in the better half of the trials that have been at the same fold and epoch, from a tenth of the
+  epochs on.
 - `wilcoxon`: nothing.
 
 Level two, after each fold but the last, for all of these: Optuna's WilcoxonPruner on the folds' values against those
 of the best trial. At its p of 0.1 that needs 4 folds or more.
 
 The trial that has the config in use is never dropped: the others are compared with it.
-Source: successive halving as in Li et al. 2020 (ASHA, arXiv:1810.05934), asynchronous; the rungs and what goes on at
-each are our own, chosen on other seeds than those of the table in the README; Optuna 5's WilcoxonPruner as it is.
+Source: `hyperband` is a bracket of Li et al. 2020 (ASHA, arXiv:1810.05934), reduction factor 3; `forecast` is our own,
+chosen on other seeds than those of the table in the README; Optuna 5's WilcoxonPruner as it is.
 """
 
 from __future__ import annotations
@@ -33,6 +38,7 @@ import warnings
 from collections.abc import Iterable
 from typing import Literal
 
+import numpy as np
 import optuna
 from optuna.distributions import FloatDistribution
 from optuna.exceptions import ExperimentalWarning
@@ -40,16 +46,24 @@ from optuna.pruners import BasePruner, WilcoxonPruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-PrunerName = Literal["hyperband", "median", "wilcoxon", "none"]
+PrunerName = Literal["forecast", "hyperband", "median", "wilcoxon", "none"]
 
 START = "start"
 """User attribute of the trial with the config in use."""
 
-_RUNGS = ((1 / 9, 1 / 2), (1 / 3, 2 / 3), (1 / 2, 1 / 4))
+_RUNGS: dict[str, dict[float, float]] = {
+    "forecast": {1 / 9: 2 / 3},
+    "hyperband": {1 / 9: 1 / 3, 1 / 3: 1 / 3},
+}
 """Shares of the first fold's epochs, and of the trials that go on there."""
-_LAST_RUNG = 1 / 2
-"""Share that goes on at the first fold's end, where there are more folds."""
-_OTHERS = 4
+_LAST_RUNG = 1 / 3
+"""Share that goes on at the first fold's end under `hyperband`, where there are more folds."""
+_FORECAST_FROM = 2 / 9
+_GAIN = 0.9
+"""A trial is expected to gain what this share of the others stayed below."""
+_LAST_FOLD_SHARE = 1 / 4
+"""Share of all trials that `forecast` lets into the last fold of several."""
+_OTHERS = 3
 """Trials at the same place below which there is nothing to compare with."""
 _WILCOXON_P = 0.1
 
@@ -94,28 +108,58 @@ class TwoLevelPruner(BasePruner):
         is_last = fold == self._folds and epoch == self._epochs
         if self._name == "wilcoxon" or is_last:
             return False
-        halving = self._name == "hyperband" and fold == 1
-        share = self._share_at(trial, epoch) if halving else 0.0
-        if halving and not share:
+        if self._name == "median" or (self._name == "hyperband" and fold > 1):
+            return epoch >= self._epochs / 10 and self._is_behind(trial, others, fold, epoch, sign, share=1 / 2)
+        share = self._share_at(trial, epoch) if fold == 1 else 0.0
+        if share and self._is_behind(trial, others, fold, epoch, sign, share=share):
+            return True
+        if self._name == "hyperband" or epoch < self._epochs * _FORECAST_FROM:
             return False
-        if not halving and epoch < max(self._epochs / 10, 1):
-            return False
+        return self._is_out_of_reach(trial, others, fold, epoch, sign)
+
+    def _is_behind(
+        self, trial: FrozenTrial, others: list[FrozenTrial], fold: int, epoch: int, sign: float, *, share: float
+    ) -> bool:
+        """Tell whether a trial is not among this share of the best that have been at this place."""
         own = self._value_at(trial, fold, epoch, sign)
         values = [self._value_at(other, fold, epoch, sign) for other in others]
         known = [value for value in values if value is not None]
         if own is None or len(known) < _OTHERS:
             return False
-        if not halving:
-            return own < statistics.median(known)
         better = sum(value > own for value in known)
+        return better >= math.ceil((len(known) + 1) * share)
+
+    def _is_out_of_reach(
+        self, trial: FrozenTrial, others: list[FrozenTrial], fold: int, epoch: int, sign: float
+    ) -> bool:
+        """Tell whether a trial would not get where it has to in this fold, if it gained what others did at most."""
+        own = self._total_at(trial, fold, epoch, sign)
+        courses = [[self._total_at(other, fold, e, sign) for e in (epoch, self._epochs)] for other in others]
+        known = [(now, end) for now, end in courses if now is not None and end is not None]
+        if own is None or len(known) < _OTHERS:
+            return False
+        expected = own + float(np.quantile([end - now for now, end in known], _GAIN))
+        better = sum(end > expected for _, end in known)
+        if fold == self._folds:
+            return better > 0
+        share = math.pow(_LAST_FOLD_SHARE, 1 / (self._folds - 1))
         return better >= math.ceil((len(known) + 1) * share)
 
     def _share_at(self, trial: FrozenTrial, epoch: int) -> float:
         """Return the share that goes on, where the last report is the first at or after a rung; else 0."""
-        rungs = {math.ceil(self._epochs * place): share for place, share in _RUNGS} | {self._epochs: _LAST_RUNG}
+        rungs = {math.ceil(self._epochs * place): share for place, share in _RUNGS[self._name].items()}
+        if self._name == "hyperband":
+            rungs[self._epochs] = _LAST_RUNG
         reported = [place_of(step, self._epochs)[1] for step in trial.intermediate_values]
         before = max((each for each in reported if each < epoch), default=0)
         return min((share for rung, share in rungs.items() if before < rung <= epoch), default=0.0)
+
+    def _total_at(self, trial: FrozenTrial, fold: int, epoch: int, sign: float) -> float | None:
+        """Return the sum of a trial's best values of the folds before and of this one up to an epoch."""
+        values = [self._value_at(trial, each, self._epochs, sign) for each in range(1, fold)]
+        values.append(self._value_at(trial, fold, epoch, sign))
+        known = [value for value in values if value is not None]
+        return sum(known) if len(known) == len(values) else None
 
     def _value_at(self, trial: FrozenTrial, fold: int, epoch: int, sign: float) -> float | None:
         """Return a trial's best within a fold up to an epoch, higher being better; None if it wasn't there.

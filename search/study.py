@@ -81,7 +81,7 @@ class StudyRequest:
     timeout: float | None = None
     jobs: int = 1
     sampler: SamplerName = "tpe"
-    pruner: PrunerName = "hyperband"
+    pruner: PrunerName = "forecast"
     seed: int = 0
     warm_start: tuple[str, ...] = ()
     keep_weights: int | None = None

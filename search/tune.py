@@ -90,7 +90,7 @@ def check_pruner(request: StudyRequest) -> None:
     if request.pruner == "wilcoxon" and request.folds < 5:
         raise ConfigError(
             f"--pruner wilcoxon: its test can't tell anything before the 4th fold, and there are {request.folds}; use "
-            "--fold 5 or more, or --pruner hyperband"
+            "--fold 5 or more, or --pruner forecast"
         )
 
 

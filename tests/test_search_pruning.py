@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.pruning import PrunerName, TwoLevelPruner, place_of, step_of
 
 _EPOCHS = 9
+_LEVEL_ONE: tuple[PrunerName, ...] = ("forecast", "hyperband", "median")
 
 
 def _study(maximize: bool = True) -> optuna.Study:
@@ -64,12 +65,10 @@ _FIVE = [[[level / 10] * _EPOCHS] for level in (1, 2, 3, 4, 5)]
 @pytest.mark.parametrize(
     ("epochs", "level", "expected"),
     [
-        (1, 0.25, True),  # at 1/9 the best half goes on: of six trials three, those with 0.5, 0.4 and 0.3
-        (1, 0.35, False),
-        (3, 0.15, True),  # at 1/3 two thirds: 0.5, 0.4, 0.3 and 0.2
-        (3, 0.25, False),
-        (5, 0.35, True),  # at 1/2 a quarter, of six rounded up: 0.5 and 0.4
-        (5, 0.45, False),
+        (1, 0.35, True),  # at 1/9 the best third goes on: of six trials two, those with 0.5 and 0.4
+        (1, 0.45, False),
+        (3, 0.35, True),  # at 1/3 too
+        (3, 0.45, False),
     ],
 )
 def test_halving_keeps_its_share_at_a_rung(epochs: int, level: float, expected: bool) -> None:
@@ -82,10 +81,47 @@ def test_halving_leaves_trials_alone_between_rungs() -> None:
     assert _dropped(_FIVE, [[0.0] * 6], "hyperband") is False
 
 
-def test_halving_keeps_half_at_the_end_of_the_first_fold() -> None:
-    assert _dropped(_FIVE, [[0.25] * _EPOCHS], "hyperband", folds=2) is True
-    assert _dropped(_FIVE, [[0.35] * _EPOCHS], "hyperband", folds=2) is False
+def test_halving_keeps_a_third_at_the_end_of_the_first_fold() -> None:
+    assert _dropped(_FIVE, [[0.35] * _EPOCHS], "hyperband", folds=2) is True
+    assert _dropped(_FIVE, [[0.45] * _EPOCHS], "hyperband", folds=2) is False
     assert _dropped(_FIVE, [[0.0] * _EPOCHS], "hyperband", folds=1) is False
+
+
+@pytest.mark.parametrize(("level", "expected"), [(0.15, True), (0.25, False)])
+def test_forecast_drops_the_worst_third_at_a_ninth(level: float, expected: bool) -> None:
+    assert _dropped(_FIVE, [[level]], "forecast") is expected
+
+
+_RISING = [[[level + epoch / 100 for epoch in range(_EPOCHS)]] for level in (0.1, 0.2, 0.3, 0.4)]
+"""From the second epoch, of which it is the first to look at, all gain 0.07 to the end; the best ends at 0.48."""
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.40, True), (0.42, False)])
+def test_forecast_drops_what_could_not_become_the_best(value: float, expected: bool) -> None:
+    assert _dropped(_RISING, [[0.4, value]], "forecast") is expected
+
+
+def test_forecast_expects_what_nine_in_ten_stayed_below() -> None:
+    """Of eleven gains between 0.00 and 0.10 that is 0.09; the best ends at 0.6."""
+    others = [[[0.5 - i / 100, 0.5 - i / 100] + [0.5] * (_EPOCHS - 2)] for i in range(10)]
+    others.append([[0.5, 0.5] + [0.6] * (_EPOCHS - 2)])
+    assert _dropped(others, [[0.5, 0.505]], "forecast") is True
+    assert _dropped(others, [[0.5, 0.515]], "forecast") is False
+
+
+def test_forecast_compares_sums_over_folds_in_the_last_one() -> None:
+    others = [[[0.5] * _EPOCHS, [0.4] * _EPOCHS] for _ in range(4)]
+    assert _dropped(others, [[0.6] * _EPOCHS, [0.35] * 2], "forecast", folds=2) is False
+    assert _dropped(others, [[0.6] * _EPOCHS, [0.25] * 2], "forecast", folds=2) is True
+
+
+@pytest.mark.parametrize(
+    ("folds", "level", "expected"), [(2, 0.35, True), (2, 0.45, False), (3, 0.25, True), (3, 0.35, False)]
+)
+def test_forecast_leaves_a_quarter_for_the_last_fold(folds: int, level: float, expected: bool) -> None:
+    """Of six trials a quarter, rounded up, goes on after the first of two folds; half after the first of three."""
+    others = [trial * folds for trial in _FIVE]
+    assert _dropped(others, [[level] * _EPOCHS], "forecast", folds=folds) is expected
 
 
 @pytest.mark.parametrize(("level", "expected"), [(0.29, True), (0.31, False)])
@@ -99,26 +135,29 @@ def test_loss_is_better_when_smaller() -> None:
 
 
 def test_nothing_is_dropped_while_there_is_little_to_compare_with() -> None:
-    assert _dropped(_FIVE[2:], [[0.0]], "median") is False
-    assert _dropped(_FIVE[2:], [[0.0]], "hyperband") is False
+    for pruner in _LEVEL_ONE:
+        assert _dropped(_FIVE[3:], [[0.0]], pruner) is False
+        assert _dropped(_FIVE[2:], [[0.0]], pruner) is True
 
 
 def test_trial_in_use_is_never_dropped() -> None:
-    assert _dropped(_FIVE, [[0.0]], "median", start=True) is False
+    for pruner in _LEVEL_ONE:
+        assert _dropped(_FIVE, [[0.0]], pruner, start=True) is False
 
 
 def test_nothing_is_dropped_without_a_pruner_or_after_the_last_epoch() -> None:
     assert _dropped(_FIVE, [[0.0]], "none") is False
-    assert _dropped(_FIVE, [[0.0] * _EPOCHS], "hyperband") is False
+    for pruner in _LEVEL_ONE:
+        assert _dropped(_FIVE, [[0.0] * _EPOCHS], pruner) is False
 
 
-@pytest.mark.parametrize("pruner", ["hyperband", "median"])
-def test_awful_later_fold_is_dropped_though_the_first_was_good(pruner: PrunerName) -> None:
+@pytest.mark.parametrize(("pruner", "bad"), [("hyperband", [0.1]), ("median", [0.1]), ("forecast", [0.05, 0.05])])
+def test_awful_later_fold_is_dropped_though_the_first_was_good(pruner: PrunerName, bad: list[float]) -> None:
     """Optuna's own pruners would look at the best over all steps and let it go on."""
     others = [[[0.5] * _EPOCHS, [0.5] * _EPOCHS] for _ in range(5)]
     good = [0.9] * _EPOCHS
     assert _dropped(others, [good], pruner, folds=2) is False
-    assert _dropped(others, [good, [0.1]], pruner, folds=2) is True
+    assert _dropped(others, [good, bad], pruner, folds=2) is True
 
 
 def test_trial_that_ran_out_of_patience_is_still_compared_with() -> None:
