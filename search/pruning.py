@@ -61,8 +61,6 @@ _LAST_RUNG = 1 / 3
 _FORECAST_FROM = 2 / 9
 _GAIN = 0.9
 """A trial is expected to gain what this share of the others stayed below."""
-_SAMPLERS_SHARE = 1 / 10
-"""TPE takes as many of all trials for good; to drop one of those would lead it elsewhere."""
 _LAST_FOLD_SHARE = 1 / 4
 """Share of all trials that `forecast` lets into the last fold of several."""
 _OTHERS = 3
@@ -143,7 +141,7 @@ class TwoLevelPruner(BasePruner):
         expected = own + float(np.quantile([end - now for now, end in known], _GAIN))
         better = sum(end > expected for _, end in known)
         if fold == self._folds:
-            return better >= math.ceil((len(others) + 1) * _SAMPLERS_SHARE)
+            return better > 0
         share = math.pow(_LAST_FOLD_SHARE, 1 / (self._folds - 1))
         return better >= math.ceil((len(known) + 1) * share)
 
