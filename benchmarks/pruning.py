@@ -1,8 +1,11 @@
 """What the default pruner saves, and what it costs: simulated transcripts, several seeds.
 
-For each seed and sampler one study is trained without pruning and one with the default pruner, at equal trials.
-Random sampling suggests the same in both, so that there the difference is pruning's alone; TPE's suggestions go their
-own ways, so that there luck is in it. Prints the table of the README.
+For each seed three pairs of studies, each pair without pruning and with the default pruner, at equal trials:
+- random sampling, which suggests the same in both;
+- TPE's suggestions: the unpruned study's, tried again in their order with pruning;
+- TPE as it is: it learns from what it has seen, so that after the first trial that was dropped it goes its own way.
+In the first two the difference is pruning's alone. In the third there is luck in it: how much, is told by training the
+best settings of the unpruned study again with other seeds. Prints the table of the README.
 
     python benchmarks/pruning.py [--trials 40] [--epochs 27] [--seeds 3]
 """
@@ -19,12 +22,14 @@ from pathlib import Path
 from rnatracker import config
 from rnatracker.data import simulate, writers
 from rnatracker.data.readers import read
+from rnatracker.request import RunRequest
+from rnatracker.run import train
 from rnatracker.stop import StopSignal
 from rnatracker.tracking import TrackingSettings, open_tracker
 from search import space, summary, tune
 from search.crew import WorkerTask
 from search.opening import open_search
-from search.study import StudyRequest
+from search.study import Search, StudyRequest
 from search.worker import Quiet, run_trials, set_up
 
 _SPACE = {
@@ -45,17 +50,32 @@ _IN_USE = {
 }
 
 
+_NEW_SEEDS = 6
+_AGAIN = ("tpe's suggestions", "forecast")
+
+
 @dataclass(frozen=True)
 class _Result:
     best: float
     epochs: int
     seconds: float
+    search: Search
 
 
-def _run(data: Path, folder: Path, seed: int, sampler: str, pruner: str, trials: int, epochs: int) -> _Result:
+def _run(
+    data: Path,
+    folder: Path,
+    seed: int,
+    sampler: str,
+    pruner: str,
+    trials: int,
+    epochs: int,
+    again: Search | None = None,
+) -> _Result:
+    """Run a study; with `again`, of that study's suggestions."""
     flat = _IN_USE | {"data.path": str(data), "train.epochs": epochs, "train.seed": seed, "data.split_seed": seed}
     request = StudyRequest(
-        name=f"{sampler}-{pruner}-{seed}",
+        name=f"{sampler}-{pruner}-{seed}{'-again' if again else ''}",
         config=config.build(config.nest(flat), "benchmark"),
         space=space.parse(_SPACE, "benchmark"),
         tracking=TrackingSettings(folder, enabled=False),
@@ -67,11 +87,23 @@ def _run(data: Path, folder: Path, seed: int, sampler: str, pruner: str, trials:
     begun = time.perf_counter()
     transcripts = read(str(data))
     search = open_search(request, transcripts.digest())
+    for trial in again.trials()[1:] if again else ():
+        search.study.enqueue_trial(trial.params)
     run = tune.own_run(search, open_tracker(request.tracking), transcripts)
     bench = set_up(WorkerTask(request, run.id, Path(), transcripts.digest(), 1), transcripts, search)
     run_trials(bench, Quiet(), StopSignal())
     best = float(summary.best(search, 1)[0].value or 0.0)
-    return _Result(best, summary.savings(search).trained, time.perf_counter() - begun)
+    return _Result(best, summary.savings(search).trained, time.perf_counter() - begun, search)
+
+
+def _spread(search: Search) -> tuple[float, float]:
+    """Return mean and standard deviation of what the best settings come to with other training seeds."""
+    settings = summary.config_of(search, summary.best(search, 1)[0])
+    values = []
+    for i in range(1, _NEW_SEEDS + 1):
+        other = settings.model_copy(update={"train": settings.train.model_copy(update={"seed": 1000 + i})})
+        values.append(train(RunRequest(other, search.request.tracking), Quiet()).metrics["best/pcc_mean"])
+    return statistics.fmean(values), statistics.stdev(values)
 
 
 def main() -> None:
@@ -84,28 +116,36 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=400)
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    kinds = [("random", "none"), ("random", "forecast"), ("tpe", "none"), ("tpe", "forecast")]
-    found: dict[tuple[str, str], list[_Result]] = {kind: [] for kind in kinds}
+    found: dict[tuple[str, str], list[_Result]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for seed in seeds:
             data = folder / f"simulated{seed}.tsv"
             _simulate(data, options.records, seed)
-            for kind in kinds:
-                found[kind].append(_run(data, folder / "mlruns", seed, *kind, options.trials, options.epochs))
-                last = found[kind][-1]
-                print(
-                    f"seed {seed} {kind}: best {last.best:.4f}, {last.epochs} epochs, {last.seconds:.0f} s", flush=True
-                )
-    all_epochs = options.trials * options.epochs
-    print(f"\n{options.trials} trials of {options.epochs} epochs, {options.records} simulated transcripts\n")
-    print(f"| sampler, pruner | {' | '.join(f'seed {i}' for i in seeds)} | epochs | less than unpruned |")
-    print("|---|" + "---|" * (options.seeds + 2))
-    for kind, results in found.items():
+
+            size = (options.trials, options.epochs)
+            plans = [("random", "none"), ("random", "forecast"), ("tpe", "none"), ("tpe", "forecast")]
+            results = {plan: _run(data, folder / "mlruns", seed, *plan, *size) for plan in plans}
+            whole = results["tpe", "none"].search
+            results[_AGAIN] = _run(data, folder / "mlruns", seed, "tpe", "forecast", *size, again=whole)
+            for plan, result in results.items():
+                found.setdefault(plan, []).append(result)
+                what = f"best {result.best:.4f}, {result.epochs} epochs, {result.seconds:.0f} s"
+                print(f"seed {seed} {', '.join(plan)}: {what}", flush=True)
+            mean, sd = _spread(whole)
+            print(f"seed {seed}: TPE's best settings with {_NEW_SEEDS} other seeds {mean:.4f}, sd {sd:.4f}", flush=True)
+    _print_table(found, list(seeds), options.trials * options.epochs)
+
+
+def _print_table(found: dict[tuple[str, str], list[_Result]], seeds: list[int], all_epochs: int) -> None:
+    print(f"\n| sampler, pruner | {' | '.join(f'seed {i}' for i in seeds)} | epochs | less than unpruned |")
+    print("|---|" + "---|" * (len(seeds) + 2))
+    for plan, results in found.items():
         cells = " | ".join(f"{result.best:.4f}" for result in results)
         share = statistics.fmean(result.epochs for result in results) / all_epochs
-        less = [whole_one.best - one.best for whole_one, one in zip(found[kind[0], "none"], results, strict=True)]
-        print(f"| {', '.join(kind)} | {cells} | {share:.0%} | {', '.join(f'{value:+.4f}' for value in less)} |")
+        whole = found["random" if plan[0] == "random" else "tpe", "none"]
+        less = [f"{one.best - other.best:.4f}" for one, other in zip(whole, results, strict=True)]
+        print(f"| {', '.join(plan)} | {cells} | {share:.0%} | {'' if plan[1] == 'none' else ', '.join(less)} |")
 
 
 def _simulate(path: Path, records: int, seed: int) -> None:

@@ -42,6 +42,7 @@ def _ui(store: Path) -> Iterator[str]:
 def _page(address: str, profile: Path) -> str:
     """Return a page's text once it has loaded what it shows, as headless Chromium makes it."""
     options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1900,1100"]
+    options += ["--no-first-run", "--disable-sync", "--disable-component-update", "--disable-background-networking"]
     options += [f"--user-data-dir={profile}", f"--virtual-time-budget={_VIRTUAL_MILLISECONDS}", "--dump-dom"]
     environment = {**os.environ, "HOME": str(profile)}
     command = [str(_BROWSER), *options, address]
