@@ -71,6 +71,11 @@ class Spawned:
         code = self._process.exitcode or 0
         return "" if not code else f"signal {-code}" if code < 0 else f"code {code}"
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid or 0
+
     def ask_to_stop(self) -> None:
         """Let it save and end."""
         self._process.terminate()

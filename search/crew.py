@@ -23,6 +23,8 @@ from search.study import Search, StudyRequest
 Watch = Callable[[Search, float | None], None]
 """Told twice a second how the study goes, and how many seconds are left, where there is a limit."""
 
+USED_UP = "its space is used up"
+"""Why a study stops that has nothing left to try."""
 _TICK_SECONDS = 0.5
 _SPARE_STARTS = 20
 """Workers that may be started in place of ones that have died."""
@@ -53,7 +55,9 @@ class Crew:
     def __init__(self, task: WorkerTask, jobs: int, say: Callable[[str], None]) -> None:
         self._task, self._jobs, self._say = task, jobs, say
         self._running: list[Spawned] = []
+        self._pids: set[int] = set()
         self._errors: list[str] = []
+        self._is_used_up = False
         self._spare = _SPARE_STARTS
 
     def run(self, search: Search, stop: StopSignal, watch: Watch) -> str:
@@ -80,10 +84,17 @@ class Crew:
                 worker.close()
         if self._errors:
             raise StudyError(self._errors[0])
-        return reason
+        return reason or (USED_UP if self._is_used_up else "")
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The processes of all workers that this command has had."""
+        return frozenset(self._pids)
 
     def _start(self) -> None:
-        self._running.append(Spawned("worker", work, self._task))
+        worker = Spawned("worker", work, self._task)
+        self._pids.add(worker.pid)
+        self._running.append(worker)
 
     def _terminate(self) -> None:
         for worker in self._running:
@@ -92,7 +103,11 @@ class Crew:
     def _attend_to(self, worker: Spawned, *, wanted: bool) -> None:
         """Take in what a worker has told; where it has died, start another in its place."""
         is_over = worker.is_over  # before it is listened to: then nothing comes after what is heard
-        self._errors += worker.told()
+        for told in worker.told():
+            if told == USED_UP:
+                self._is_used_up = True
+            elif told:
+                self._errors.append(told)
         if not is_over:
             return
         worker.close()
@@ -113,7 +128,7 @@ def work(task: WorkerTask, voice: Voice) -> None:
         with StopOrOrphaned() as stop, stop.polite():
             from search import worker  # heavy, and for this process only
 
-            worker.serve(task, stop)
+            voice.tell(USED_UP if worker.serve(task, stop) else "")
     except KeyboardInterrupt:
         pass
     except RNATrackerError as error:

@@ -29,6 +29,7 @@ class StudyDisplay:
         self._live: Live | None = None
         self._told: set[int] | None = None
         self._next = 0.0
+        self._search: Search | None = None
 
     def __enter__(self) -> StudyDisplay:
         if sys.stderr.isatty():
@@ -42,6 +43,8 @@ class StudyDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._search is not None and kind is None:
+            self._tell_ends(self._search.trials())  # what has come to an end since it was last looked at
         if self._live is not None:
             self._live.stop()
 
@@ -56,16 +59,21 @@ class StudyDisplay:
         """Show how the study goes."""
         if time.monotonic() < self._next:
             return
-        trials = search.trials()
-        ended = {trial.number for trial in trials if trial.state.is_finished()}
-        if self._told is None:
-            self._told = set() if len(ended) < 2 else ended  # those of a study that goes on were told before
-        for number in sorted(ended - self._told):
-            self.say(_line(search, next(trial for trial in trials if trial.number == number)))
-        self._told |= ended
+        self._search = search
+        self._tell_ends(search.trials())
         if self._live is not None:
             self._live.update(_table(search, seconds_left), refresh=True)
         self._next = time.monotonic() + _REFRESH_SECONDS
+
+    def _tell_ends(self, trials: list[FrozenTrial]) -> None:
+        """Print a line for each trial that has ended since the last look."""
+        ended = {trial.number for trial in trials if trial.state.is_finished()}
+        if self._told is None:
+            self._told = set() if len(ended) < 2 else ended  # those of a study that goes on were told before
+        for trial in trials:
+            if trial.number in ended - self._told and self._search is not None:
+                self.say(_line(self._search, trial))
+        self._told |= ended
 
 
 def _line(search: Search, trial: FrozenTrial) -> str:

@@ -12,24 +12,25 @@ the best of many trials, a value is optimistic. `refit.py` gives the figure to b
 from __future__ import annotations
 
 import logging
-import shutil
 import statistics
 import time
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from optuna.trial import TrialState
 
 from rnatracker import artifacts, parts, provenance
 from rnatracker.encoding import Indices
 from rnatracker.errors import RNATrackerError, TrackingError
+from rnatracker.kernels.functions import kernel_in_use
 from rnatracker.reporting import LogFile, Reporter
 from rnatracker.request import Setting
 from rnatracker.session import describe_start, fit, resource_error
 from rnatracker.stop import StopSignal
-from rnatracker.tracked import SUMMARY_STEP, Status, TrackedRun, Tracker
+from rnatracker.tracked import SUMMARY_STEP, DatasetInput, Status, TrackedRun, Tracker
 from rnatracker.trainer import EpochResult, Stopped
-from search import memory
+from search import memory, weights
 from search.pruning import step_of
 from search.sampling import REASON
 from search.study import DEATHS, EPOCHS, FOLD_VALUES, RUN_ID, SECONDS, SEEN, Claim, Search
@@ -64,6 +65,7 @@ class Bench:
         tracker: where runs are kept.
         parent: the study's run.
         setting: transcripts, device and threads; its settings are those in use, not the trial's.
+        split_digest: what identifies the division of the transcripts.
         parts: for each training of a trial its name and its division into training and validation.
         provenance: tags that say where the numbers come from.
         trimmed: trials whose weights are known to be gone.
@@ -73,6 +75,7 @@ class Bench:
     tracker: Tracker
     parent: TrackedRun
     setting: Setting
+    split_digest: str
     parts: list[tuple[str, tuple[Indices, Indices]]]
     provenance: dict[str, str] = field(default_factory=provenance.tags)
     trimmed: set[int] = field(default_factory=set)
@@ -126,12 +129,15 @@ def _open_run(bench: Bench, claim: Claim) -> TrackedRun:
         found.reopen(even_finished=True)
         return found
     setting, request = bench.setting, bench.search.request
+    path = Path(str(request.config.data.path))
     tags = {
         "rnatracker.kind": KIND,
         "rnatracker.study": request.name,
         "rnatracker.trial": str(claim.number),
         "rnatracker.data_digest": setting.transcripts.digest(),
+        "rnatracker.split_digest": bench.split_digest,
         "rnatracker.sites": ",".join(setting.transcripts.sites),
+        "rnatracker.kernel": kernel_in_use(claim.config.model, setting.device)[0],
         "rnatracker.seed": str(claim.config.train.seed),
         "rnatracker.device": str(setting.device),
         "rnatracker.threads": str(setting.threads),
@@ -141,7 +147,7 @@ def _open_run(bench: Bench, claim: Claim) -> TrackedRun:
         log_name=None,
         params=claim.config.flat() | {"data.sites": list(setting.transcripts.sites)},
         tags=tags,
-        dataset=None,
+        dataset=DatasetInput(path.name, setting.transcripts.digest(), str(path), len(setting.transcripts)),
         parent=bench.parent,
         name=f"trial{claim.number}",
     )
@@ -169,34 +175,47 @@ def _train(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, log: Lo
         raise _Dropped(why)
     for fold, (place, division) in enumerate(bench.parts, start=1):
         label = f"trial{claim.number}{' ' if place else ''}{place}"
-        history, best = fit(run, setting, division, log, label, stop, place=place, watch=_watcher(claim, course, fold))
+        watcher = _Watcher(claim, course, fold)
+        history, best = fit(run, setting, division, log, label, stop, place=place, watch=watcher)
+        watcher.end(history)
         course.add(run, place, history, best, claim.config.train.objective)
         if stop() and fold < len(bench.parts):
             raise Stopped
 
 
-def _watcher(claim: Claim, course: _Course, fold: int) -> Callable[[EpochResult], None]:
-    """Return what reports a fold's epochs to Optuna and drops the trial where its pruner says so."""
-    trial, epochs = claim.trial, claim.config.train.epochs
-    reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
-    heard = time.monotonic()
+class _Watcher:
+    """Reports a fold's epochs to Optuna, and drops the trial where its pruner says so.
 
-    def watch(result: EpochResult) -> None:
-        nonlocal heard
-        course.epochs += 1
-        course.seconds += result.epoch_seconds
-        if not result.scores:
-            return
-        step = step_of(fold, result.epoch, epochs)
-        if step not in reported:
-            trial.report(parts.value_of(result, claim.config.train.objective), step)
-        if time.monotonic() - heard > _SEEN_EVERY_SECONDS:
-            heard = time.monotonic()
-            trial.set_user_attr(SEEN, time.time())
-        if trial.should_prune():
-            raise _Dropped("its validation value", fold, result.epoch)
+    Of a trial that goes on after an interruption, the epochs before it are told again: these are counted, and nothing
+    is asked before the last of them.
+    """
 
-    return watch
+    def __init__(self, claim: Claim, course: _Course, fold: int) -> None:
+        self._trial, self._course, self._fold = claim.trial, course, fold
+        self._settings = claim.config.train
+        self._reported = set(self._trial.storage.get_trial(self._trial._trial_id).intermediate_values)
+        self._heard = time.monotonic()
+
+    def __call__(self, result: EpochResult) -> None:
+        self._course.epochs += 1
+        self._course.seconds += result.epoch_seconds
+        if result.scores:
+            self._report(result, result.epoch)
+
+    def end(self, history: list[EpochResult]) -> None:
+        """Let a fold that ran out of patience be compared as one that has come to its end."""
+        if history[-1].epoch < self._settings.epochs:
+            self._report(history[-1], self._settings.epochs)
+
+    def _report(self, result: EpochResult, epoch: int) -> None:
+        step = step_of(self._fold, epoch, self._settings.epochs)
+        if step not in self._reported:
+            self._trial.report(parts.value_of(result, self._settings.objective), step)
+        if time.monotonic() - self._heard > _SEEN_EVERY_SECONDS:
+            self._heard = time.monotonic()
+            self._trial.set_user_attr(SEEN, time.time())
+        if step >= max(self._reported, default=0) and self._trial.should_prune():
+            raise _Dropped("its validation value", self._fold, result.epoch)
 
 
 def _note(claim: Claim, course: _Course, reason: str = "") -> None:
@@ -215,8 +234,8 @@ def _end_complete(bench: Bench, claim: Claim, run: TrackedRun, course: _Course) 
     search.study.tell(claim.trial, value)
     for last in (run.folder / "checkpoints").rglob("last.pt"):
         last.unlink()
-    _trim_weights(bench)
     _close(run, "FINISHED")
+    _trim_weights(bench)
 
 
 def _end_pruned(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, dropped: _Dropped) -> None:
@@ -237,7 +256,7 @@ def _end_pruned(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, dr
     )
     run.flush()
     bench.search.study.tell(claim.trial, state=TrialState.PRUNED)
-    _drop_weights(run)
+    weights.drop(run)
     _close(run, "KILLED", f"pruned ({dropped}), {where}")
 
 
@@ -245,7 +264,7 @@ def _end_failed(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, re
     _note(claim, course, reason)
     run.flush()
     bench.search.study.tell(claim.trial, state=TrialState.FAIL)
-    _drop_weights(run)
+    weights.drop(run)
     _close(run, "FAILED", reason)
 
 
@@ -267,10 +286,6 @@ def _close(run: TrackedRun, status: Status, message: str = "") -> None:
         _log.warning("%s could not be recorded as %s: %s", run.name, status, error)
 
 
-def _drop_weights(run: TrackedRun) -> None:
-    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
-
-
 def _trim_weights(bench: Bench) -> None:
     """Delete the weights of all completed trials but the best.
 
@@ -283,5 +298,6 @@ def _trim_weights(bench: Bench) -> None:
     completed.sort(key=lambda t: t.value or 0.0, reverse=request.maximize)
     for trial in completed[request.keep_weights :]:
         if trial.number not in bench.trimmed:
-            _drop_weights(bench.tracker.find(trial.user_attrs[RUN_ID]))
+            with suppress(TrackingError):  # its run was deleted
+                weights.drop(bench.tracker.find(trial.user_attrs[RUN_ID]))
             bench.trimmed.add(trial.number)

@@ -3,13 +3,15 @@
 Owns the comparison. Must not know typer. Read next: `rnatracker/crossval.py` for how a fold is measured.
 
 A study's best value is the best of many epochs and of many trials, so it promises too much. Here the best settings
-and those in use are cross-validated with seeds that the study has not seen, the same seeds and the same folds for
-all; each fold's test part neither chose the epoch nor was predicted in the search. What remains is that a transcript
+and those in use are cross-validated with seeds that the study has not seen: each seed gives other weights and another
+division into folds, the same for all settings. Each fold's test part neither chose the epoch nor was predicted in the
+search. What remains is that a transcript
 tested here was, in other folds or in a single division, among those on which settings were compared: for a figure
 without even that, set records aside before the search (`rnatracker data split`).
 
 Interval: of the paired differences over folds and seeds, with the variance corrected for training parts that overlap.
-Source: Nadeau & Bengio 2003 (doi:10.1023/A:1024068626366), the corrected resampled t-test.
+Source: Nadeau & Bengio 2003 (doi:10.1023/A:1024068626366), the corrected resampled t-test, for repeated
+cross-validation as in Bouckaert & Frank 2004 (doi:10.1007/978-3-540-24775-3_3), which divides anew each time.
 """
 
 from __future__ import annotations
@@ -181,7 +183,17 @@ def _refit_one(
         values.append(_fold_values(search, run))
         runs.append(run.id)
     is_start = trial.number == start.number
-    return Refitted(trial.number, is_start, float(trial.value or 0.0), np.array(values), tuple(runs))
+    return Refitted(trial.number, is_start, _claimed(search, tracker, trial), np.array(values), tuple(runs))
+
+
+def _claimed(search: Search, tracker: Tracker, trial: FrozenTrial) -> float:
+    """Return what the study says of a trial, as what is compared: of a study of losses its run says that."""
+    if _objective(search) == search.request.config.train.objective:
+        return float(trial.value or 0.0)
+    try:
+        return tracker.find(trial.user_attrs[RUN_ID]).metrics().get(f"best/{_objective(search)}", math.nan)
+    except (KeyError, TrackingError):
+        return math.nan
 
 
 def _trained(
@@ -190,12 +202,11 @@ def _trained(
     """Return the finished cross-validation of a trial's settings with a seed, made or resumed if need be."""
     study, key = search.study, _RUN.format(f"{trial.number}:{seed}")
     tracking = search.request.tracking
-    begun = study.user_attrs.get(key)
-    if begun:
-        run = tracker.find(begun)
-        if run.status() != "FINISHED":
-            resume(run.id, tracking, reporter, jobs=jobs)
-        return run
+    begun = _find(tracker, study.user_attrs.get(key))
+    if begun is not None:
+        if begun.status() != "FINISHED":
+            resume(begun.id, tracking, reporter, jobs=jobs)
+        return begun
 
     def note(run: TrackedRun) -> None:
         study.set_user_attr(key, run.id)
@@ -206,9 +217,17 @@ def _trained(
     return tracker.find(train(request, reporter, started=note).run_id)
 
 
+def _find(tracker: Tracker, run_id: str | None) -> TrackedRun | None:
+    """Return a run, or None if it has not been begun, or was deleted."""
+    try:
+        return tracker.find(run_id) if run_id else None
+    except TrackingError:
+        return None
+
+
 def _config(search: Search, trial: FrozenTrial, seed: int) -> Config:
     made = summary.config_of(search, trial)
-    data = made.data.model_copy(update={"fold": made.data.fold or _FOLDS})
+    data = made.data.model_copy(update={"fold": made.data.fold or _FOLDS, "split_seed": seed})
     return made.model_copy(update={"data": data, "train": made.train.model_copy(update={"seed": seed})})
 
 

@@ -7,8 +7,6 @@ Owns the YAML file, its checks, and how a trial becomes a config. Must not know 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -115,10 +113,6 @@ class Space:
             entry |= {"when": {key: list(values) for key, values in sorted(each.when.items())}} if each.when else {}
             described[each.key] = entry
         return described
-
-    def digest(self) -> str:
-        """Return 12 hexadecimal digits that change with the space."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
     def params_of(self, flat: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Return a config's values of the searched keys, and the keys whose value lies outside of the space."""

@@ -12,18 +12,20 @@ that was stopped on request goes back to WAITING as well, without that being hel
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rnatracker import process
 from rnatracker.config import Config
-from rnatracker.errors import ConfigError, StudyError
+from rnatracker.errors import ConfigError
 from rnatracker.tracking import TrackingSettings
 from search import sampling, storage
 from search.pruning import PrunerName
@@ -45,7 +47,9 @@ FOLD_VALUES = "fold_values"
 """User attribute: the value of each fold."""
 
 MAX_DEATHS = 3
-_MAX_REPEATS = 20
+_MAX_REPEATS = 10
+"""Suggestions in a row that were tried before; then one is drawn at random that was not."""
+_RANDOM_DRAWS = 1000
 _REMOTE_SILENCE_SECONDS = 3600.0
 """Of a process on another machine only its reports are known: after an hour without any it counts as dead."""
 SEEN = "seen"
@@ -152,12 +156,13 @@ class Search:
         request: what is searched.
         study: Optuna's study.
         folder: the store.
+        is_used_up: whether no settings were found any more that had not been tried.
     """
 
     request: StudyRequest
     study: Study
     folder: Path
-    _repeats: int = field(default=0, repr=False)
+    is_used_up: bool = field(default=False, repr=False)
 
     def lock(self) -> AbstractContextManager[None]:
         """Return the study's lock, as a context manager."""
@@ -172,51 +177,69 @@ class Search:
         return count(self.trials())
 
     def claim(self) -> Claim | None:
-        """Take the next trial: one that waits, else a new one; None if as many as asked for are over or running.
+        """Take the next trial: one that waits, else a new one.
 
-        Raises:
-            StudyError: if all of the space has been tried.
+        None if as many as asked for are over or running, or all of the space has been tried: `is_used_up` tells.
         """
-        for _ in range(_MAX_REPEATS):
+        repeats = 0
+        while True:
             with self.lock():
-                self.reap()
-                counts = self.counts()
-                if counts.over + counts.running >= self.request.trials:
+                if not self._is_wanted():
                     return None
-                claim = self._ask(random=self._repeats >= _MAX_REPEATS // 2)
+                if repeats == _MAX_REPEATS:
+                    novel = self._never_tried()
+                    if novel is None:
+                        self.is_used_up = True
+                        return None
+                    self.study.enqueue_trial(novel)
+                    repeats = 0
+                claim = self._ask()
             if claim is not None:
-                self._repeats = 0
                 return claim
-        raise StudyError(
-            f"study {self.request.name}: {_MAX_REPEATS} suggestions in a row were repeats or impossible: the space "
-            f"{self.request.space.name} is used up after {self.counts().over} trials; widen it, or ask for fewer trials"
-        )
+            repeats += 1
 
-    def _ask(self, *, random: bool) -> Claim | None:
+    def _is_wanted(self) -> bool:
+        """Tell whether there are to be more trials; under the lock."""
+        self.reap()
+        counts = self.counts()
+        return counts.over + counts.running < self.request.trials
+
+    def _ask(self) -> Claim | None:
         """Take or make a trial and draw its settings; None if it repeats another, or its settings can't be."""
         request, before = self.request, self.study.get_trials(deepcopy=False)
-        name: SamplerName = "random" if random else request.sampler
         self.study.sampler = sampling.make(
-            name, self.study, request.seed, len(before), conditional=request.space.has_conditions
+            request.sampler, self.study, request.seed, len(before), conditional=request.space.has_conditions
         )
         trial = self.study.ask()
         trial.set_user_attr(WORKER, process.own_tags())
         trial.set_user_attr(SEEN, time.time())
+        goes_on = bool(trial.params)  # it was interrupted: others may have drawn the same since
         outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
         drawn = request.space.draw(trial, without=outside)
-        same = [t.number for t in before if t.number != trial.number and t.params == drawn and not outside]
+        others = (t for t in before if t.number != trial.number and REPEATS not in t.user_attrs)
+        same = [t.number for t in others if t.params == drawn and not outside and not goes_on]
         if same:
-            self._repeats += 1
             trial.set_user_attr(REPEATS, same[0])
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         try:
             return Claim(trial, apply(request.config, drawn))
         except ConfigError as error:
-            self._repeats += 1
             trial.set_user_attr(REASON, f"impossible settings: {error}")
             self.study.tell(trial, state=TrialState.FAIL)
             return None
+
+    def _never_tried(self) -> dict[str, Any] | None:
+        """Return settings that no trial has had, of many drawn at random; None if there are none among them."""
+        tried = [trial.params for trial in self.study.get_trials(deepcopy=False)]
+        elsewhere = optuna.create_study(sampler=RandomSampler(seed=len(tried)))
+        for _ in range(_RANDOM_DRAWS):
+            drawn = self.request.space.draw(elsewhere.ask())
+            with suppress(ConfigError):
+                apply(self.request.config, drawn)
+                if drawn not in tried:
+                    return drawn
+        return None
 
     def reap(self) -> None:
         """Put back the trials whose process has died; under the lock. A trial that killed three is FAILED."""
@@ -230,6 +253,15 @@ class Search:
                 self.study.tell(trial.number, state=TrialState.FAIL)
             else:
                 self._put_back(trial)
+
+    def put_back_those_of(self, pids: Collection[int]) -> None:
+        """Put back the trials of processes of this machine that were ended on request."""
+        own = process.own_tags()
+        with self.lock():
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                worker = trial.user_attrs.get(WORKER) or {}
+                if worker.get(process.HOST) == own[process.HOST] and int(worker.get(process.PID, 0)) in pids:
+                    self._put_back(trial)
 
     def pause(self, claim: Claim) -> None:
         """Put back a trial that was stopped on request."""
@@ -265,6 +297,7 @@ def _is_worked_on(attributes: Mapping[str, Any]) -> bool:
     worker = attributes.get(WORKER)
     if not worker:
         return False
-    if worker.get(process.HOST) != process.own_tags()[process.HOST]:
+    own = process.own_tags()
+    if any(worker.get(key) != own[key] for key in (process.HOST, process.PID_NAMESPACE)):  # its processes can't be seen
         return time.time() - float(attributes.get(SEEN, 0.0)) < _REMOTE_SILENCE_SECONDS
     return process.is_alive_elsewhere(worker)

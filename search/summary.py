@@ -171,7 +171,8 @@ def rerun_command(search: Search, trial: FrozenTrial) -> str:
     start = Config().flat()
     for key, value in config_of(search, trial).flat().items():
         if key != "data.path" and value != start[key]:
-            words += ["--set", f"{key}={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"]
+            on_one_line = yaml.safe_dump(value, default_flow_style=True, width=math.inf).splitlines()[0]
+            words += ["--set", f"{key}={on_one_line}"]
     return shlex.join(words)
 
 

@@ -22,10 +22,11 @@ from rnatracker.errors import ConfigError, StudyError
 from rnatracker.stop import StopSignal
 from rnatracker.tracked import DatasetInput, Status, TrackedRun, Tracker
 from rnatracker.tracking import open_tracker
-from search import summary
-from search.crew import Crew, Watch, WorkerTask
+from search import summary, weights
+from search.crew import USED_UP, Crew, Watch, WorkerTask
 from search.opening import check_name, open_search, warm_start
-from search.study import RUN_ID, Counts, Search, StudyRequest
+from search.sampling import REASON
+from search.study import RUN_ID, WORKER, Counts, Search, StudyRequest
 
 KIND = "study"
 
@@ -39,7 +40,7 @@ class TuneOutcome:
         run: its run.
         counts: its trials.
         state: FINISHED; KILLED if it was stopped, timed out; RUNNING if others still work on it.
-        reason: why it isn't FINISHED.
+        reason: why it has fewer trials than asked for.
     """
 
     search: Search
@@ -76,8 +77,12 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
         try:
             reason = crew.run(search, stop, watch)
         except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):  # the second: workers were ended without saving
+                search.put_back_those_of(crew.pids)
             _end(search, run, "FAILED" if isinstance(error, StudyError) else "KILLED", str(error))
             raise
+        if reason == USED_UP:
+            say(f"the space {request.space.name} is used up: no settings are left that were not tried; widen it")
         return _finish(search, run, reason)
 
 
@@ -175,10 +180,11 @@ def _finish(search: Search, run: TrackedRun, reason: str) -> TuneOutcome:
         search.reap()
         counts = search.counts()
     if counts.running:
+        hand_over(search, run)
         return TuneOutcome(search, run, counts, "RUNNING", "others still work on it")
-    _match_runs(search, run)
+    match_runs(search, run)
     summary.leave(search, run)
-    is_over = counts.over >= search.request.trials
+    is_over = counts.over >= search.request.trials or reason == USED_UP
     state: Status = "FINISHED" if is_over else "KILLED"
     _end(search, run, state, "" if is_over else f"{reason or 'ended'}; the same command goes on")
     return TuneOutcome(search, run, counts, state, reason)
@@ -192,12 +198,29 @@ def _end(search: Search, run: TrackedRun, state: Status, message: str) -> None:
             run.finish(state, message)
 
 
-def _match_runs(search: Search, run: TrackedRun) -> None:
-    """End the runs of trials whose process was killed before it could do so."""
-    states = {f"trial{trial.number}": trial for trial in search.trials()}
-    ends: dict[TrialState, Status] = {TrialState.COMPLETE: "FINISHED", TrialState.FAIL: "FAILED"}
+def hand_over(search: Search, run: TrackedRun) -> None:
+    """Let the study's run belong to a process that still works on it: as this one's, it would count as dead."""
+    workers = [t.user_attrs.get(WORKER) for t in search.trials() if t.state == TrialState.RUNNING]
+    if any(workers):
+        run.set_tags(next(filter(None, workers)))
+
+
+def match_runs(search: Search, run: TrackedRun) -> None:
+    """Let the runs of trials end as the trials did, where a process was killed before it could see to that."""
+    trials = {f"trial{trial.number}": trial for trial in search.trials()}
+    ends: dict[TrialState, Status] = {
+        TrialState.COMPLETE: "FINISHED",
+        TrialState.FAIL: "FAILED",
+        TrialState.PRUNED: "KILLED",
+    }
     for name, child in run.children().items():
-        if name in states and child.status() == "RUNNING":
-            trial = states[name]
-            reason = trial.user_attrs.get("reason", "")
-            child.finish(ends.get(trial.state, "KILLED"), reason or "its process was killed")
+        trial = trials.get(name)
+        if trial is None:
+            continue
+        status, expected = child.status(), ends.get(trial.state)
+        if expected is None and status == "RUNNING":
+            child.finish("KILLED", "its process was killed; the study goes on with it")
+        elif expected is not None and status != expected:
+            child.finish(expected, trial.user_attrs.get(REASON, ""))
+            if trial.state != TrialState.COMPLETE:
+                weights.drop(child)

@@ -8,8 +8,14 @@ from __future__ import annotations
 import shutil
 
 from rnatracker.errors import StudyError
+from rnatracker.tracked import TrackedRun
 from rnatracker.tracking import open_tracker
 from search.study import RUN_ID, Search
+
+
+def drop(run: TrackedRun) -> None:
+    """Delete the weights of a trial's run."""
+    shutil.rmtree(run.folder / "checkpoints", ignore_errors=True)
 
 
 def delete_all(search: Search) -> tuple[int, int]:

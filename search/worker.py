@@ -15,6 +15,7 @@ from rnatracker.device import pick_device
 from rnatracker.parts import divisions
 from rnatracker.reporting import Reporter
 from rnatracker.request import RunRequest, Setting
+from rnatracker.run import split_digest
 from rnatracker.stop import StopSignal
 from rnatracker.tracking import open_tracker
 from rnatracker.trainer import EpochResult, Stopped
@@ -46,7 +47,7 @@ def set_up(task: WorkerTask, transcripts: Transcripts, search: Search) -> Bench:
     torch.set_num_threads(task.threads)  # for the memory probe too: two busy threads get in each other's way
     setting = Setting(RunRequest(config, tracking), transcripts, pick_device(config.train), task.threads)
     tracker = open_tracker(tracking)
-    return Bench(search, tracker, tracker.find(task.parent_id), setting, divisions(setting))
+    return Bench(search, tracker, tracker.find(task.parent_id), setting, split_digest(setting), divisions(setting))
 
 
 def run_trials(bench: Bench, reporter: Reporter, stop: StopSignal) -> None:
@@ -64,8 +65,8 @@ def run_trials(bench: Bench, reporter: Reporter, stop: StopSignal) -> None:
     raise Stopped
 
 
-def serve(task: WorkerTask, stop: StopSignal) -> None:
-    """Be a worker, until there are no more trials or it is asked to stop.
+def serve(task: WorkerTask, stop: StopSignal) -> bool:
+    """Be a worker, until there are no more trials or it is asked to stop; return whether the space is used up.
 
     Raises:
         RNATrackerError: if something is wrong that isn't a trial's fault.
@@ -74,3 +75,4 @@ def serve(task: WorkerTask, stop: StopSignal) -> None:
     bench = set_up(task, transcripts, open_search(task.request, task.data_digest))
     with contextlib.suppress(Stopped):
         run_trials(bench, Quiet(), stop)
+    return bench.search.is_used_up

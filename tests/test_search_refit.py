@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rnatracker.evaluation import model_of_run
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.tracking import MlflowTracker, TrackingSettings, open_tracker
 from search import refit, summary
 from search.refit import Refitted, judge, paired_interval
 from search.study import StudyRequest
@@ -102,3 +102,35 @@ def test_trial_with_folds_is_evaluated_as_the_mean_of_its_folds(request_with_fol
     model = model_of_run(trial.id, request_with_folds.tracking)
     assert len(model.checkpoints) == 2
     assert "folds" in model.description
+
+
+def test_each_seed_divides_anew_and_alike_for_all_settings(request_with_folds: StudyRequest) -> None:
+    search, bench = work_through(request_with_folds)
+    verdict = refit.refit(search, SilentReporter(), [].append, best=1, seeds=2, jobs=1)
+    splits = [
+        [bench.tracker.find(run_id).tags()["rnatracker.split_digest"] for run_id in each.run_ids]
+        for each in verdict.refitted
+    ]
+    assert splits[0] == splits[1]
+    assert splits[0][0] != splits[0][1]
+
+
+def test_refit_begins_anew_where_its_run_was_deleted(request_with_folds: StudyRequest) -> None:
+    search, bench = work_through(request_with_folds)
+    first = refit.refit(search, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
+    tracker = bench.tracker
+    assert isinstance(tracker, MlflowTracker)
+    tracker.backend.client.delete_run(first.refitted[0].run_ids[0])
+    again = refit.refit(search, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
+    assert again.refitted[0].run_ids != first.refitted[0].run_ids
+    assert again.refitted[0].values.tolist() == first.refitted[0].values.tolist()
+
+
+def test_study_of_losses_claims_the_pcc_that_it_is_compared_by(tmp_path: Path, mlflow_store: Path) -> None:
+    data = write_table(toy_transcripts(60), tmp_path / "toy.tsv")
+    settings = {"data__fold": 2, "train__epochs": 1, "train__objective": "val_loss"}
+    search, bench = work_through(small_study(data, TrackingSettings(mlflow_store), trials=2, settings=settings))
+    verdict = refit.refit(search, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
+    for each in verdict.refitted:
+        run = bench.parent.children()[f"trial{each.trial}"]
+        assert each.claimed == pytest.approx(run.metrics()["best/pcc_mean"])

@@ -77,12 +77,12 @@ def test_contains_tells_what_can_be_drawn(entry: dict[str, Any], value: object, 
     assert dimension.contains(value) is expected
 
 
-def test_digest_changes_with_the_space_and_not_with_its_order() -> None:
+def test_description_changes_with_the_space_and_not_with_its_order() -> None:
     one = {"train.lr": {"float": [0.1, 0.2]}, "model.rnn": {"categorical": ["gru", "lstm"]}}
     other = dict(reversed(one.items()))
     changed = one | {"train.lr": {"float": [0.1, 0.3]}}
-    digests = [space.parse(each, "x").digest() for each in (one, other, changed)]
-    assert digests[0] == digests[1] != digests[2]
+    described = [space.parse(each, "x").as_dict() for each in (one, other, changed)]
+    assert described[0] == described[1] != described[2]
 
 
 def test_space_is_read_again_from_its_own_description() -> None:

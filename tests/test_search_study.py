@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from rnatracker import process
 from rnatracker.errors import ConfigError, StudyError
 from rnatracker.tracking import TrackingSettings
 from search import opening, space
 from search.opening import open_search
-from search.study import DEATHS, WORKER, Search, StudyRequest
+from search.sampling import REPEATS
+from search.study import DEATHS, SEEN, WORKER, Search, StudyRequest
 from tests.toys import small_config
 
 _SPACE = {
@@ -142,10 +145,56 @@ def test_repeats_are_dropped_and_a_used_up_space_is_said_to_be(tmp_path: Path) -
         assert claim is not None
         seen.append(tuple(sorted(claim.trial.params.items())))
         search.study.tell(claim.trial, 0.5)
-    with pytest.raises(StudyError, match="is used up after 4 trials"):
-        search.claim()
+    assert not search.is_used_up
+    assert search.claim() is None
+    assert search.is_used_up
     assert len(seen) == len(set(seen)) == 4
     assert search.counts().all == 4
+
+
+def test_last_settings_of_a_space_are_found_though_most_are_tried(tmp_path: Path) -> None:
+    content = {"model.rnn_hidden": {"int": [2, 41]}}
+    search = open_search(_request(tmp_path, content, trials=100), "d")
+    assert len({params["model.rnn_hidden"] for params in _finish_all(search)} - {None}) == 40
+    assert search.is_used_up
+
+
+def test_interrupted_trial_goes_on_though_another_has_drawn_the_same_since(tmp_path: Path) -> None:
+    search = open_search(_request(tmp_path), "d")
+    search.study.tell(search.study.ask(), 0.1)
+    claim = search.claim()
+    assert claim is not None
+    drawn = {"params": claim.trial.params, "distributions": claim.trial.distributions}
+    search.study.add_trial(create_trial(state=TrialState.COMPLETE, value=0.5, **drawn))
+    search.study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={REPEATS: claim.number}, **drawn))
+    search.pause(claim)
+    again = search.claim()
+    assert again is not None
+    assert again.number == claim.number
+    assert again.trial.params == claim.trial.params
+
+
+def test_second_ctrl_c_puts_trials_back_without_a_death(tmp_path: Path) -> None:
+    search = open_search(_request(tmp_path), "d")
+    claim = search.claim()
+    assert claim is not None
+    search.put_back_those_of({os.getpid() + 1})
+    assert search.counts().running == 1
+    search.put_back_those_of({os.getpid()})
+    assert search.counts().waiting == 1
+    assert DEATHS not in search.study.trials[claim.number].user_attrs
+
+
+def test_trial_in_another_container_is_left_alone_while_it_reports(tmp_path: Path) -> None:
+    search = open_search(_request(tmp_path), "d")
+    claim = search.claim()
+    assert claim is not None
+    claim.trial.set_user_attr(WORKER, process.own_tags() | {process.PID_NAMESPACE: "pid:[1]", process.PID: "1"})
+    search.reap()
+    assert search.counts().running == 1
+    claim.trial.set_user_attr(SEEN, time.time() - 7200)
+    search.reap()
+    assert search.counts().waiting == 1
 
 
 def test_impossible_settings_fail_with_their_reason(tmp_path: Path) -> None:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
 import cli
-from rnatracker import config
+from rnatracker import config, process
 from rnatracker.stop import StopSignal
 from rnatracker.tracked import Tracker
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.tracking import MlflowTracker, TrackingSettings, open_tracker
 from rnatracker.trainer import Stopped
 from search import memory, summary, tune
 from search.commands import seconds_of
+from search.study import WORKER
 from search.worker import Quiet, run_trials
 from tests.studies import SPACE, open_bench, small_study, work_through
 from tests.toys import SMALL, small_config, toy_transcripts, write_table
@@ -132,6 +135,76 @@ def test_stopped_trial_goes_on_to_the_same_value(tracked: bool, data: Path, tmp_
     assert search.study.trials[0].intermediate_values == whole.study.trials[0].intermediate_values
 
 
+def test_trial_that_goes_on_is_dropped_where_it_stands_and_not_where_it_began(data: Path, tmp_path: Path) -> None:
+    """Others have done better meanwhile: its epochs before the interruption were trained all the same."""
+    request = small_study(data, _no_mlflow(tmp_path), trials=6, pruner="median", settings={"train__epochs": 6})
+    search, bench = open_bench(replace(request, trials=1))
+    run_trials(bench, Quiet(), StopSignal())
+    search, bench = open_bench(replace(request, trials=2))
+    with pytest.raises(Stopped):
+        run_trials(bench, Quiet(), _StopAfter(40))
+    reached = search.study.trials[1].last_step
+    assert reached is not None
+    assert 1 < reached < 6
+    for _ in range(4):
+        search.study.add_trial(
+            create_trial(state=TrialState.COMPLETE, value=1.0, intermediate_values=dict.fromkeys(range(1, 7), 1.0))
+        )
+    run_trials(open_bench(request)[1], Quiet(), StopSignal())
+    trial = search.study.trials[1]
+    assert (trial.state, trial.last_step, trial.user_attrs["epochs"]) == (TrialState.PRUNED, reached, reached)
+    assert bench.parent.children()["trial1"].tags()["pruned.epoch"] == str(reached)
+
+
+def test_fold_that_ran_out_of_patience_is_compared_at_its_end(data: Path, tmp_path: Path) -> None:
+    settings = {"train__epochs": 30, "train__patience": 1, "data__fold": 2, "train__lr": 0.5}
+    search, _ = work_through(small_study(data, _no_mlflow(tmp_path), trials=1, settings=settings))
+    steps = sorted(search.study.trials[0].intermediate_values)
+    assert len(steps) < 60
+    assert {30, 60} <= set(steps)
+
+
+def test_trial_runs_end_as_their_trials_did_when_a_process_was_killed_in_between(
+    data: Path, mlflow_store: Path
+) -> None:
+    request = small_study(data, TrackingSettings(mlflow_store), trials=2)
+    search, bench = open_bench(request)
+    run_trials(bench, Quiet(), StopSignal())
+    search.study.add_trial(create_trial(state=TrialState.PRUNED))
+    pruned = bench.tracker.start(log_name=None, params={}, tags={}, dataset=None, parent=bench.parent, name="trial2")
+    (pruned.folder / "checkpoints").mkdir()
+    for child in bench.parent.children().values():
+        child.reopen(even_finished=True)
+        child.finish("FAILED", "its process died")
+    tune.match_runs(search, bench.parent)
+    states = {name: child.status() for name, child in bench.parent.children().items()}
+    assert states == {"trial0": "FINISHED", "trial1": "FINISHED", "trial2": "KILLED"}
+    assert not (pruned.folder / "checkpoints").exists()
+
+
+def test_study_goes_on_when_a_trials_run_was_deleted(data: Path, mlflow_store: Path) -> None:
+    request = small_study(data, TrackingSettings(mlflow_store), trials=2, keep_weights=1)
+    search, bench = open_bench(replace(request, trials=1))
+    run_trials(bench, Quiet(), StopSignal())
+    tracker = bench.tracker
+    assert isinstance(tracker, MlflowTracker)
+    tracker.backend.client.delete_run(search.study.trials[0].user_attrs["run_id"])
+    search, bench = open_bench(request)
+    run_trials(bench, Quiet(), StopSignal())
+    assert search.counts().complete == 2
+    assert bench.parent.children()["trial1"].status() == "FINISHED"
+
+
+def test_studys_run_belongs_to_who_still_works_on_it_when_a_command_leaves(data: Path, mlflow_store: Path) -> None:
+    search, bench = open_bench(small_study(data, TrackingSettings(mlflow_store)))
+    claim = search.claim()
+    assert claim is not None
+    other = process.own_tags() | {process.PID: "1", process.PROCESS_START: "7"}
+    claim.trial.set_user_attr(WORKER, other)
+    tune.hand_over(search, bench.parent)
+    assert other.items() <= bench.parent.tags().items()
+
+
 def test_weights_of_the_best_only_are_kept_when_asked(data: Path, tmp_path: Path) -> None:
     search, bench = work_through(small_study(data, _no_mlflow(tmp_path), keep_weights=2))
     kept = {name for name, child in bench.parent.children().items() if (child.folder / "checkpoints").exists()}
@@ -188,6 +261,17 @@ def test_rerun_command_gives_the_trial_again(data: Path, tmp_path: Path) -> None
     result = CliRunner().invoke(cli.app, [*words, *more])
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["metrics"]["best/pcc_mean"] == pytest.approx(best.value)
+
+
+def test_rerun_command_is_whole_when_there_are_many_sites(data: Path, tmp_path: Path) -> None:
+    search, _ = work_through(small_study(data, _no_mlflow(tmp_path), trials=1))
+    sites = tuple(f"Compartment{i}" for i in range(12))
+    settings = search.request.config
+    wide = settings.model_copy(update={"data": settings.data.model_copy(update={"sites": sites})})
+    many = replace(search, request=replace(search.request, config=wide))
+    words = shlex.split(summary.rerun_command(many, search.study.trials[0]))
+    given = next(word for word in words if word.startswith("data.sites="))
+    assert tuple(yaml.safe_load(given.removeprefix("data.sites="))) == sites
 
 
 def test_wilcoxon_without_enough_folds_is_refused(data: Path, tmp_path: Path) -> None:

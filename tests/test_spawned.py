@@ -62,6 +62,16 @@ def _listen_to_its_end(spawned: Spawned) -> list[Any]:
     raise AssertionError(f"not over after {_PATIENCE_SECONDS} s: {heard[:3]}")
 
 
+def _hear_something(spawned: Spawned) -> list[Any]:
+    until = time.monotonic() + _PATIENCE_SECONDS
+    heard: list[Any] = []
+    while not heard:
+        assert time.monotonic() < until
+        wait_for_any([spawned], 0.2)
+        heard = list(spawned.told())
+    return heard
+
+
 def test_all_is_heard_when_a_process_ends_before_it_is_listened_to() -> None:
     with _started((count_to, 500)) as (spawned,):
         until = time.monotonic() + _PATIENCE_SECONDS
@@ -73,8 +83,7 @@ def test_all_is_heard_when_a_process_ends_before_it_is_listened_to() -> None:
 
 def test_others_are_heard_when_one_is_killed_while_it_speaks() -> None:
     with _started((talk_until_told_to_stop,), (talk_until_told_to_stop,)) as (killed, other):
-        while not list(killed.told()):
-            wait_for_any([killed], 0.2)
+        assert _hear_something(killed)
         killed._process.kill()
         _listen_to_its_end(killed)
         assert killed.death == "signal 9"
@@ -91,8 +100,7 @@ def test_half_a_word_is_passed_over_when_its_speaker_is_killed() -> None:
 
 def test_speaking_does_no_harm_when_nobody_listens_any_more() -> None:
     with _started((outlive_its_listener,)) as (spawned,):
-        while not list(spawned.told()):
-            wait_for_any([spawned], 0.2)
+        assert _hear_something(spawned)
         spawned._pipe.close()
         spawned._process.join(_PATIENCE_SECONDS)
         assert spawned.death == ""
