@@ -19,7 +19,7 @@ from rnatracker import metrics
 from rnatracker.errors import TrackingError
 from rnatracker.metrics import Difference
 from rnatracker.predictions import Predicted, align, of_file, of_run
-from rnatracker.tracked import TrackedRun
+from rnatracker.tracked import TrackedRun, Tracker
 from rnatracker.tracking import TrackingSettings, open_tracker, settings_of_run
 
 SIGNIFICANT = 0.05
@@ -37,6 +37,7 @@ class Side:
 
     Attributes:
         run: the run.
+        tracker: where it is kept.
         name: what to call it; its parent's name before its own where it has one.
         status: MLflow's status.
         params: its parameters.
@@ -45,6 +46,7 @@ class Side:
     """
 
     run: TrackedRun
+    tracker: Tracker
     name: str
     status: str
     params: dict[str, str]
@@ -137,7 +139,7 @@ def compare(
     predicted: list[Predicted] = []
     if data is not None:
         for side in sides:
-            prediction, notes = of_file(side.run, data, on_batch=on_batch, **reading)  # type: ignore[arg-type]
+            prediction, notes = of_file(side.run, data, side.tracker, on_batch=on_batch, **reading)  # type: ignore[arg-type]
             predicted.append(prediction)
             warnings += [note if note.startswith("the file") else f"{side.name}: {note}" for note in notes]
     elif not problems:
@@ -155,12 +157,13 @@ def compare(
 def _sides(names: Sequence[str], tracking: TrackingSettings) -> list[Side]:
     sides: list[Side] = []
     for name in names:
-        run = open_tracker(settings_of_run(name, tracking)).find(name)
+        tracker = open_tracker(settings_of_run(name, tracking))
+        run = tracker.find(name)
         parent = run.parent_name()
         called = f"{parent}/{run.name}" if parent else run.name
         if any(side.run.id == run.id for side in sides):
             raise TrackingError(f"rnatracker compare: {name} is a run that was named already, {called}; name others")
-        sides.append(Side(run, called, run.status(), run.params(), run.metrics(), run.tags()))
+        sides.append(Side(run, tracker, called, run.status(), run.params(), run.metrics(), run.tags()))
     if len(sides) < 2:
         raise TrackingError("rnatracker compare: give two runs or more, as in: rnatracker compare exp1 exp2")
     return sides

@@ -11,9 +11,10 @@ import platform
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -26,6 +27,7 @@ from rnatracker.tracking import TrackingSettings, reach
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 Level = Literal["ok", "note", "broken"]
 
@@ -36,6 +38,7 @@ _SHOWN_PACKAGES = ("torch", "mlflow", "optuna", "numpy", "pandas")
 _LITTLE_BYTES, _NO_BYTES = 2 * 10**9, 2 * 10**8
 _SILENT_SECONDS = 24 * 3600.0
 _LISTED = 5
+_PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True)
@@ -215,31 +218,39 @@ def stale_runs(tracking: TrackingSettings) -> list[StaleRun]:
         running = client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=1000)
         names = {run.info.run_id: run.info.run_name or run.info.run_id for run in running}
         for run in running:
-            reason = _why_stale(run.data.tags, _last_sign(client, run))
+            reason = _why_stale(run.data.tags, partial(_last_sign, client, run, running))
             if reason:
-                parent = run.data.tags.get("mlflow.parentRunId", "")
+                parent = run.data.tags.get(_PARENT, "")
                 above = names.get(parent) or (client.get_run(parent).info.run_name if parent else "")
                 name = names[run.info.run_id]
                 found.append(StaleRun(run.info.run_id, f"{above}/{name}" if above else name, reason))
     return found
 
 
-def _last_sign(client: MlflowClient, run: object) -> float:
-    """Return when a run last wrote a metric, or else began, in seconds since 1970."""
-    data, info = run.data, run.info  # type: ignore[attr-defined]
+def _last_sign(client: MlflowClient, run: Run, running: Sequence[Run]) -> float:
+    """Return when a run last wrote a metric, or else began, in seconds since 1970.
+
+    The run of a study or a cross-validation itself writes nothing while its children work, so what they write counts,
+    and when one last ended.
+    """
+    info = run.info
     times = [info.start_time or 0]
-    for key in data.metrics:
+    for key in run.data.metrics:
         if key.endswith("train/loss"):
             times += [metric.timestamp for metric in client.get_metric_history(info.run_id, key)]
-    return float(max(times)) / 1000
+    of_parent = f"tags.`{_PARENT}` = '{info.run_id}'"
+    ended = client.search_runs([info.experiment_id], of_parent, max_results=1, order_by=["attributes.end_time DESC"])
+    times += [each.info.end_time or 0 for each in ended]
+    below = [each for each in running if each.data.tags.get(_PARENT) == info.run_id]
+    return max([max(times) / 1000, *(_last_sign(client, each, running) for each in below)])
 
 
-def _why_stale(tags: Mapping[str, str], last_sign: float) -> str:
+def _why_stale(tags: Mapping[str, str], last_sign: Callable[[], float]) -> str:
     if process.is_dead(tags):
         return f"its process {tags[process.PID]} is gone"
     if process.is_alive_elsewhere(tags) or process.own_tags().items() <= tags.items():
         return ""
-    silent = time.time() - last_sign
+    silent = time.time() - last_sign()
     if silent < _SILENT_SECONDS:
         return ""
     return f"nothing heard from {tags.get(process.HOST, 'its process')} for {silent / 86400:.0f} days"

@@ -97,13 +97,12 @@ def kept(registry: Registry, sites: tuple[str, ...]) -> HeldOut | None:
 
 
 def keep(registry: Registry, version: Version, held: HeldOut) -> None:
-    """Make a test set the model's from now on; its file is copied beside a version's.
+    """Make a test set the model's from now on, unless it is already; its file is copied beside a version's.
 
     Raises:
         TrackingError: if it can't be written; the former one then stays.
     """
-    recorded = json.loads(registry.model_tags().get(TAG, "{}"))
-    if recorded.get("digest") == held.digest:
+    if _is_kept(registry, held):
         return
     place = f"{FOLDER}/{held.digest}"
     version_files.add(registry.backend, version.model_id, Path(held.options.path), place)
@@ -115,6 +114,15 @@ def keep(registry: Registry, version: Version, held: HeldOut) -> None:
         "options": {**asdict(held.options), "path": held.name, "sites": list(held.transcripts.sites)},
     }
     registry.set_model_tags({TAG: json.dumps(about)})
+
+
+def _is_kept(registry: Registry, held: HeldOut) -> bool:
+    """Tell whether a test set is the model's and can be read: one that was lost or damaged is to be kept again."""
+    try:
+        found = kept(registry, held.transcripts.sites)
+    except RegistryError:
+        return False
+    return found is not None and found.digest == held.digest
 
 
 def check_unseen(held: HeldOut, model: str, data_digest: str, trained_on: Fingerprints | None) -> None:

@@ -129,11 +129,10 @@ class MlflowRun(TrackedRun):
             TrackingError: if it can't be made.
         """
         self._is_current = True
-        folder = self.folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise store.unwritable(folder, error) from None
+            raise store.unwritable(self.folder, error) from None
 
     def status(self) -> str:
         """See `TrackedRun.status`."""
@@ -216,23 +215,20 @@ class MlflowRun(TrackedRun):
 
     def reopen(self, *, even_finished: bool = False) -> None:
         """See `TrackedRun.reopen`."""
-        backend = self._backend
-        with store.lock(backend.folder), self._asking("reopening"):
+        with store.lock(self._backend.folder), self._asking("reopening"):
             check_reopenable(self, even_finished=even_finished)
             self.set_tags({**process.own_tags(), MESSAGE_TAG: ""})
             self._client.update_run(self.id, status="RUNNING")
-            if backend.database:
-                store.clear_end_time(backend.database, self.id)
+            if self._backend.database:
+                store.clear_end_time(self._backend.database, self.id)
         self._is_finished = False
 
     def finish(self, status: Status, message: str = "") -> None:
         """See `TrackedRun.finish`."""
         if self._is_finished:
             return
-        tags = {MESSAGE_TAG: masked(message)} if message else {}
-        failure = self._try_all(
-            lambda: self._end(status), self._send_metrics, lambda: self.set_tags(tags) if tags else None, self._upload
-        )
+        steps = (lambda: self._end(status), self._send_metrics, lambda: self._explain(message), self._upload)
+        failure = self._try_all(*steps)
         if failure:
             lost = f"; {len(self._waiting)} metric values are not recorded" if self._waiting else ""
             folder = self._work if self._backend.is_remote else self.folder
@@ -244,6 +240,10 @@ class MlflowRun(TrackedRun):
             store.check_server(self._backend.uri)
         with self._asking("ending"):
             self._client.set_terminated(self.id, status)
+
+    def _explain(self, message: str) -> None:
+        if message or self.tags().get(MESSAGE_TAG):  # an old one, as of a run taken for dead, doesn't outlive the end
+            self.set_tags({MESSAGE_TAG: masked(message)})
 
     def _try_all(self, *steps: Callable[[], None]) -> TrackingError | None:
         """Do all steps, whichever fail, and return the first failure; without a server the rest is left undone."""

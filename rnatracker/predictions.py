@@ -6,18 +6,15 @@ Read next: `comparing.py`, which compares them.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rnatracker import artifacts, config
-from rnatracker.config import DataConfig
-from rnatracker.data.readers import read
+from rnatracker import artifacts, records
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError
-from rnatracker.tracked import TrackedRun
+from rnatracker.tracked import TrackedRun, Tracker
 
 _TABLES = {
     "cross-validation": ("out_of_fold.tsv", "out-of-fold predictions"),
@@ -73,6 +70,7 @@ def of_run(runs: Sequence[TrackedRun]) -> tuple[list[Predicted], list[str]]:
 def of_file(
     run: TrackedRun,
     data: str,
+    tracker: Tracker,
     *,
     device: str = "auto",
     file_format: str = "auto",
@@ -81,6 +79,16 @@ def of_file(
     on_batch: Callable[[int, int], None] | None = None,
 ) -> tuple[Predicted, list[str]]:
     """Let a run's model predict a test file.
+
+    Args:
+        run: the run.
+        data: the file.
+        tracker: finds the runs whose weights this one went on from.
+        device: where to compute.
+        file_format: the file's format.
+        sites: names of its sites; None: its own, or the model's.
+        labels: which replicate, where there are two.
+        on_batch: told the predictions done so far and how many there will be.
 
     Returns:
         The predictions, and what a reader of them should know.
@@ -104,29 +112,27 @@ def of_file(
     )
     found = result.transcripts
     made = Predicted(tuple(found.ids), tuple(found.sites), result.predicted, found.measured(), found.source)
-    return made, [*result.warnings, *_seen(run, found)]
+    return made, [*result.warnings, *_seen(run, found, tracker)]
 
 
-def _seen(run: TrackedRun, transcripts: Transcripts) -> list[str]:
+def _seen(run: TrackedRun, transcripts: Transcripts, tracker: Tracker) -> list[str]:
     """Return a warning if a run was trained on some of these transcripts, told by their sequences, or may have been."""
-    path = run.folder / "config.yaml"
-    data = config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
-    try:
-        trained_on = read(str(data.path), format=data.format, sites=data.sites, labels=data.labels)
-    except DataError:
-        return [
-            f"whether it was trained on some of these transcripts can't be told: its data are gone from {data.path}"
-        ]
-    known = set(_sequences(trained_on))
-    seen = sum(sequence in known for sequence in _sequences(transcripts))
-    if not seen or trained_on.digest() == transcripts.digest():  # of that one it is warned already
+    if run.tags().get("rnatracker.data_digest") == transcripts.digest():  # of that one it is warned already
         return []
-    return [f"it was trained on {seen} of these {len(transcripts)} transcripts: its figures are too good"]
-
-
-def _sequences(transcripts: Transcripts) -> Iterator[bytes]:
-    for start, end in itertools.pairwise(transcripts.offsets):
-        yield transcripts.codes[start:end].tobytes()
+    found: set[int] = set()
+    missing = ""
+    try:
+        for part in records.parts_of_run(run, tracker):
+            found.update(records.seen(transcripts, part).tolist())
+    except DataError as error:
+        # Less the remedy, which is an option of another command.
+        missing = str(error).rpartition("; ")[0].removeprefix(f"run {run.name}: ")
+    if found:
+        return [f"it was trained on {len(found)} of these {len(transcripts)} transcripts: its figures are too good"]
+    if missing:
+        reason = missing.removeprefix("what it was trained on can't be told: ")
+        return [f"whether it was trained on some of these transcripts can't be told: {reason}"]
+    return []
 
 
 def align(found: Sequence[Predicted], names: Sequence[str]) -> tuple[list[Predicted], str]:

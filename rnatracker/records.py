@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError, TrackingError
 from rnatracker.files import replacing
 from rnatracker.tracked import TrackedRun, Tracker
+from rnatracker.untracked import NullRun
 
 Fingerprints = npt.NDArray[np.uint64]
 
@@ -77,11 +78,19 @@ def of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Fing
     Raises:
         DataError: if it can't be known, saying what is missing.
     """
-    found = [_of_data(run, files)]
+    return np.unique(np.concatenate(list(parts_of_run(run, tracker, files))))
+
+
+def parts_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Iterator[Fingerprints]:
+    """Yield what `of_run` returns as far as it is known: first the run's own data, then those behind its weights.
+
+    Raises:
+        DataError: as `of_run` does, where the first that is missing would have come.
+    """
+    yield _of_data(run, files)
     weights = run.tags().get("rnatracker.weights")
     if weights:
-        found.append(_of_weights(run, weights, tracker, files))
-    return np.unique(np.concatenate(found))
+        yield from _of_weights(run, weights, tracker, files)
 
 
 def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
@@ -96,6 +105,8 @@ def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
     if files and not digest:
         return np.concatenate([fingerprints(read_unlabelled(file)) for file in files])
     where = f"its data, {data.path}, are gone or have changed" if data.path else "it has recorded no data"
+    if data.path and not digest:
+        where = f"it has recorded no digest of its data, {data.path}"
     raise DataError(
         f"run {run.name}: what it was trained on can't be told: {where}{f' (digest {digest})' if digest else ''}; "
         "give that file with --trained-on FILE"
@@ -109,17 +120,26 @@ def _read(place: str, data: DataConfig) -> Transcripts | None:
         return None
 
 
-def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence[str]) -> Fingerprints:
-    """Return those of the run whose weights this one began with."""
-    for part in reversed(Path(weights).parts):
-        if re.fullmatch(r"[0-9a-f]{32}", part):
+def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence[str]) -> Iterator[Fingerprints]:
+    """Yield those of the run whose weights this one began with."""
+    origin = _run_of(weights, tracker)
+    if origin is not None:
+        yield from parts_of_run(origin, tracker, files)
+    elif files:
+        yield from (fingerprints(read_unlabelled(file)) for file in files)
+    else:
+        raise DataError(
+            f"run {run.name}: it went on from {weights}, and what those weights were trained on can't be told; give "
+            "that data file with --trained-on FILE"
+        )
+
+
+def _run_of(weights: str, tracker: Tracker) -> TrackedRun | None:
+    """Return the run in whose folder a file of weights lies, or None."""
+    for folder in Path(weights).parents:
+        if re.fullmatch(r"[0-9a-f]{32}", folder.name) or NullRun.is_one(folder):
             try:
-                return of_run(tracker.find(part), tracker, files)
+                return tracker.find(str(folder) if NullRun.is_one(folder) else folder.name)
             except TrackingError:
-                break
-    if files:
-        return np.concatenate([fingerprints(read_unlabelled(file)) for file in files])
-    raise DataError(
-        f"run {run.name}: it went on from {weights}, and what those weights were trained on can't be told; give that "
-        "data file with --trained-on FILE"
-    )
+                return None
+    return None

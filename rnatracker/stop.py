@@ -8,6 +8,7 @@ SIGHUP what a terminal sends when it is closed.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -95,7 +96,9 @@ class StopOrOrphaned(StopSignal):
 
     def __init__(self) -> None:
         super().__init__(signals=(signal.SIGTERM,))
-        self._parent = os.getppid()
+        # The one that started it: it may have died since, while this process was importing, and then isn't getppid().
+        started_by = multiprocessing.parent_process()
+        self._parent = os.getppid() if started_by is None else started_by.pid
 
     def __call__(self) -> bool:
         """Return whether a stop was requested, or nobody is left who could."""

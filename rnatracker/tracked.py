@@ -166,7 +166,8 @@ class TrackedRun(abc.ABC):
         """End the run and write everything; once both are done, nothing happens.
 
         The status is written first, and if one thing can't be written the others still are, unless a server has
-        stopped answering. After a failure it may be called again.
+        stopped answering. After a failure it may be called again. A message from before, as that the run's process
+        had died, gives way to this one, even an empty one.
 
         Raises:
             TrackingError: if the store can't be written; it names the folder where the run's files lie.

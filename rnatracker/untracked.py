@@ -214,7 +214,9 @@ class NullRun(TrackedRun):
             return
         failure: TrackingError | None = None
         try:
-            tags = {**self.tags(), **({MESSAGE_TAG: message} if message else {})}
+            tags = self.tags()
+            if message or tags.get(MESSAGE_TAG):  # an old one doesn't outlive a good end
+                tags[MESSAGE_TAG] = message
             self._update(status=status, end_time=time.time(), tags=tags)
         except TrackingError as error:
             failure = error

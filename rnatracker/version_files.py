@@ -46,7 +46,7 @@ def forget(backend: Backend, version: Version) -> bool:
 
 
 def add(backend: Backend, model_id: str, path: Path, place: str) -> None:
-    """Put a file beside those of a logged model.
+    """Put a file beside those of a logged model, in place of one of that name.
 
     Args:
         backend: the store or server.
@@ -62,6 +62,7 @@ def add(backend: Backend, model_id: str, path: Path, place: str) -> None:
             backend.client.log_model_artifact(model_id, str(path), place)
         except OSError as error:
             raise store.unwritable(Path(error.filename or backend.folder), error) from None
+    (_added(backend, model_id) / place / path.name).unlink(missing_ok=True)  # this machine's copy of the former one
 
 
 def added(backend: Backend, model_id: str, file: str) -> Path:
@@ -80,7 +81,7 @@ def added(backend: Backend, model_id: str, file: str) -> Path:
     local = _local(uri)
     if local is not None:
         return local / file
-    return _downloaded(backend, f"{uri}/{file}", _copies(backend) / model_id / "added" / file)
+    return _downloaded(backend, f"{uri}/{file}", _added(backend, model_id) / file)
 
 
 def _local(uri: str) -> Path | None:
@@ -96,6 +97,10 @@ def _copies(backend: Backend) -> Path:
 
 def _copy(backend: Backend, version: Version) -> Path:
     return _copies(backend) / (version.model_id or f"{store.slug(version.name)}-{version.number}") / "model"
+
+
+def _added(backend: Backend, model_id: str) -> Path:
+    return _copies(backend) / model_id / "added"
 
 
 def _downloaded(backend: Backend, uri: str, place: Path) -> Path:

@@ -29,6 +29,7 @@ from rnatracker.tracking import open_tracker
 from rnatracker.trainer import EpochResult, Stopped
 
 _ENDED = "ended"
+_STOPPED = "stopped"
 _TICK_SECONDS = 0.2
 _NO_TRANSCRIPTS = Transcripts((), np.empty(0, np.uint8), np.zeros(1, np.int64))
 
@@ -141,13 +142,16 @@ class _Pool:
         self._running.remove(worker)
 
     def _take(self, name: str, kind: str, values: tuple[Any, ...]) -> None:
-        if kind != _ENDED:
+        if kind not in (_ENDED, _STOPPED):
             getattr(self._reporter, kind)(*values)
             return
         self._ended.add(name)
-        (message,) = values
-        if message:
-            self._fail(name, message)
+        if kind == _ENDED:
+            (message,) = values
+            if message:
+                self._fail(name, message)
+        elif not self._stop():  # somebody else has stopped it, and its fold is not trained
+            self._fail(name, "its process was stopped; resume the run")
 
     def _fail(self, name: str, message: str) -> None:
         """Say so at once: other folds may train for hours yet."""
@@ -157,16 +161,16 @@ class _Pool:
 
 def _work(task: _Task, voice: Voice) -> None:
     """Run one fold in this process and say how it ended."""
-    message = ""
+    kind, message = _ENDED, ""
     try:
         with StopOrOrphaned() as stop:
             setting = replace(task.setting, transcripts=shared.open_shared(task.data))
             tracker = open_tracker(setting.request.tracking)
             run_fold(tracker, tracker.find(task.parent_id), setting, task.fold, _Sender(voice), stop)
     except (Interrupted, KeyboardInterrupt):
-        pass
+        kind = _STOPPED
     except RNATrackerError as error:
         message = str(error)
     except BaseException:
         message = traceback.format_exc().strip()
-    voice.tell((_ENDED, (message,)))
+    voice.tell((kind, (message,)))

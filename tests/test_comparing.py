@@ -219,7 +219,31 @@ class TestTrained:
         assert [note for note in notes if "trained on" in note] == [f"{name}: {expected}" for name in ("exp1", "exp2")]
         (tmp_path / "toy.tsv").unlink()
         notes = comparing.compare(["exp1", "exp2"], trained, data=str(mixed), resamples=100).warnings
-        assert any("can't be told: its data are gone from" in note for note in notes)
+        unknown = "whether it was trained on some of these transcripts can't be told: its data, "
+        assert [note.partition(str(tmp_path))[0] for note in notes if "be told" in note] == [
+            f"{name}: {unknown}" for name in ("exp1", "exp2")
+        ]
+        assert not any("--trained-on" in note for note in notes)  # no option of this command
+
+    def test_a_test_file_that_a_runs_first_weights_were_trained_on_is_warned_of(
+        self, trained: TrackingSettings, tmp_path: Path
+    ) -> None:
+        tracker, other = open_tracker(trained), toy_transcripts(40, seed=5)
+        config = small_config(data__path=str(write_table(other, tmp_path / "other.tsv")), train__epochs=5)
+        weights = tracker.find("exp1").folder / "checkpoints" / "best.pt"
+        train(RunRequest(config, trained, weights=str(weights)), SilentReporter())
+        test = write_table(toy_transcripts(60).take(np.arange(7)), tmp_path / "test.tsv")
+        notes = comparing.compare(["exp4", "exp2"], trained, data=str(test), resamples=100).warnings
+        expected = "it was trained on 7 of these 7 transcripts: its figures are too good"
+        assert [note for note in notes if "trained on" in note] == [f"{name}: {expected}" for name in ("exp4", "exp2")]
+        # What is known of its own data is said, also where the weights' are not.
+        tracker.find("exp4").set_tags({"rnatracker.weights": "/somewhere/best.pt"})
+        names, origin = ["exp4", "exp2"], "it went on from /somewhere/best.pt, and what those weights were trained on"
+        notes = comparing.compare(names, trained, data=str(test), resamples=100).warnings
+        assert any(note.endswith(f"these transcripts can't be told: {origin} can't be told") for note in notes)
+        own = write_table(other.take(np.arange(3)), tmp_path / "own.tsv")
+        notes = comparing.compare(names, trained, data=str(own), resamples=100).warnings
+        assert "exp4: it was trained on 3 of these 3 transcripts: its figures are too good" in notes
 
     def test_curves_of_a_cross_validation_are_the_mean_of_its_folds(self, trained: TrackingSettings) -> None:
         found = comparing.compare(["exp1", "exp3"], trained, resamples=100)

@@ -26,6 +26,7 @@ from search.doctoring import check_trials
 from tests.studies import small_study, work_through
 from tests.toys import toy_transcripts, write_table
 
+_ELSEWHERE = {process.HOST: "another", process.PID_NAMESPACE: "other"}
 _UNKNOWN_RUN = "0123456789abcdef" * 2
 
 
@@ -119,7 +120,7 @@ class TestStore:
 class TestStaleRuns:
     def _elsewhere(self, settings: TrackingSettings, hours: float) -> TrackedRun:
         run = _begin(settings)
-        run.set_tags({process.HOST: "another", process.PID_NAMESPACE: "other"})
+        run.set_tags(_ELSEWHERE)
         with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
             connection.execute("UPDATE runs SET start_time = ?", (int((time.time() - hours * 3600) * 1000),))
         return run
@@ -139,6 +140,41 @@ class TestStaleRuns:
         run.log_metrics({"train/loss": 1.0}, 1)
         run.flush()
         assert doctoring.stale_runs(settings) == []
+
+    def _below(self, settings: TrackingSettings, parent: TrackedRun, **times: int) -> TrackedRun:
+        """Begin a child, elsewhere too; end it if it is to have an end."""
+        run = open_tracker(settings).start(log_name=None, params={}, tags={}, dataset=None, parent=parent, name="fold1")
+        run.set_tags(_ELSEWHERE)
+        if "end_time" in times:
+            run.finish("FINISHED")
+        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+            for column, value in times.items():
+                connection.execute(f"UPDATE runs SET {column} = ? WHERE run_uuid = ?", (value, run.id))
+        return run
+
+    def test_a_parent_is_left_alone_while_a_child_is_at_work(self, settings: TrackingSettings) -> None:
+        parent = _begin(settings)
+        child = self._below(settings, parent)
+        grandchild = self._below(settings, child)
+        self._elsewhere(settings, 50)  # all began that long ago
+        parent.set_tags(_ELSEWHERE)
+        assert len(doctoring.stale_runs(settings)) == 4
+        grandchild.log_metrics({"fold1/train/loss": 1.0}, 1)
+        grandchild.flush()
+        assert [each.name for each in doctoring.stale_runs(settings)] == ["exp2"]
+
+    @pytest.mark.parametrize(("hours", "stale"), [(1, False), (30, True)])
+    def test_a_parent_is_left_alone_when_a_child_has_ended_lately(
+        self, settings: TrackingSettings, hours: int, stale: bool
+    ) -> None:
+        parent = self._elsewhere(settings, 50)
+        now = int(time.time() * 1000)
+        self._below(settings, parent, start_time=now - 45 * 3600_000, end_time=now - hours * 3600_000)
+        self._below(settings, parent, start_time=now - 40 * 3600_000, end_time=now - 39 * 3600_000)
+        dead = self._below(settings, parent, start_time=now - 45 * 3600_000)
+        found = {each.run_id: each.reason for each in doctoring.stale_runs(settings)}
+        assert found.pop(dead.id) == "nothing heard from another for 2 days"
+        assert found == ({parent.id: "nothing heard from another for 1 days"} if stale else {})
 
     def test_a_run_of_this_process_is_left_alone(self, settings: TrackingSettings) -> None:
         run = _begin(settings)

@@ -117,6 +117,18 @@ def test_worker_that_dies_costs_its_fold_only(data: Path, mlflow_store: Path) ->
     assert _resume("exp1", mlflow_store)["state"] == "FINISHED"
 
 
+def test_worker_that_is_stopped_from_outside_costs_its_fold_only(data: Path, mlflow_store: Path) -> None:
+    with running(_command(data, mlflow_store, "--fold", "2", "--jobs", "2", "--epochs", "150")) as started:
+        started.wait_for("fold1  epoch")
+        os.kill(started.workers()[0], signal.SIGTERM)
+        code, told = started.end()
+        said = "".join(started.said)
+        assert (code, told["state"]) == (1, "FAILED"), said
+        assert "fold1 failed: its process was stopped; resume the run" in said
+        assert "fold2 failed" not in said
+    assert _resume("exp1", mlflow_store)["state"] == "FINISHED"
+
+
 def test_workers_end_by_themselves_when_their_parent_is_killed(data: Path, mlflow_store: Path) -> None:
     with running(_command(data, mlflow_store, "--fold", "2", "--jobs", "2", "--epochs", "5000")) as started:
         started.wait_for("fold1  epoch")

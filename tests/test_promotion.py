@@ -19,7 +19,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 import cli
-from rnatracker import contest, packaging, promotion, store, version_files
+from rnatracker import contest, holdout, packaging, promotion, store, version_files
 from rnatracker.contest import PromotionRequest
 from rnatracker.data.readers import read
 from rnatracker.errors import CheckpointError, DataError, RegistryError
@@ -280,6 +280,40 @@ def test_kept_test_set_is_refused_when_it_was_changed(tracking: TrackingSettings
     file.unlink()
     with pytest.raises(RegistryError, match="no such file.*--data FILE"):
         _promote(tracking, "exp2")
+
+
+@pytest.mark.parametrize("harm", ["lost", "damaged", "tag"])
+def test_kept_test_set_is_whole_again_when_it_was_given_again(
+    harm: str, tracking: TrackingSettings, data: str, tmp_path: Path
+) -> None:
+    test = measured_by(1, tmp_path / "test.tsv")
+    _promote(tracking, finished_run(tracking, data, 1).id, test)
+    file = next((tracking.store / "artifacts").rglob("test_set/*/test.tsv"))
+    if harm == "lost":
+        file.unlink()
+    elif harm == "damaged":
+        file.write_text(file.read_text().replace("t0\t", "t0x\t"))
+    else:
+        Registry(tracking).set_model_tags({holdout.TAG: "{"})
+    second, third = (finished_run(tracking, data, seed).id for seed in (2, 3))
+    with pytest.raises(RegistryError, match="give it, or another, with --data FILE"):
+        _promote(tracking, second)
+    _promote(tracking, second, test)
+    verdict = _promote(tracking, third).verdict
+    assert verdict is not None and (verdict.data, verdict.transcripts) == ("test.tsv", 120)
+
+
+def test_copy_of_an_added_file_is_fetched_anew_when_the_file_is_added_again(
+    tracking: TrackingSettings, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a store on a server, of whose files this machine keeps copies."""
+    model_id = _promote(tracking, finished_run(tracking, data, 1).id).version.model_id
+    backend, file = Registry(tracking).backend, tmp_path / "test.tsv"
+    monkeypatch.setattr(version_files, "_local", lambda uri: None)
+    for content in ("first", "second"):
+        file.write_text(content)
+        version_files.add(backend, model_id, file, "test_set/x")
+        assert version_files.added(backend, model_id, "test_set/x/test.tsv").read_text() == content
 
 
 def test_rollback_returns_to_the_previous_champion_and_back(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from rnatracker.spawned import Spawned, Voice, wait_for_any
 from rnatracker.stop import StopOrOrphaned
@@ -112,3 +116,11 @@ def test_waiting_ends_when_a_process_ends() -> None:
         while not spawned.is_over and time.monotonic() - began < _PATIENCE_SECONDS:
             wait_for_any([spawned], _PATIENCE_SECONDS)
         assert time.monotonic() - began < _PATIENCE_SECONDS
+
+
+def test_worker_is_an_orphan_when_its_parent_died_before_it_began_to_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not StopOrOrphaned()()
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace(pid=os.getppid()))
+    assert not StopOrOrphaned()()
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: SimpleNamespace(pid=os.getppid() + 1))
+    assert StopOrOrphaned()()

@@ -201,6 +201,21 @@ class TestContract:
         assert run.status() == "KILLED"
         assert run.tags()["rnatracker.message"] == "stopped by Ctrl-C"
 
+    @pytest.mark.parametrize("message", ["", "pruned"])
+    def test_finish_leaves_no_older_message_when_the_run_was_taken_for_dead(
+        self, tracker: Tracker, settings: TrackingSettings, message: str
+    ) -> None:
+        run = begin(tracker)
+        open_tracker(settings).find(run.id).set_tags({"rnatracker.message": "its process died"})
+        run.finish("FINISHED", message)
+        found = open_tracker(settings).find(run.id)
+        assert (found.status(), found.tags()["rnatracker.message"]) == ("FINISHED", message)
+
+    def test_finish_says_nothing_when_there_is_nothing_to_say(self, tracker: Tracker) -> None:
+        run = begin(tracker)
+        run.finish("FINISHED")
+        assert "rnatracker.message" not in run.tags()
+
     def test_tags_and_description_change_when_set_again(self, tracker: Tracker) -> None:
         run = begin(tracker, tags={"a": "1", "b": "1"})
         run.set_tags({"a": "2"})
