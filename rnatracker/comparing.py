@@ -4,8 +4,9 @@ Owns what makes runs comparable, what is laid side by side, and the verdict. Mus
 `rnatracker/metrics.py` for the paired bootstrap, `predictions.py` for where predictions come from.
 
 Two runs are compared by their predictions of the same transcripts: out-of-fold ones, those of the same validation
-part, or those of a test file. Every pair of runs has an interval for each site and for the mean; the p-values are
-corrected for there being several sites, and several pairs, by Holm's method.
+part, or those of a test file. Of two runs the second is compared with the first, of more each with the best. Each such
+pair has an interval for each site and for the mean; the p-values are corrected by Holm's method for there being several
+sites and several pairs: as many as can be made of the runs, since which of them is the best is told by the same data.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ class Contrast:
         first: name of the run that is compared.
         second: name of the run that it is compared with.
         differences: PCC of the first less that of the second, for each site, the mean and overall.
-        corrected: Holm's p-values: of the sites among all sites of all contrasts, of the mean among all contrasts; NaN
-            for `pcc_overall`, which is shown and not tested.
+        corrected: Holm's p-values: of the sites among all sites of all pairs of runs, of the mean among all pairs, also
+            those that are not shown; NaN for `pcc_overall`, which is shown and not tested.
         verdict: the first is better, is worse, or they can't be told apart.
         text: the verdict in words.
     """
@@ -281,15 +282,39 @@ def _contrasted(made: Comparison, predicted: list[Predicted], resamples: int) ->
         n_records=len(measured),
         reference=made.sides[top].name,
         contrasts=contrasts,
+        warnings=[*made.warnings, *_too_few(resamples, differences)],
     )
 
 
 def _corrected(differences: list[list[Difference]]) -> list[list[float]]:
-    """Correct the p-values of all sites of all contrasts together, and those of the means together."""
-    n_sites = len(differences[0]) - 2
-    sites = metrics.holm([each.p for found in differences for each in found[:n_sites]])
-    means = metrics.holm([found[n_sites].p for found in differences])
+    """Correct the p-values of all sites of all pairs of runs together, and those of the means together.
+
+    Args:
+        differences: of all runs but the best from the best. Which that is was told by looking, so any pair might have
+            been among these: the others are counted as if they had been tested too.
+    """
+    n_sites, unseen = len(differences[0]) - 2, _pairs(differences) - len(differences)
+    tested = sum(not math.isnan(each.p) for each in differences[0][:n_sites])
+    sites = metrics.holm([each.p for found in differences for each in found[:n_sites]], unseen * tested)
+    means = metrics.holm([found[n_sites].p for found in differences], unseen)
     return [[*sites[i * n_sites : (i + 1) * n_sites], means[i], math.nan] for i in range(len(differences))]
+
+
+def _pairs(differences: list[list[Difference]]) -> int:
+    """Return how many pairs of runs there are, where all but one are compared with that one."""
+    return math.comb(len(differences) + 1, 2)
+
+
+def _too_few(resamples: int, differences: list[list[Difference]]) -> list[str]:
+    """Return a warning if even the lowest p-value that bootstrap samples can give is nothing once it is corrected."""
+    pairs, n_sites = _pairs(differences), len(differences[0]) - 2
+    needed = math.ceil(2 * pairs * n_sites / SIGNIFICANT)
+    if pairs == 1 or resamples >= needed:
+        return []
+    return [
+        f"{resamples} bootstrap samples are too few for {pairs} pairs of runs and {n_sites} sites: corrected for that, "
+        f"not even the clearest difference at a site would count; give --resamples {needed} or more"
+    ]
 
 
 def _judge(first: str, second: str, differences: list[Difference], corrected: list[float]) -> Contrast:

@@ -180,8 +180,13 @@ def paired_differences(
     ]
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], unseen: int = 0) -> list[float]:
     """Return p-values corrected for there being several, in the same order; NaN stays NaN and doesn't count.
+
+    Args:
+        p_values: the p-values.
+        unseen: how many more tests there are, whose p-values are not given: each counts as the largest of all, which
+            never corrects too little.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
     """
@@ -190,7 +195,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = [i for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
     highest = 0.0
     for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * float(values[i])))
+        highest = max(highest, min(1.0, (len(order) + unseen - rank) * float(values[i])))
         corrected[i] = highest
     return [float(value) for value in corrected]
 

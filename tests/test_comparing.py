@@ -15,6 +15,7 @@ import cli
 from rnatracker import artifacts, comparing, metrics
 from rnatracker.errors import TrackingError
 from rnatracker.metrics import Array
+from rnatracker.predictions import Predicted
 from rnatracker.request import RunRequest
 from rnatracker.run import train
 from rnatracker.tracked import TrackedRun
@@ -130,9 +131,44 @@ def test_several_runs_are_compared_with_the_best_and_corrected_together(make: Ma
         ("exp1", "exp2", "worse"),
         ("exp3", "exp2", "worse"),
     ]
+    # The best was chosen by looking, so the pair of the two others counts too.
     assert [each.corrected[3] for each in found.contrasts] == metrics.holm(
-        [each.differences[3].p for each in found.contrasts]
+        [each.differences[3].p for each in found.contrasts], unseen=1
     )
+    of_sites = [each.p for contrast in found.contrasts for each in contrast.differences[:3]]
+    corrected = [p for contrast in found.contrasts for p in contrast.corrected[:3]]
+    assert corrected == metrics.holm(of_sites, unseen=3)
+
+
+def test_equal_runs_are_seldom_told_apart_however_many_there_are(settings: TrackingSettings) -> None:
+    """Of 12 that are equally good the best differs from the others by more than one of two would by chance."""
+    run = open_tracker(settings).start(log_name=None, params={}, tags={}, dataset=None)
+    sides = [comparing.Side(run, open_tracker(settings), f"exp{i}", "FINISHED", {}, {}, {}) for i in range(12)]
+    made, ids = comparing.Comparison(sides, {}, {}, {}), tuple(map(str, range(100)))
+    told_apart = 0
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        measured = rng.standard_normal((100, 1))
+        each = [Predicted(ids, ("x",), measured + rng.standard_normal((100, 1)), measured, "toys") for _ in sides]
+        contrasts = comparing._contrasted(made, each, 4000).contrasts
+        told_apart += any(contrast.verdict != "alike" for contrast in contrasts)
+    assert told_apart <= 5
+
+
+def test_too_few_resamples_are_warned_of_when_no_pair_could_be_told_apart_by_them(
+    make: Make, settings: TrackingSettings
+) -> None:
+    for i, strength in enumerate((0.5, 0.9, 0.4, 0.3), start=1):
+        make(strength, i)
+    names = ("exp1", "exp2", "exp3", "exp4")
+    found = comparing.compare(names, settings, resamples=200)
+    assert {each.verdict for each in found.contrasts} == {"alike"}
+    (warning,) = found.warnings
+    assert warning.startswith("200 bootstrap samples are too few for 6 pairs of runs and 3 sites: ")
+    assert warning.endswith("; give --resamples 720 or more")
+    found = comparing.compare(names, settings, resamples=720)
+    assert ({each.verdict for each in found.contrasts}, found.warnings) == ({"worse"}, [])
+    assert "lower at Nucleus, Cytosol, ERM" in found.contrasts[0].text
 
 
 def test_parameters_and_figures_are_those_that_differ_with_the_best_marked(
@@ -291,7 +327,7 @@ def test_command_says_that_runs_are_not_comparable(make: Make) -> None:
 
 
 def test_aligning_refuses_other_sites_transcripts_and_measurements() -> None:
-    from rnatracker.predictions import Predicted, align
+    from rnatracker.predictions import align
 
     one = Predicted(("a", "b"), ("x", "y"), np.eye(2), np.eye(2), "")
     names = ["first", "second"]

@@ -152,3 +152,9 @@ def test_holm_leaves_out_what_is_undefined() -> None:
     corrected = metrics.holm([0.02, math.nan, 0.03])
     assert [corrected[0], corrected[2]] == pytest.approx([0.04, 0.04])
     assert math.isnan(corrected[1])
+
+
+def test_holm_counts_tests_that_are_not_shown() -> None:
+    shown = metrics.holm([0.01, 0.03], unseen=2)
+    assert shown == pytest.approx(metrics.holm([0.01, 0.03, 1.0, 1.0])[:2])
+    assert shown == pytest.approx([0.04, 0.09])
