@@ -97,6 +97,7 @@ class Comparison:
         reference: the run that the others are compared with.
         contrasts: the others, compared with it.
         warnings: what a reader should know.
+        remembering: the runs that were trained on some of those transcripts: no fair measure of them.
     """
 
     sides: list[Side]
@@ -109,6 +110,7 @@ class Comparison:
     reference: str = ""
     contrasts: list[Contrast] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    remembering: list[str] = field(default_factory=list)
 
 
 def compare(
@@ -282,6 +284,7 @@ def _contrasted(made: Comparison, predicted: list[Predicted], resamples: int) ->
         n_records=len(measured),
         reference=made.sides[top].name,
         contrasts=contrasts,
+        remembering=[side.name for side, each in zip(made.sides, predicted, strict=True) if each.seen],
         warnings=[*made.warnings, *_too_few(resamples, differences)],
     )
 

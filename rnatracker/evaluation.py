@@ -203,7 +203,7 @@ def _warnings(model: Model, transcripts: Transcripts) -> list[str]:
     found = []
     if model.data_digest and model.data_digest == transcripts.digest():
         found.append(
-            f"{model.name} was trained on transcripts of this very file: these figures say how well it "
+            "it was trained on transcripts of this very file: these figures say how well it "
             "remembers, not how well it predicts"
         )
     encoding = model.checkpoints[0].encoding

@@ -48,11 +48,19 @@ def parse(text: str) -> list[dict[str, Any]]:
             each["comparator"] = each["comparator"].upper()
             _check(parser, each)
     except (MlflowException, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = _reworded(str(error).splitlines()[0].rstrip("."))
         raise TrackingError(
             f"--where {text!r}: {reason}; conditions are joined by 'and', as in: --where {_EXAMPLE!r}"
         ) from None
     return conditions
+
+
+def _reworded(reason: str) -> str:
+    """Word what MLflow says of a name that is no attribute of a run, which lists dozens, as a user can go on from."""
+    bare = re.match(r"Invalid attribute key '([^']*)' specified", reason)
+    if not bare:
+        return reason
+    return f"runs have no '{bare[1]}'; figures are metrics.NAME, as metrics.best/pcc_mean, and settings params.NAME"
 
 
 def quoted(text: str) -> str:

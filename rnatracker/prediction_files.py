@@ -28,6 +28,8 @@ from rnatracker.predicting import ID, Prediction, columns
 _SUFFIXES: dict[str, OutFormat] = {
     ".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl", ".parquet": "parquet",
 }  # fmt: skip
+_NEUTRAL = ("", ".tsv", ".txt", ".tab", ".out")
+"""Ends of names that say nothing against TSV."""
 _ROW_GROUP = 1 << 16
 """Rows of a Parquet file that are compressed together."""
 _STANDARD_OUTPUT = "standard output"
@@ -48,10 +50,13 @@ def format_of(out: Path | None, wanted: OutFormat | None) -> OutFormat:
         wanted: what the user asks for.
 
     Raises:
-        ConfigError: if Parquet is to go where it can't.
+        ConfigError: if the name is of another format, or Parquet is to go where it can't.
     """
     packed = out is not None and out.suffix == ".gz"
     suffix = "" if out is None else Path(out.name.removesuffix(".gz")).suffix.lower()
+    if wanted is None and suffix not in _SUFFIXES and suffix not in _NEUTRAL:
+        known = ", ".join(sorted(_SUFFIXES))
+        raise ConfigError(f"--out {out}: {suffix} names no format known here; use one of {known}, or give --out-format")
     found = wanted or _SUFFIXES.get(suffix, "tsv")
     if found == "parquet" and out is None:
         raise ConfigError("--out-format parquet: is no text for standard output; name a file with --out FILE")

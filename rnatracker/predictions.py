@@ -36,6 +36,7 @@ class Predicted:
         predicted: (N, S).
         measured: (N, S).
         what: what the transcripts are to the run.
+        seen: how many of them are known to have had a part in its weights, where that isn't what `what` says.
     """
 
     ids: tuple[str, ...]
@@ -43,6 +44,7 @@ class Predicted:
     predicted: Fractions
     measured: Fractions
     what: str
+    seen: int = 0
 
 
 def of_run(runs: Sequence[TrackedRun]) -> tuple[list[Predicted], list[str]]:
@@ -111,14 +113,16 @@ def of_file(
         on_batch=on_batch,
     )
     found = result.transcripts
-    made = Predicted(tuple(found.ids), tuple(found.sites), result.predicted, found.measured(), found.source)
-    return made, [*result.warnings, *_seen(run, found, tracker)]
+    seen, note = _seen(run, found, tracker)
+    made = Predicted(tuple(found.ids), tuple(found.sites), result.predicted, found.measured(), found.source, seen)
+    return made, [*result.warnings, *([note] if note else [])]
 
 
-def _seen(run: TrackedRun, transcripts: Transcripts, tracker: Tracker) -> list[str]:
-    """Return a warning if a run was trained on some of these transcripts, told by their sequences, or may have been."""
+def _seen(run: TrackedRun, transcripts: Transcripts, tracker: Tracker) -> tuple[int, str]:
+    """Return on how many of these transcripts, told by their sequences, a run was trained, and what to say of it."""
+    n = len(transcripts)
     if run.tags().get("rnatracker.data_digest") == transcripts.digest():  # of that one it is warned already
-        return []
+        return n, ""
     found: set[int] = set()
     missing = ""
     try:
@@ -128,11 +132,11 @@ def _seen(run: TrackedRun, transcripts: Transcripts, tracker: Tracker) -> list[s
         # Less the remedy, which is an option of another command.
         missing = str(error).rpartition("; ")[0].removeprefix(f"run {run.name}: ")
     if found:
-        return [f"it was trained on {len(found)} of these {len(transcripts)} transcripts: its figures are too good"]
+        return len(found), f"it was trained on {len(found)} of these {n} transcripts: its figures are too good"
     if missing:
         reason = missing.removeprefix("what it was trained on can't be told: ")
-        return [f"whether it was trained on some of these transcripts can't be told: {reason}"]
-    return []
+        return 0, f"whether it was trained on some of these transcripts can't be told: {reason}"
+    return 0, ""
 
 
 def align(found: Sequence[Predicted], names: Sequence[str]) -> tuple[list[Predicted], str]:

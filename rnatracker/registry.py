@@ -132,9 +132,15 @@ class Registry:
             RegistryError: if it names none.
         """
         found = self.by_alias(alias)
-        if found is None:
+        if found is not None:
+            return found
+        known = sorted(self.aliases())
+        if alias in (CHAMPION, PREVIOUS) or not known:
             raise RegistryError(f"Model {self.name!r} has no {alias}. {self._remedy(alias)}")
-        return found
+        raise RegistryError(
+            f"Model {self.name!r} has no {alias}; it has {', '.join(known)}, and versions by number. See them with: "
+            f"rnatracker models{name_option(self.name)}"
+        )
 
     def set_alias(self, alias: str, number: int) -> None:
         """Make an alias name this version, in one step and whichever it named before."""

@@ -161,7 +161,8 @@ def test_training_from_the_ancestors_weights_takes_its_settings(data: str, tmp_p
 
 
 @pytest.mark.slow
-def test_ui_answers_and_ends_with_ctrl_c(mlflow_store: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ui_answers_and_ends_with_its_server_when_told_to(number: signal.Signals, mlflow_store: Path) -> None:
     open_tracker(TrackingSettings(mlflow_store))
     command = [sys.executable, str(Path(cli.__file__)), "ui", "--store", str(mlflow_store), "--port", "5177"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -170,7 +171,7 @@ def test_ui_answers_and_ends_with_ctrl_c(mlflow_store: Path) -> None:
     base = address.split("/#")[0]
     with urllib.request.urlopen(f"{base}/health", timeout=20) as response:
         assert response.status == 200
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.communicate(timeout=30)
     assert process.returncode == 0
     with socket.socket() as probe:

@@ -79,13 +79,15 @@ def test_runs_says_so_when_there_is_no_store_and_makes_none(tmp_path: Path) -> N
 
 def test_runs_says_so_when_nothing_matches(folder: str) -> None:
     result = _run("--store", folder, "--where", "metrics.best/pcc_mean > 2")
-    assert (result.exit_code, result.stderr) == (0, "No run is like that.\n")
+    expected = "No run is like that, nor a fold or trial of one; --json lists the names of figures and settings.\n"
+    assert (result.exit_code, result.stderr) == (0, expected)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--where", "nonsense"], "Error: --where 'nonsense': "),
+        (["--where", "pcc > 0.1"], "Error: --where 'pcc > 0.1': runs have no 'pcc'; figures are metrics.NAME"),
         (["--sort", "nonsense"], "Error: --sort nonsense: unknown"),
         (["--csv", "/nowhere/runs.csv"], "Error: --csv /nowhere/runs.csv: can't be written"),
         (["--experiment", "x"], "no experiment 'x'; there are: Default, rnatracker"),

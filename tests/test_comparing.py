@@ -261,6 +261,29 @@ class TestTrained:
         ]
         assert not any("--trained-on" in note for note in notes)  # no option of this command
 
+    def test_no_run_is_recommended_on_transcripts_that_it_was_trained_on(
+        self, trained: TrackingSettings, tmp_path: Path
+    ) -> None:
+        at = [str(trained.store / "untracked" / name) for name in ("exp1", "exp2")]
+        at += ["--data", str(tmp_path / "toy.tsv"), "--resamples", "200"]
+        result = _invoke(*at)
+        assert result.exit_code == 0, result.stderr
+        assert "This is no fair test: exp1, exp2 had some of these transcripts in training" in result.stdout
+        last = result.stdout.splitlines()[-1]
+        assert last.startswith("Next: rnatracker compare exp1 exp2")
+        assert last.endswith("--data FILE")
+        told = json.loads(_invoke(*at, "--json").stdout)
+        assert told["trained_on_some"] == ["exp1", "exp2"]
+
+    def test_picture_is_refused_before_anything_is_done_where_it_can_not_be(
+        self, trained: TrackingSettings, tmp_path: Path
+    ) -> None:
+        for name, message in (("c.pdf", "its name must end in .png"), ("none/c.png", "there is no folder")):
+            result = _invoke("exp1", "exp2", "--store", str(trained.store), "--plot", str(tmp_path / name))
+            assert result.exit_code == 1
+            assert message in result.stderr
+        assert not (tmp_path / "none").exists()
+
     def test_a_test_file_that_a_runs_first_weights_were_trained_on_is_warned_of(
         self, trained: TrackingSettings, tmp_path: Path
     ) -> None:

@@ -104,6 +104,12 @@ def test_parquet_is_refused_when_it_can_not_be() -> None:
         format_of(Path("x.parquet.gz"), None)
 
 
+def test_name_of_a_format_that_is_not_known_is_refused_unless_one_is_given() -> None:
+    with pytest.raises(ConfigError, match=r"--out x\.xlsx: \.xlsx names no format known here; use one of \.csv"):
+        format_of(Path("x.xlsx"), None)
+    assert format_of(Path("x.xlsx"), "csv") == "csv"
+
+
 def test_attention_is_a_row_for_each_stretch(tmp_path: Path) -> None:
     with sink(tmp_path / "a.tsv.gz", "--attention") as file:
         write = attention_writer(file)

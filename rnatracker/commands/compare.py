@@ -50,6 +50,8 @@ def compare(
     """
     from rnatracker import comparing
 
+    if plot is not None:
+        _check_plot(Path(plot))
     tracking = common.tracking_settings(store, tracking_uri, experiment, False)
     with common.progress("predicting") if data else nullcontext() as on_batch:
         found = comparing.compare(
@@ -72,6 +74,15 @@ def compare(
     if plot is not None:
         typer.echo(f"Learning curves: {plot}")
     typer.echo(f"Next: {_next(found, tracking, data)}")
+
+
+def _check_plot(path: Path) -> None:
+    from rnatracker.errors import ConfigError
+
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--plot {path}: the picture is a PNG, so its name must end in .png; use {path.stem}.png")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--plot {path}: there is no folder {path.parent}; make it, or name another file")
 
 
 def _plot(found: Comparison, path: Path) -> None:
@@ -110,6 +121,7 @@ def _as_json(found: Comparison, plot: str | None) -> dict[str, Any]:
             }
             for each in found.contrasts
         ],
+        "trained_on_some": found.remembering,
         "warnings": found.warnings,
         "plot": plot,
     }
@@ -142,6 +154,11 @@ def _print(found: Comparison) -> None:
         typer.echo(f"Not comparable{' by their own figures' if found.contrasts else ''}: {problem}")
     for contrast in found.contrasts:
         _print_contrast(contrast, found)
+    if found.remembering:
+        typer.echo(
+            f"This is no fair test: {', '.join(found.remembering)} had some of these transcripts in training, so it "
+            "tells how well that was remembered. Give --data with transcripts that no run was trained on."
+        )
     if len(found.contrasts) > 1:
         typer.echo(f"All are compared with {found.reference}, the best of them; p-values are corrected for that too.")
 
@@ -186,10 +203,10 @@ def _next(found: Comparison, tracking: TrackingSettings, data: str | None) -> st
     """Return what to try: promoting the better run, else measuring all on a test file, else more runs."""
     from rnatracker.invocation import command
 
-    if len(found.contrasts) == 1 and found.contrasts[0].verdict != "alike":
+    if len(found.contrasts) == 1 and not found.remembering and found.contrasts[0].verdict != "alike":
         contrast = found.contrasts[0]
         better = contrast.first if contrast.verdict == "better" else contrast.second
         return command(["promote", better], tracking)
-    if data is None and not any(side.kind == "study" for side in found.sides):
+    if (data is None or found.remembering) and not any(side.kind == "study" for side in found.sides):
         return f"{command(['compare', *(side.name for side in found.sides)], tracking)} --data FILE"
     return command(["runs"], tracking)

@@ -116,6 +116,7 @@ def split(
 ) -> None:
     """Divide a file in two at random; groups, or transcripts of the same sequence, stay together."""
     from rnatracker.data.split import default_names, split_file
+    from rnatracker.data.writers import delimiter_of
 
     train_default, test_default = default_names(file, out_dir)
     parts = split_file(
@@ -131,6 +132,8 @@ def split(
     table.add_row("train", f"{parts.n_train:,}", str(parts.train))
     table.add_row("test", f"{parts.n_test:,}", str(parts.test))
     _print(table, f"{parts.n_groups:,} groups or different sequences, none of them divided.")
+    if not delimiter_of(file):
+        typer.echo("Where the file doesn't name its sites, give --sites A,B,... too, in the order of its values.")
     _next(_train(parts.train, None))
 
 

@@ -69,7 +69,7 @@ def runs(
     elif not found.rows:
         _print_none(tracking, is_filtered=bool(study or where))
     else:
-        _print(found, tracking, is_unfolded=all_)
+        _print(found, tracking, is_unfolded=all_, is_filtered=bool(where))
 
 
 def _as_json(found: Selection) -> dict[str, Any]:
@@ -150,14 +150,14 @@ def _print_none(tracking: TrackingSettings, *, is_filtered: bool) -> None:
     from rnatracker.tracked import masked
 
     if is_filtered:
-        common.say("No run is like that.")
+        common.say("No run is like that, nor a fold or trial of one; --json lists the names of figures and settings.")
         typer.echo(f"Next: {command(['runs'], tracking)}")
     else:
         common.say(f"No runs yet in {masked(tracking.tracking_uri or str(tracking.store))}.")
         typer.echo(f"Next: {command(['train', '--data', 'FILE'], tracking)}")
 
 
-def _print(found: Selection, tracking: TrackingSettings, *, is_unfolded: bool) -> None:
+def _print(found: Selection, tracking: TrackingSettings, *, is_unfolded: bool, is_filtered: bool) -> None:
     from rnatracker.invocation import command
 
     hidden = _print_table(found.rows, f"Runs of {tracking.experiment}")
@@ -167,7 +167,8 @@ def _print(found: Selection, tracking: TrackingSettings, *, is_unfolded: bool) -
         all_of_them = "more" if found.is_partial else str(found.total)
         common.say(f"{len(found.rows)} of {all_of_them} runs; --limit 0 shows all.")
     if not is_unfolded and any(row.children for row in found.rows):
-        common.say("Folds and trials are folded under their run; --all shows each.")
+        some = " Runs are listed where they, or some of these, are like that." if is_filtered else ""
+        common.say(f"Folds and trials are folded under their run; --all shows each.{some}")
     typer.echo(f"Next: {command(_next(found.rows), tracking)}")
 
 

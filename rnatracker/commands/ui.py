@@ -33,6 +33,7 @@ def ui(
     rnatracker ui
     """
     from rnatracker import views
+    from rnatracker.stop import StopSignal
     from rnatracker.tracking import TrackingSettings, open_tracker, settings_from
 
     settings = settings_from(store, None, experiment, False)
@@ -50,11 +51,16 @@ def ui(
             )
     command, address = tracker.ui_command(free), tracker.ui_url(free, view)
     common.say("starting MLflow's UI, a few seconds ...")
+    with StopSignal():  # SIGTERM and a closed terminal end the server too, as Ctrl-C does
+        _serve(shlex.split(str(command)), free, address)
+
+
+def _serve(command: list[str], port: int, address: str | None) -> None:
     server = subprocess.Popen(  # noqa: S603
-        ["/usr/bin/env", *shlex.split(str(command))], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ["/usr/bin/env", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        _wait_until_ready(server, free)
+        _wait_until_ready(server, port)
         typer.echo(f"Open {address}\nEnd with Ctrl-C")
         server.communicate()
     except KeyboardInterrupt:
