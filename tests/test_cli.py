@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import cli
+from rnatracker.commands.ui import _free_port
 from rnatracker.tracking import TrackingSettings, open_tracker
 from tests.toys import SMALL, toy_transcripts, write_table
 
@@ -158,6 +159,10 @@ def test_training_from_the_ancestors_weights_takes_its_settings(data: str, tmp_p
     # It predicts four sites and the data have three: every other setting fitted.
     assert result.exit_code == 1
     assert "trained with sites Cytosol,Insoluble,Membrane,Nuclear, but Nucleus,Cytosol,ERM" in result.stderr
+
+
+def test_ui_takes_no_port_that_browsers_refuse() -> None:
+    assert _free_port(5060) > 5061
 
 
 @pytest.mark.slow

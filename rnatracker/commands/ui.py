@@ -17,6 +17,8 @@ import typer
 from rnatracker.commands import common
 from rnatracker.errors import TrackingError
 
+_BLOCKED = (5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6697, 10080)
+"""Ports that browsers refuse to open, since other protocols use them."""
 _READY_SECONDS = 60
 
 
@@ -72,6 +74,8 @@ def _serve(command: list[str], port: int, address: str | None) -> None:
 
 def _free_port(first: int) -> int:
     for port in range(first, min(first + 50, 65536)):
+        if port in _BLOCKED:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
