@@ -29,7 +29,6 @@ SIGNIFICANT = 0.05
 _NOT_SETTINGS = ("fold",)
 _FIGURES = ("oof/", "best/", "test/", "mean/pcc_mean", "sd/pcc_mean", "objective")
 _KINDS = {"train": "a single training", "cross-validation": "a cross-validation", "": "a run of another program"}
-_CURVES = {"train_loss": "train/loss", "val_loss": "val/loss", "pcc_mean": "val/pcc_mean"}
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ def _split_of(side: Side) -> str:
 
 
 def _same_division(first: Side, other: Side) -> bool:
-    """Tell by their settings whether runs without a digest of their division, as trials are, divide alike."""
+    """Tell by their settings whether runs without a digest of their division, as trials once were, divide alike."""
     keys = ("data.fold", "data.val", "data.inner_val", "data.split_seed", "fold")
     return all(first.params.get(key) == other.params.get(key) for key in keys)
 
@@ -338,21 +337,3 @@ def _judge(first: str, second: str, differences: list[Difference], corrected: li
     parts = [f"higher at {', '.join(higher)}"] * bool(higher) + [f"lower at {', '.join(lower)}"] * bool(lower)
     by_site = "; ".join(parts) or "no site tells them apart by itself"
     return Contrast(first, second, differences, corrected, verdict, f"{text}; {by_site}.")
-
-
-def curves(side: Side) -> dict[str, dict[int, float]]:
-    """Return a run's learning curves by epoch: `train_loss`, `val_loss`, `pcc_mean`.
-
-    Of several folds, the mean over those that have come so far, as long as all have.
-    """
-    children = list(side.run.children().values()) if side.kind == "cross-validation" else []
-    prefixes = sorted({key.partition("/")[0] for key in side.metrics if key.startswith("fold") and "/val/" in key})
-    found = {}
-    for name, key in _CURVES.items():
-        if children:
-            histories = [child.history(key) for child in children]
-        else:
-            histories = [side.run.history(f"{prefix}/{key}") for prefix in prefixes] or [side.run.history(key)]
-        epochs = set.intersection(*map(set, histories))
-        found[name] = {e: sum(history[e] for history in histories) / len(histories) for e in sorted(epochs)}
-    return found

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 import cli
 from rnatracker import artifacts, comparing, metrics
+from rnatracker.curves import curves
 from rnatracker.errors import TrackingError
 from rnatracker.metrics import Array
 from rnatracker.predictions import Predicted
@@ -306,7 +307,7 @@ class TestTrained:
 
     def test_curves_of_a_cross_validation_are_the_mean_of_its_folds(self, trained: TrackingSettings) -> None:
         found = comparing.compare(["exp1", "exp3"], trained, resamples=100)
-        single, folds = (comparing.curves(side) for side in found.sides)
+        single, folds = (curves(side) for side in found.sides)
         tracker = open_tracker(trained)
         assert single["pcc_mean"] == tracker.find("exp1").history("val/pcc_mean")
         children = tracker.find("exp3").children().values()

@@ -23,7 +23,7 @@ _FLOORS = {
         "rnatracker.tracking", "rnatracker.invocation", "rnatracker.request",
         "rnatracker.session", "rnatracker.crossval", "rnatracker.workers", "rnatracker.run",
         "rnatracker.evaluation", "rnatracker.ancestor", "rnatracker.filters", "rnatracker.listing",
-        "rnatracker.listing_sources", "rnatracker.predictions", "rnatracker.comparing", "rnatracker.parts",
+        "rnatracker.listing_sources", "rnatracker.predictions", "rnatracker.comparing", "rnatracker.curves", "rnatracker.parts",
         "rnatracker.agreement", "rnatracker.replaying", "rnatracker.orphans", "rnatracker.doctoring",
         "rnatracker.packaging", "rnatracker.served", "rnatracker.versions", "rnatracker.version_files",
         "rnatracker.registry", "rnatracker.records", "rnatracker.holdout", "rnatracker.registration",

@@ -86,11 +86,12 @@ def _check_plot(path: Path) -> None:
 
 
 def _plot(found: Comparison, path: Path) -> None:
-    from rnatracker import comparing, plots
+    from rnatracker import plots
+    from rnatracker.curves import curves
     from rnatracker.errors import ConfigError
 
     try:
-        plots.curves_over_each_other({side.name: comparing.curves(side) for side in found.sides}, path)
+        plots.curves_over_each_other({side.name: curves(side) for side in found.sides}, path)
     except OSError as error:
         raise ConfigError(f"--plot {path}: can't be written: {error.strerror or error}") from None
 
