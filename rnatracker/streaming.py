@@ -67,7 +67,6 @@ def check(job: Job) -> None:
     Raises:
         ConfigError: if one is, or its format can't be.
     """
-    format_of(job.out, job.form)
     named = {"--out": job.out, "--attention": job.attention}
     taken = {} if job.source == STANDARD_INPUT else {_real(Path(job.source)): f"the input {job.source}"}
     for option, path in named.items():
@@ -81,6 +80,7 @@ def check(job: Job) -> None:
             if _real(path) in taken:
                 raise ConfigError(f"{option} {path}: is {taken[_real(path)]} too; name another file")
             taken[_real(path)] = option
+    format_of(job.out, job.form)
 
 
 def _real(path: Path) -> Path:

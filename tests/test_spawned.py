@@ -88,6 +88,7 @@ def test_all_is_heard_when_a_process_ends_before_it_is_listened_to() -> None:
 def test_others_are_heard_when_one_is_killed_while_it_speaks() -> None:
     with _started((talk_until_told_to_stop,), (talk_until_told_to_stop,)) as (killed, other):
         assert _hear_something(killed)
+        assert _hear_something(other)
         killed._process.kill()
         _listen_to_its_end(killed)
         assert killed.death == "signal 9"
