@@ -52,6 +52,7 @@ _IN_USE = {
 
 _NEW_SEEDS = 6
 _AGAIN = ("tpe's suggestions", "forecast")
+_PLANS = (("random", "none"), ("random", "forecast"), ("tpe", "none"), _AGAIN, ("tpe", "forecast"))
 
 
 @dataclass(frozen=True)
@@ -123,16 +124,14 @@ def main() -> None:
             data = folder / f"simulated{seed}.tsv"
             _simulate(data, options.records, seed)
 
-            size = (options.trials, options.epochs)
-            plans = [("random", "none"), ("random", "forecast"), ("tpe", "none"), ("tpe", "forecast")]
-            results = {plan: _run(data, folder / "mlruns", seed, *plan, *size) for plan in plans}
-            whole = results["tpe", "none"].search
-            results[_AGAIN] = _run(data, folder / "mlruns", seed, "tpe", "forecast", *size, again=whole)
-            for plan, result in results.items():
+            for plan in _PLANS:
+                sampler, again = ("tpe", found["tpe", "none"][-1].search) if plan == _AGAIN else (plan[0], None)
+                size = (options.trials, options.epochs)
+                result = _run(data, folder / "mlruns", seed, sampler, plan[1], *size, again)
                 found.setdefault(plan, []).append(result)
                 what = f"best {result.best:.4f}, {result.epochs} epochs, {result.seconds:.0f} s"
                 print(f"seed {seed} {', '.join(plan)}: {what}", flush=True)
-            mean, sd = _spread(whole)
+            mean, sd = _spread(found["tpe", "none"][-1].search)
             print(f"seed {seed}: TPE's best settings with {_NEW_SEEDS} other seeds {mean:.4f}, sd {sd:.4f}", flush=True)
     _print_table(found, list(seeds), options.trials * options.epochs)
 

@@ -106,7 +106,7 @@ class Crew:
         for told in worker.told():
             if told == USED_UP:
                 self._is_used_up = True
-            elif told:
+            else:
                 self._errors.append(told)
         if not is_over:
             return
@@ -128,7 +128,8 @@ def work(task: WorkerTask, voice: Voice) -> None:
         with StopOrOrphaned() as stop, stop.polite():
             from search import worker  # heavy, and for this process only
 
-            voice.tell(USED_UP if worker.serve(task, stop) else "")
+            if worker.serve(task, stop):
+                voice.tell(USED_UP)
     except KeyboardInterrupt:
         pass
     except RNATrackerError as error:

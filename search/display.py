@@ -44,7 +44,7 @@ class StudyDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._search is not None and kind is None:
-            self._tell_ends(self._search.trials())  # what has come to an end since it was last looked at
+            self._tell_ends(self._search)  # what has come to an end since it was last looked at
         if self._live is not None:
             self._live.stop()
 
@@ -60,19 +60,20 @@ class StudyDisplay:
         if time.monotonic() < self._next:
             return
         self._search = search
-        self._tell_ends(search.trials())
+        self._tell_ends(search)
         if self._live is not None:
             self._live.update(_table(search, seconds_left), refresh=True)
         self._next = time.monotonic() + _REFRESH_SECONDS
 
-    def _tell_ends(self, trials: list[FrozenTrial]) -> None:
+    def _tell_ends(self, search: Search) -> None:
         """Print a line for each trial that has ended since the last look."""
+        trials = search.trials()
         ended = {trial.number for trial in trials if trial.state.is_finished()}
         if self._told is None:
             self._told = set() if len(ended) < 2 else ended  # those of a study that goes on were told before
         for trial in trials:
-            if trial.number in ended - self._told and self._search is not None:
-                self.say(_line(self._search, trial))
+            if trial.number in ended - self._told:
+                self.say(_line(search, trial))
         self._told |= ended
 
 

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import cli
 from rnatracker import config, process
+from rnatracker.run import split_digest
 from rnatracker.stop import StopSignal
 from rnatracker.tracked import Tracker
 from rnatracker.tracking import MlflowTracker, TrackingSettings, open_tracker
@@ -56,6 +57,8 @@ def test_trial_is_a_child_run_with_folds_as_metrics(data: Path, mlflow_store: Pa
         assert trial.value == pytest.approx(sum(trial.user_attrs["fold_values"]) / 2)
         assert sorted(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]
         assert float(child.params()["train.lr"]) == trial.params["train.lr"]
+        assert child.tags()["rnatracker.split_digest"] == split_digest(bench.setting)
+        assert child.tags()["rnatracker.kernel"] in ("fused", "torch")
         assert {path.name for path in (child.folder / "checkpoints").rglob("*.pt")} == {"best.pt"}
         assert not list(child.folder.glob("predictions/*"))  # the folds' test parts stay unseen
 
@@ -298,7 +301,7 @@ def test_commands_tune_and_study_work_together(data: Path, mlflow_store: Path, t
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
     assert (told["state"], told["trials"]["complete"]) == ("FINISHED", 3)
-    assert "trial 0  pcc_mean" in result.stderr
+    assert all(f"trial {number}  pcc_mean" in result.stderr for number in range(3))  # the last one too
     tracker: Tracker = open_tracker(TrackingSettings(mlflow_store))
     run = tracker.find(told["run_id"])
     assert (run.name, run.status(), len(run.children())) == ("exp1_toy", "FINISHED", 3)
