@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnatracker import metrics
-from rnatracker.verdict import RESAMPLES, judge
+from rnatracker.registry.rule import RESAMPLES, judge
 
 Array = npt.NDArray[np.float64]
 SITES = ("Nucleus", "Cytosol", "ERM", "OMM")

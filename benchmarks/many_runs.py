@@ -21,8 +21,9 @@ from contextlib import closing
 from pathlib import Path
 
 from rnatracker.config import Config
-from rnatracker.tracked import as_text
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.tracking.names import as_text
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 
 _EPOCHS = 10
 _SITES = ("Cytosol", "Insoluble", "Membrane", "Nuclear")

@@ -20,13 +20,14 @@ from pathlib import Path
 
 import torch
 
-from rnatracker import checkpoint, config
-from rnatracker.checkpoint import Checkpoint
+from rnatracker import config
 from rnatracker.config import DEFAULT_SITES
+from rnatracker.data.encoding import cut
 from rnatracker.data.simulate import simulate
 from rnatracker.data.stream import stream
-from rnatracker.encoding import cut
-from rnatracker.model import RNATracker
+from rnatracker.model import checkpoint
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.model.network import RNATracker
 
 _CLI = Path(__file__).parent.parent / "cli.py"
 _AT_ONCE = 5000

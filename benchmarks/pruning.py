@@ -22,15 +22,16 @@ from pathlib import Path
 from rnatracker import config
 from rnatracker.data import simulate, writers
 from rnatracker.data.readers import read
-from rnatracker.request import RunRequest
-from rnatracker.run import train
-from rnatracker.stop import StopSignal
-from rnatracker.tracking import TrackingSettings, open_tracker
-from search import space, summary, tune
-from search.crew import WorkerTask
-from search.opening import open_search
-from search.study import Search, StudyRequest
-from search.worker import Quiet, run_trials, set_up
+from rnatracker.processes.stop import StopSignal
+from rnatracker.search import space, summary, tune
+from rnatracker.search.crew import WorkerTask
+from rnatracker.search.opening import open_search
+from rnatracker.search.study import Search, StudyRequest
+from rnatracker.search.worker import Quiet, run_trials, set_up
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training.request import RunRequest
+from rnatracker.training.run import train
 
 _SPACE = {
     "train.lr": {"float": [1e-4, 3e-2], "log": True},

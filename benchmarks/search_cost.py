@@ -16,10 +16,11 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 
 from rnatracker.config import Config
-from rnatracker.tracking import TrackingSettings, open_tracker
-from search import space
-from search.opening import open_search
-from search.study import StudyRequest
+from rnatracker.search import space
+from rnatracker.search.opening import open_search
+from rnatracker.search.study import StudyRequest
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 
 _EPOCHS = 30
 _Times = dict[str, float]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from rnatracker.config import ModelConfig
-from rnatracker.model import RNATracker
+from rnatracker.model.network import RNATracker
 
 _CHANNELS = (16, 32, 64, 128)
 _HIDDEN = (16, 32, 64, 128, 256)

@@ -17,13 +17,15 @@ from pathlib import Path
 
 import torch
 
-from rnatracker import checkpoint, config
+from rnatracker import config
 from rnatracker.data import simulate, writers
-from rnatracker.reporting import Reporter
-from rnatracker.request import RunRequest
-from rnatracker.run import train
-from rnatracker.tracking import TrackingSettings, open_tracker
-from rnatracker.trainer import EpochResult
+from rnatracker.model import checkpoint
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training.reporting import Reporter
+from rnatracker.training.request import RunRequest
+from rnatracker.training.run import train
+from rnatracker.training.trainer import EpochResult
 
 
 class _Quiet:

@@ -33,19 +33,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnatracker import config
-from rnatracker.batching import Batches
 from rnatracker.choices import Kernel
 from rnatracker.config import Config
 from rnatracker.data import Transcripts, read
+from rnatracker.data.encoding import cut, decode
 from rnatracker.data.folds import hold_out
-from rnatracker.encoding import cut, decode
-from rnatracker.kernels.functions import kernel_in_use
-from rnatracker.model import RNATracker
-from rnatracker.reporting import Reporter
-from rnatracker.run import train
-from rnatracker.session import RunRequest
-from rnatracker.tracking import TrackingSettings, open_tracker
-from rnatracker.trainer import EpochResult
+from rnatracker.model.batching import Batches
+from rnatracker.model.kernels.functions import kernel_in_use
+from rnatracker.model.network import RNATracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training.reporting import Reporter
+from rnatracker.training.run import train
+from rnatracker.training.session import RunRequest
+from rnatracker.training.trainer import EpochResult
 
 _SITES = 4
 _FUSED_AT_A_TIME = 8

@@ -198,16 +198,24 @@ def keys() -> list[str]:
     ]
 
 
-def shipped() -> dict[str, Path]:
-    """Return the shipped config files by name (`default`, `ancestor`, `paper`).
+def shipped_folder() -> Path:
+    """Return the folder of the shipped configs; that of the search spaces is its `search/`.
 
-    In a wheel they are the package `rnatracker.configs`; in a checkout they lie beside the package.
+    In a wheel it is the package `rnatracker.configs`; in a checkout it lies beside the package.
+
+    Raises:
+        ConfigError: if it is missing.
     """
     package = Path(__file__).parent
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "default.yaml").is_file():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+            return folder
     raise ConfigError(f"{package}: the shipped configs are missing; install rnatracker again")
+
+
+def shipped() -> dict[str, Path]:
+    """Return the shipped config files by name (`default`, `port`, `paper`)."""
+    return {path.stem: path for path in sorted(shipped_folder().glob("*.yaml"))}
 
 
 def find(name_or_path: str) -> Path:

@@ -1,7 +1,7 @@
 """Pictures of a run: learning curves, and predicted against measured fractions.
 
 Owns how they look. Must not know MLflow, and nothing of pyplot, whose state is global: figures are drawn by
-themselves, without a screen. Read next: `rnatracker/run.py`, which says which a run leaves behind.
+themselves, without a screen. Read next: `rnatracker/training/run.py`, which says which a run leaves behind.
 """
 
 from __future__ import annotations

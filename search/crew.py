@@ -1,7 +1,7 @@
 """The worker processes of one command.
 
 Owns starting, replacing and ending them. Must not import torch, which only the workers need, nor typer. Read next:
-`worker.py` for what they do, `rnatracker/spawned.py` for the processes.
+`worker.py` for what they do, `rnatracker/processes/worker.py` for the processes.
 
 A worker whose parent has died saves its trial, puts it back and ends. In place of one that was killed another is
 started, which takes the trial over.
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnatracker.errors import RNATrackerError, StudyError
-from rnatracker.spawned import Spawned, Voice, wait_for_any
-from rnatracker.stop import StopOrOrphaned, StopSignal
-from search.study import Search, StudyRequest
+from rnatracker.processes.stop import StopOrOrphaned, StopSignal
+from rnatracker.processes.worker import Spawned, Voice, wait_for_any
+from rnatracker.search.study import Search, StudyRequest
 
 Watch = Callable[[Search, float | None], None]
 """Told twice a second how the study goes, and how many seconds are left, where there is a limit."""
@@ -126,7 +126,7 @@ def work(task: WorkerTask, voice: Voice) -> None:
     """Be a worker process, and say what is wrong."""
     try:
         with StopOrOrphaned() as stop, stop.polite():
-            from search import worker  # heavy, and for this process only
+            from rnatracker.search import worker  # heavy, and for this process only
 
             if worker.serve(task, stop):
                 voice.tell(USED_UP)

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 
 from rnatracker.config import Config
-from rnatracker.kernels import binding
-from rnatracker.kernels.functions import kernel_in_use
-from rnatracker.model import RNATracker
+from rnatracker.model.kernels import binding
+from rnatracker.model.kernels.functions import kernel_in_use
+from rnatracker.model.network import RNATracker
 
 _TRANSIENT = 2.0
 """What a step needs at its peak for each byte that the forward pass keeps: gradients of the layer at work, scratch

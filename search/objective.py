@@ -1,7 +1,7 @@
 """One trial: train its settings, report, drop it or measure it, and leave its run in the store.
 
 Owns what a trial's value is, and how its run and its state in Optuna end. Must not know typer. Read next: `pruning.py`
-for when a trial is dropped, `rnatracker/session.py` for the training.
+for when a trial is dropped, `rnatracker/training/session.py` for the training.
 
 A trial's value is the mean, over its folds, of the best validation objective that a fold has had. That is what pruning
 looks at too, and it is all the search ever sees: the folds' own test parts are never predicted, in fold k the epoch is
@@ -20,22 +20,24 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from rnatracker import artifacts, parts, provenance
-from rnatracker.encoding import Indices
+from rnatracker import files
+from rnatracker.data.encoding import Indices
 from rnatracker.errors import RNATrackerError, TrackingError
-from rnatracker.kernels.functions import kernel_in_use
-from rnatracker.reporting import LogFile, Reporter
-from rnatracker.request import Setting
-from rnatracker.session import describe_start, fit, resource_error
-from rnatracker.stop import StopSignal
-from rnatracker.tracked import SUMMARY_STEP, DatasetInput, Status, TrackedRun, Tracker
-from rnatracker.trainer import EpochResult, Stopped
-from search import memory, weights
-from search.pruning import step_of
-from search.sampling import REASON
-from search.study import DEATHS, EPOCHS, FOLD_VALUES, RUN_ID, SECONDS, SEEN, Claim, Search
+from rnatracker.model.kernels.functions import kernel_in_use
+from rnatracker.processes.stop import StopSignal
+from rnatracker.search import memory, weights
+from rnatracker.search.pruning import step_of
+from rnatracker.search.sampling import REASON
+from rnatracker.search.study import DEATHS, EPOCHS, FOLD_VALUES, RUN_ID, SECONDS, SEEN, Claim, Search
+from rnatracker.tracking import provenance
+from rnatracker.tracking.contract import SUMMARY_STEP, DatasetInput, Status, TrackedRun, Tracker
+from rnatracker.tracking.tags import Tag
+from rnatracker.training.reporting import LogFile, Reporter
+from rnatracker.training.request import Setting
+from rnatracker.training.session import describe_start, fit, resource_error
+from rnatracker.training.trainer import EpochResult, Stopped
+from rnatracker.training.trial import TrialResult, value_of
 
-PRUNED_TAG = "pruned"
 KIND = "trial"
 
 _SEEN_EVERY_SECONDS = 60.0
@@ -82,7 +84,7 @@ class Bench:
 
 
 @dataclass
-class _Course(parts.Course):
+class _Course(TrialResult):
     """How far a trial has come.
 
     Attributes:
@@ -131,16 +133,16 @@ def _open_run(bench: Bench, claim: Claim) -> TrackedRun:
     setting, request = bench.setting, bench.search.request
     path = Path(str(request.config.data.path))
     tags = {
-        "rnatracker.kind": KIND,
-        "rnatracker.study": request.name,
-        "rnatracker.trial": str(claim.number),
-        "rnatracker.data_digest": setting.transcripts.digest(),
-        "rnatracker.split_digest": bench.split_digest,
-        "rnatracker.sites": ",".join(setting.transcripts.sites),
-        "rnatracker.kernel": kernel_in_use(claim.config.model, setting.device)[0],
-        "rnatracker.seed": str(claim.config.train.seed),
-        "rnatracker.device": str(setting.device),
-        "rnatracker.threads": str(setting.threads),
+        Tag.KIND: KIND,
+        Tag.STUDY: request.name,
+        Tag.TRIAL: str(claim.number),
+        Tag.DATA_DIGEST: setting.transcripts.digest(),
+        Tag.SPLIT_DIGEST: bench.split_digest,
+        Tag.SITES: ",".join(setting.transcripts.sites),
+        Tag.KERNEL: kernel_in_use(claim.config.model, setting.device)[0],
+        Tag.SEED: str(claim.config.train.seed),
+        Tag.DEVICE: str(setting.device),
+        Tag.THREADS: str(setting.threads),
         **bench.provenance,
     }
     run = bench.tracker.start(
@@ -152,7 +154,7 @@ def _open_run(bench: Bench, claim: Claim) -> TrackedRun:
         name=f"trial{claim.number}",
     )
     claim.trial.set_user_attr(RUN_ID, run.id)
-    artifacts.write_text(run.folder / "config.yaml", claim.config.to_yaml())
+    files.write_text(run.folder / "config.yaml", claim.config.to_yaml())
     return run
 
 
@@ -210,7 +212,7 @@ class _Watcher:
     def _report(self, result: EpochResult, epoch: int) -> None:
         step = step_of(self._fold, epoch, self._settings.epochs)
         if step not in self._reported:
-            self._trial.report(parts.value_of(result, self._settings.objective), step)
+            self._trial.report(value_of(result, self._settings.objective), step)
         if time.monotonic() - self._heard > _SEEN_EVERY_SECONDS:
             self._heard = time.monotonic()
             self._trial.set_user_attr(SEEN, time.time())
@@ -247,11 +249,11 @@ def _end_pruned(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, dr
     run.log_metrics({"saved/epochs": saved, "saved/seconds": seconds} | _effort(course), SUMMARY_STEP)
     run.set_tags(
         {
-            PRUNED_TAG: str(dropped),
-            "pruned.fold": str(dropped.fold),
-            "pruned.epoch": str(dropped.epoch),
-            "pruned.saved_epochs": str(saved),
-            "pruned.saved_seconds": f"{seconds:.0f}",
+            Tag.PRUNED: str(dropped),
+            Tag.PRUNED_FOLD: str(dropped.fold),
+            Tag.PRUNED_EPOCH: str(dropped.epoch),
+            Tag.PRUNED_SAVED_EPOCHS: str(saved),
+            Tag.PRUNED_SAVED_SECONDS: f"{seconds:.0f}",
         }
     )
     run.flush()

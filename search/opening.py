@@ -17,10 +17,11 @@ from optuna.trial import TrialState
 
 from rnatracker import config
 from rnatracker.errors import ConfigError, StudyError, TrackingError
-from rnatracker.tracking import TrackingSettings, open_tracker
-from search import space, storage
-from search.pruning import START, TwoLevelPruner
-from search.study import OUTSIDE, Search, StudyRequest
+from rnatracker.search import space, storage
+from rnatracker.search.pruning import START, TwoLevelPruner
+from rnatracker.search.study import OUTSIDE, Search, StudyRequest
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 
 DEFINITION = "definition"
 """Attribute of a study with what its trials have in common."""

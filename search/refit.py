@@ -1,6 +1,6 @@
 """What the best settings are worth: trained again with fresh seeds, measured on folds that chose nothing.
 
-Owns the comparison. Must not know typer. Read next: `rnatracker/crossval.py` for how a fold is measured.
+Owns the comparison. Must not know typer. Read next: `rnatracker/training/crossval.py` for how a fold is measured.
 
 A study's best value is the best of many epochs and of many trials, so it promises too much. Here the best settings
 and those in use are cross-validated with seeds that the study has not seen: each seed gives other weights and another
@@ -26,16 +26,17 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from rnatracker import artifacts
+from rnatracker import files
 from rnatracker.config import Config
 from rnatracker.errors import StudyError, TrackingError
-from rnatracker.reporting import Reporter
-from rnatracker.request import RunRequest
-from rnatracker.run import resume, train
-from rnatracker.tracked import SUMMARY_STEP, TrackedRun, Tracker
-from rnatracker.tracking import open_tracker
-from search import summary
-from search.study import RUN_ID, Search
+from rnatracker.search import summary
+from rnatracker.search.study import RUN_ID, Search
+from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.tags import Tag
+from rnatracker.training.reporting import Reporter
+from rnatracker.training.request import RunRequest
+from rnatracker.training.run import resume, train
 
 _FOLDS = 3
 """Folds where the study has none."""
@@ -210,7 +211,7 @@ def _trained(
 
     def note(run: TrackedRun) -> None:
         study.set_user_attr(key, run.id)
-        run.set_tags({"rnatracker.study": search.request.name, "rnatracker.refit": f"trial {trial.number}"})
+        run.set_tags({Tag.STUDY: search.request.name, Tag.REFIT: f"trial {trial.number}"})
 
     name = f"{search.request.name}-refit-trial{trial.number}-seed{seed}"
     request = RunRequest(_config(search, trial, seed), tracking, log_name=name, jobs=jobs)
@@ -255,14 +256,14 @@ def to_csv(verdict: Verdict) -> str:
 def _record(search: Search, tracker: Tracker, verdict: Verdict) -> None:
     """Leave the verdict in the study's run, and mark the winner's run: that of its first seed, not of its best."""
     winner = verdict.winner
-    tracker.find(winner.run_ids[0]).set_tags({"rnatracker.refit": f"winner of {search.request.name}"})
+    tracker.find(winner.run_ids[0]).set_tags({Tag.REFIT: f"winner of {search.request.name}"})
     run_id = search.study.user_attrs.get(RUN_ID)
     if not run_id:
         return
     run = tracker.find(run_id)
-    artifacts.write_text(run.folder / "refit.csv", to_csv(verdict))
+    files.write_text(run.folder / "refit.csv", to_csv(verdict))
     trial = next(t for t in search.trials() if t.number == winner.trial)
-    artifacts.write_text(run.folder / "winner.yaml", summary.config_of(search, trial).to_yaml())
+    files.write_text(run.folder / "winner.yaml", summary.config_of(search, trial).to_yaml())
     figures = {
         "refit/winner": winner.mean,
         "refit/winner_sd": winner.sd,
@@ -276,5 +277,5 @@ def _record(search: Search, tracker: Tracker, verdict: Verdict) -> None:
     }
     run.log_metrics(figures, SUMMARY_STEP)
     run.flush()
-    run.set_tags({"rnatracker.winner": winner.run_ids[0]})
+    run.set_tags({Tag.WINNER: winner.run_ids[0]})
     run.publish()

@@ -155,12 +155,8 @@ def apply(base: Config, drawn: Mapping[str, Any]) -> Config:
 
 
 def shipped() -> dict[str, Path]:
-    """Return the shipped spaces by name (`default`, `wide`, `smoke`); in a wheel they lie inside this package."""
-    package = Path(__file__).parent
-    for folder in (package / "configs", package.parent / "configs" / "search"):
-        if (folder / "default.yaml").is_file():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    raise ConfigError(f"{package}: the shipped search spaces are missing; install rnatracker again")
+    """Return the shipped spaces by name (`default`, `wide`, `smoke`)."""
+    return {path.stem: path for path in sorted((config.shipped_folder() / "search").glob("*.yaml"))}
 
 
 def load(name_or_path: str) -> Space:

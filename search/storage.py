@@ -22,8 +22,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from rnatracker import store
 from rnatracker.errors import StudyError
+from rnatracker.tracking import store
 
 JOURNAL = "optuna.journal"
 STUDIES = "studies"

@@ -23,14 +23,15 @@ from optuna.samplers import RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from rnatracker import process
 from rnatracker.config import Config
 from rnatracker.errors import ConfigError
-from rnatracker.tracking import TrackingSettings
-from search import sampling, storage
-from search.pruning import PrunerName
-from search.sampling import REASON, REPEATS, SamplerName
-from search.space import Space, apply
+from rnatracker.processes import identity
+from rnatracker.search import sampling, storage
+from rnatracker.search.pruning import PrunerName
+from rnatracker.search.sampling import REASON, REPEATS, SamplerName
+from rnatracker.search.space import Space, apply
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.tracking.tags import Tag
 
 WORKER = "worker"
 """User attribute with the process that works on a trial (`rnatracker.process`)."""
@@ -211,7 +212,7 @@ class Search:
             request.sampler, self.study, request.seed, len(before), conditional=request.space.has_conditions
         )
         trial = self.study.ask()
-        trial.set_user_attr(WORKER, process.own_tags())
+        trial.set_user_attr(WORKER, identity.own_tags())
         trial.set_user_attr(SEEN, time.time())
         goes_on = bool(trial.params)  # it was interrupted: others may have drawn the same since
         outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
@@ -256,11 +257,11 @@ class Search:
 
     def put_back_those_of(self, pids: Collection[int]) -> None:
         """Put back the trials of processes of this machine that were ended on request."""
-        own = process.own_tags()
+        own = identity.own_tags()
         with self.lock():
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 worker = trial.user_attrs.get(WORKER) or {}
-                if worker.get(process.HOST) == own[process.HOST] and int(worker.get(process.PID, 0)) in pids:
+                if worker.get(identity.HOST) == own[identity.HOST] and int(worker.get(identity.PID, 0)) in pids:
                     self._put_back(trial)
 
     def pause(self, claim: Claim) -> None:
@@ -280,7 +281,7 @@ def count(trials: list[FrozenTrial]) -> Counts:
     """Count trials by their state."""
     names = {
         TrialState.COMPLETE: "complete",
-        TrialState.PRUNED: "pruned",
+        TrialState.PRUNED: Tag.PRUNED,
         TrialState.FAIL: "failed",
         TrialState.RUNNING: "running",
         TrialState.WAITING: "waiting",
@@ -297,7 +298,9 @@ def _is_worked_on(attributes: Mapping[str, Any]) -> bool:
     worker = attributes.get(WORKER)
     if not worker:
         return False
-    own = process.own_tags()
-    if any(worker.get(key) != own[key] for key in (process.HOST, process.PID_NAMESPACE)):  # its processes can't be seen
+    own = identity.own_tags()
+    if any(
+        worker.get(key) != own[key] for key in (identity.HOST, identity.PID_NAMESPACE)
+    ):  # its processes can't be seen
         return time.time() - float(attributes.get(SEEN, 0.0)) < _REMOTE_SILENCE_SECONDS
-    return process.is_alive_elsewhere(worker)
+    return identity.is_alive_elsewhere(worker)

@@ -19,19 +19,20 @@ import optuna
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from rnatracker import artifacts
+from rnatracker import files
 from rnatracker.config import Config
 from rnatracker.errors import StudyError
-from rnatracker.tracked import SUMMARY_STEP, TrackedRun
-from search import plots
-from search.pruning import START, place_of
-from search.sampling import REASON
-from search.space import Space, apply
-from search.study import DEATHS, EPOCHS, FOLD_VALUES, SECONDS, Search
+from rnatracker.search import plots
+from rnatracker.search.pruning import START, place_of
+from rnatracker.search.sampling import REASON
+from rnatracker.search.space import Space, apply
+from rnatracker.search.study import DEATHS, EPOCHS, FOLD_VALUES, SECONDS, Search
+from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun
+from rnatracker.tracking.tags import Tag
 
 STATES = {
     TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
+    TrialState.PRUNED: Tag.PRUNED,
     TrialState.FAIL: "failed",
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
@@ -159,7 +160,7 @@ def export_best(search: Search, path: Path) -> FrozenTrial:
         raise StudyError(f"study {search.request.name}: no trial has been completed yet, so there is no best one")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        artifacts.write_text(path, config_of(search, found[0]).to_yaml())
+        files.write_text(path, config_of(search, found[0]).to_yaml())
     except OSError as error:
         raise StudyError(f"{path}: can't be written ({error.strerror or error}); choose another file") from None
     return found[0]
@@ -178,7 +179,7 @@ def rerun_command(search: Search, trial: FrozenTrial) -> str:
 
 def leave(search: Search, run: TrackedRun) -> None:
     """Leave what the study has found in its run: metrics, a description, tables and pictures."""
-    artifacts.write_text(run.folder / "trials.csv", to_csv(search))
+    files.write_text(run.folder / "trials.csv", to_csv(search))
     counts, saved, found = search.counts(), savings(search), best(search, 10)
     figures: dict[str, float] = {
         "trials/complete": counts.complete,

@@ -14,19 +14,22 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from rnatracker import artifacts, process, provenance, views
+from rnatracker import files
 from rnatracker.data import shared
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import ConfigError, StudyError
-from rnatracker.stop import StopSignal
-from rnatracker.tracked import DatasetInput, Status, TrackedRun, Tracker
-from rnatracker.tracking import open_tracker
-from search import summary, weights
-from search.crew import USED_UP, Crew, Watch, WorkerTask
-from search.opening import check_name, open_search, warm_start
-from search.sampling import REASON
-from search.study import RUN_ID, WORKER, Counts, Search, StudyRequest
+from rnatracker.processes import identity
+from rnatracker.processes.stop import StopSignal
+from rnatracker.search import summary, weights
+from rnatracker.search.crew import USED_UP, Crew, Watch, WorkerTask
+from rnatracker.search.opening import check_name, open_search, warm_start
+from rnatracker.search.sampling import REASON
+from rnatracker.search.study import RUN_ID, WORKER, Counts, Search, StudyRequest
+from rnatracker.tracking import provenance, ui_views
+from rnatracker.tracking.contract import DatasetInput, Status, TrackedRun, Tracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.tags import Tag
 
 KIND = "study"
 
@@ -143,16 +146,16 @@ def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> Track
         run_id = search.study.user_attrs.get(RUN_ID)
         if run_id:
             run = tracker.find(run_id)
-            if run.status() != "RUNNING" or not process.is_alive_elsewhere(run.tags()):
+            if run.status() != "RUNNING" or not identity.is_alive_elsewhere(run.tags()):
                 run.reopen(even_finished=True)
         else:
             run = _start_run(search.request, tracker, transcripts)
             search.study.set_user_attr(RUN_ID, run.id)  # at once: killed in between, there would be two
         request = search.request
-        view = views.of_study(request.name, [each.key for each in request.space], maximize=request.maximize)
-        tracker.keep_view(views.study_key(request.name), view)
-        artifacts.write_text(run.folder / "config.yaml", search.request.config.to_yaml())
-        artifacts.write_text(run.folder / "space.yaml", summary.space_yaml(search.request.space))
+        view = ui_views.of_study(request.name, [each.key for each in request.space], maximize=request.maximize)
+        tracker.keep_view(ui_views.study_key(request.name), view)
+        files.write_text(run.folder / "config.yaml", search.request.config.to_yaml())
+        files.write_text(run.folder / "space.yaml", summary.space_yaml(search.request.space))
         return run
 
 
@@ -164,10 +167,10 @@ def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts
         log_name=request.name,
         params=request.config.flat() | params | {"data.sites": list(transcripts.sites)},
         tags={
-            "rnatracker.kind": KIND,
-            "rnatracker.study": request.name,
-            "rnatracker.data_digest": transcripts.digest(),
-            "rnatracker.sites": ",".join(transcripts.sites),
+            Tag.KIND: KIND,
+            Tag.STUDY: request.name,
+            Tag.DATA_DIGEST: transcripts.digest(),
+            Tag.SITES: ",".join(transcripts.sites),
             **provenance.tags(),
         },
         dataset=DatasetInput(path.name, transcripts.digest(), str(path), len(transcripts)),

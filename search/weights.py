@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 
 from rnatracker.errors import StudyError
-from rnatracker.tracked import TrackedRun
-from rnatracker.tracking import open_tracker
-from search.study import RUN_ID, Search
+from rnatracker.search.study import RUN_ID, Search
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.open import open_tracker
 
 
 def drop(run: TrackedRun) -> None:

@@ -11,18 +11,18 @@ import torch
 
 from rnatracker.data import shared
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.device import pick_device
-from rnatracker.parts import divisions
-from rnatracker.reporting import Reporter
-from rnatracker.request import RunRequest, Setting
-from rnatracker.run import split_digest
-from rnatracker.stop import StopSignal
-from rnatracker.tracking import open_tracker
-from rnatracker.trainer import EpochResult, Stopped
-from search.crew import WorkerTask
-from search.objective import Bench, run_trial
-from search.opening import open_search
-from search.study import Search
+from rnatracker.model.device import pick_device
+from rnatracker.processes.stop import StopSignal
+from rnatracker.search.crew import WorkerTask
+from rnatracker.search.objective import Bench, run_trial
+from rnatracker.search.opening import open_search
+from rnatracker.search.study import Search
+from rnatracker.tracking.open import open_tracker
+from rnatracker.training.division import split_digest
+from rnatracker.training.reporting import Reporter
+from rnatracker.training.request import RunRequest, Setting
+from rnatracker.training.trainer import EpochResult, Stopped
+from rnatracker.training.trial import divisions
 
 
 class Quiet:

@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rnatracker import artifacts, checkpoint
-from rnatracker.checkpoint import Checkpoint
+from rnatracker import files
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.predictor import Predictor
-from rnatracker.tracked import TrackedRun, Tracker
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.model import checkpoint
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.prediction.predictor import Predictor
+from rnatracker.tracking.contract import TrackedRun, Tracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 from tests.toys import small_config, toy_checkpoint, toy_transcripts, write_table
 
 
@@ -65,7 +67,7 @@ def finished_run(tracking: TrackingSettings, data: str, *seeds: int, status: str
         },
         dataset=None,
     )
-    artifacts.write_text(run.folder / "config.yaml", settings.to_yaml())
+    files.write_text(run.folder / "config.yaml", settings.to_yaml())
     group = "oof" if len(seeds) > 1 else "best"
     run.log_metrics({f"{group}/pcc_{name}": 0.5 for name in (*transcripts.sites, "mean", "overall")}, 0)
     if len(seeds) == 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rnatracker import store
+from rnatracker.tracking import store
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,14 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rnatracker.stop import StopSignal
-from rnatracker.tracking import TrackingSettings, open_tracker
-from search import space, tune
-from search.crew import WorkerTask
-from search.objective import Bench
-from search.opening import open_search
-from search.study import Search, StudyRequest
-from search.worker import Quiet, run_trials, set_up
+from rnatracker.processes.stop import StopSignal
+from rnatracker.search import space, tune
+from rnatracker.search.crew import WorkerTask
+from rnatracker.search.objective import Bench
+from rnatracker.search.opening import open_search
+from rnatracker.search.study import Search, StudyRequest
+from rnatracker.search.worker import Quiet, run_trials, set_up
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 from tests.toys import small_config
 
 SPACE = {"train.lr": {"float": [1e-3, 1e-1], "log": True}, "model.rnn_hidden": {"int": [2, 6]}}

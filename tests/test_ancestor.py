@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnatracker import config
-from rnatracker.ancestor import import_log_folder, parse_log
 from rnatracker.errors import CheckpointError, DataError, TrackingError
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training.ported_logs import import_log_folder, parse_log
 
 SEED = Path(__file__).parents[2] / "shared" / "seed" / "logs" / "exp0"
 

@@ -10,14 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnatracker.attention import Attention, Spans
-from rnatracker.checkpoint import Checkpoint
 from rnatracker.config import EncodingConfig, ModelConfig
+from rnatracker.data.encoding import cut, pad
 from rnatracker.data.sequences import from_sequences
-from rnatracker.encoding import cut, pad
 from rnatracker.errors import CheckpointError
-from rnatracker.model import RNATracker, steps_of
-from rnatracker.predictor import Predictor
+from rnatracker.model.attention import Attention, Spans
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.model.network import RNATracker, steps_of
+from rnatracker.prediction.predictor import Predictor
 from tests.toys import SITES, small_config, toy_checkpoint, toy_transcripts
 
 CPU = torch.device("cpu")
@@ -169,7 +169,7 @@ def test_attention_lies_where_the_motif_is_when_the_network_looks_for_it(
     keep: str, length: int, at: int, masked: bool, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if kernel == "torch":
-        monkeypatch.setattr("rnatracker.model.kernel_in_use", lambda *_: ("torch", "the test says so"))
+        monkeypatch.setattr("rnatracker.model.network.kernel_in_use", lambda *_: ("torch", "the test says so"))
     sequence = "C" * at + "AAAA" + "C" * (length - at - 4)
     _, attention = Predictor([finder(keep, masked)], CPU).with_attention(from_sequences([sequence]))
     spans = attention.spans(0)

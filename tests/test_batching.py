@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rnatracker.batching import Batches, Resident
-from rnatracker.encoding import cut, pad
+from rnatracker.data.encoding import cut, pad
+from rnatracker.model.batching import Batches, Resident
 from tests.toys import small_config, toy_transcripts
 
 

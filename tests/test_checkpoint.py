@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from rnatracker import checkpoint
-from rnatracker.checkpoint import Checkpoint
 from rnatracker.config import EncodingConfig, ModelConfig
 from rnatracker.errors import CheckpointError
-from rnatracker.model import RNATracker
+from rnatracker.model import checkpoint
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.model.network import RNATracker
 from tests.toys import SITES, small_config
 
 _SEED = Path(__file__).parent.parent.parent / "shared" / "seed" / "logs" / "exp0" / "weights"

@@ -16,17 +16,21 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import cli
+from rnatracker.app import app
 from rnatracker.commands.ui import _free_port
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 from tests.toys import SMALL, toy_transcripts, write_table
 
 _SHARED = Path(__file__).parent.parent.parent / "shared"
 _SETS = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
 
 
+ROOT = Path(__file__).parent.parent
+
+
 def _run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
 
 
 @pytest.fixture
@@ -169,7 +173,7 @@ def test_ui_takes_no_port_that_browsers_refuse() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ui_answers_and_ends_with_its_server_when_told_to(number: signal.Signals, mlflow_store: Path) -> None:
     open_tracker(TrackingSettings(mlflow_store))
-    command = [sys.executable, str(Path(cli.__file__)), "ui", "--store", str(mlflow_store), "--port", "5177"]
+    command = [sys.executable, str(ROOT / "cli.py"), "ui", "--store", str(mlflow_store), "--port", "5177"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     address = process.stdout.readline().split()[1]
@@ -210,10 +214,8 @@ def test_completion_script_is_shown() -> None:
     command = [
         sys.executable,
         "-c",
-        "import sys; sys.argv = ['rnatracker']; import cli; cli.app(prog_name='rnatracker')",
+        "import sys; sys.argv = ['rnatracker']; from rnatracker.app import app; app(prog_name='rnatracker')",
     ]
-    result = subprocess.run(
-        command, capture_output=True, text=True, env=environment, cwd=Path(cli.__file__).parent, check=False
-    )
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT, check=False)
     assert "complete" in result.stdout
     assert "rnatracker" in result.stdout

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-import cli
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.app import app
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 
 _RUNNER = CliRunner(env={"COLUMNS": "200"})
 
 
 def _run(*arguments: str) -> Result:
-    return _RUNNER.invoke(cli.app, ["runs", *arguments])
+    return _RUNNER.invoke(app, ["runs", *arguments])
 
 
 @pytest.fixture

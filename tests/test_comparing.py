@@ -11,16 +11,19 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-import cli
-from rnatracker import artifacts, comparing, metrics
-from rnatracker.curves import curves
+from rnatracker import metrics
+from rnatracker.app import app
 from rnatracker.errors import TrackingError
+from rnatracker.evaluation import compare
+from rnatracker.evaluation.compare import curves
+from rnatracker.evaluation.predictions import Predicted
 from rnatracker.metrics import Array
-from rnatracker.predictions import Predicted
-from rnatracker.request import RunRequest
-from rnatracker.run import train
-from rnatracker.tracked import TrackedRun
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.prediction import run_table
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training.request import RunRequest
+from rnatracker.training.run import train
 from tests.toys import SITES, SilentReporter, small_config, toy_transcripts, write_table
 
 _N = 120
@@ -63,7 +66,7 @@ def make(settings: TrackingSettings) -> Make:
         )
         if strength is not None:
             rows = order or list(range(_N))
-            artifacts.write_predictions(
+            run_table.write_predictions(
                 run.folder / "predictions" / _TABLES[kind],
                 [_IDS[i] for i in rows],
                 SITES,
@@ -77,8 +80,8 @@ def make(settings: TrackingSettings) -> Make:
     return begin
 
 
-def _compare(*names: str, settings: TrackingSettings) -> comparing.Comparison:
-    return comparing.compare(names, settings, resamples=500)
+def _compare(*names: str, settings: TrackingSettings) -> compare.Comparison:
+    return compare.compare(names, settings, resamples=500)
 
 
 def test_runs_cant_be_told_apart_when_they_predict_alike(make: Make, settings: TrackingSettings) -> None:
@@ -144,14 +147,14 @@ def test_several_runs_are_compared_with_the_best_and_corrected_together(make: Ma
 def test_equal_runs_are_seldom_told_apart_however_many_there_are(settings: TrackingSettings) -> None:
     """Of 12 that are equally good the best differs from the others by more than one of two would by chance."""
     run = open_tracker(settings).start(log_name=None, params={}, tags={}, dataset=None)
-    sides = [comparing.Side(run, open_tracker(settings), f"exp{i}", "FINISHED", {}, {}, {}) for i in range(12)]
-    made, ids = comparing.Comparison(sides, {}, {}, {}), tuple(map(str, range(100)))
+    sides = [compare.Side(run, open_tracker(settings), f"exp{i}", "FINISHED", {}, {}, {}) for i in range(12)]
+    made, ids = compare.Comparison(sides, {}, {}, {}), tuple(map(str, range(100)))
     told_apart = 0
     for seed in range(40):
         rng = np.random.default_rng(seed)
         measured = rng.standard_normal((100, 1))
         each = [Predicted(ids, ("x",), measured + rng.standard_normal((100, 1)), measured, "toys") for _ in sides]
-        contrasts = comparing._contrasted(made, each, 4000).contrasts
+        contrasts = compare._contrasted(made, each, 4000).contrasts
         told_apart += any(contrast.verdict != "alike" for contrast in contrasts)
     assert told_apart <= 5
 
@@ -162,12 +165,12 @@ def test_too_few_resamples_are_warned_of_when_no_pair_could_be_told_apart_by_the
     for i, strength in enumerate((0.5, 0.9, 0.4, 0.3), start=1):
         make(strength, i)
     names = ("exp1", "exp2", "exp3", "exp4")
-    found = comparing.compare(names, settings, resamples=200)
+    found = compare.compare(names, settings, resamples=200)
     assert {each.verdict for each in found.contrasts} == {"alike"}
     (warning,) = found.warnings
     assert warning.startswith("200 bootstrap samples are too few for 6 pairs of runs and 3 sites: ")
     assert warning.endswith("; give --resamples 720 or more")
-    found = comparing.compare(names, settings, resamples=720)
+    found = compare.compare(names, settings, resamples=720)
     assert ({each.verdict for each in found.contrasts}, found.warnings) == ({"worse"}, [])
     assert "lower at Nucleus, Cytosol, ERM" in found.contrasts[0].text
 
@@ -235,7 +238,7 @@ class TestTrained:
         self, trained: TrackingSettings, tmp_path: Path
     ) -> None:
         test = write_table(toy_transcripts(50, seed=9), tmp_path / "test.tsv")
-        found = comparing.compare(["exp1", "exp3"], trained, data=str(test), resamples=200)
+        found = compare.compare(["exp1", "exp3"], trained, data=str(test), resamples=200)
         assert "a single training and a cross-validation" in found.problems[0]
         assert (found.n_records, found.measured_on) == (50, "test.tsv")
         one, two = found.metrics["test.tsv/pcc_mean"]
@@ -251,11 +254,11 @@ class TestTrained:
         known_rows = write_table(known.take(np.arange(5)), tmp_path / "known.tsv").read_text().splitlines()[1:]
         with mixed.open("a") as file:
             file.writelines(f"again_{row}\n" for row in known_rows)
-        notes = comparing.compare(["exp1", "exp2"], trained, data=str(mixed), resamples=100).warnings
+        notes = compare.compare(["exp1", "exp2"], trained, data=str(mixed), resamples=100).warnings
         expected = "it was trained on 5 of these 25 transcripts: its figures are too good"
         assert [note for note in notes if "trained on" in note] == [f"{name}: {expected}" for name in ("exp1", "exp2")]
         (tmp_path / "toy.tsv").unlink()
-        notes = comparing.compare(["exp1", "exp2"], trained, data=str(mixed), resamples=100).warnings
+        notes = compare.compare(["exp1", "exp2"], trained, data=str(mixed), resamples=100).warnings
         unknown = "whether it was trained on some of these transcripts can't be told: its data, "
         assert [note.partition(str(tmp_path))[0] for note in notes if "be told" in note] == [
             f"{name}: {unknown}" for name in ("exp1", "exp2")
@@ -293,20 +296,20 @@ class TestTrained:
         weights = tracker.find("exp1").folder / "checkpoints" / "best.pt"
         train(RunRequest(config, trained, weights=str(weights)), SilentReporter())
         test = write_table(toy_transcripts(60).take(np.arange(7)), tmp_path / "test.tsv")
-        notes = comparing.compare(["exp4", "exp2"], trained, data=str(test), resamples=100).warnings
+        notes = compare.compare(["exp4", "exp2"], trained, data=str(test), resamples=100).warnings
         expected = "it was trained on 7 of these 7 transcripts: its figures are too good"
         assert [note for note in notes if "trained on" in note] == [f"{name}: {expected}" for name in ("exp4", "exp2")]
         # What is known of its own data is said, also where the weights' are not.
         tracker.find("exp4").set_tags({"rnatracker.weights": "/somewhere/best.pt"})
         names, origin = ["exp4", "exp2"], "it went on from /somewhere/best.pt, and what those weights were trained on"
-        notes = comparing.compare(names, trained, data=str(test), resamples=100).warnings
+        notes = compare.compare(names, trained, data=str(test), resamples=100).warnings
         assert any(note.endswith(f"these transcripts can't be told: {origin} can't be told") for note in notes)
         own = write_table(other.take(np.arange(3)), tmp_path / "own.tsv")
-        notes = comparing.compare(names, trained, data=str(own), resamples=100).warnings
+        notes = compare.compare(names, trained, data=str(own), resamples=100).warnings
         assert "exp4: it was trained on 3 of these 3 transcripts: its figures are too good" in notes
 
     def test_curves_of_a_cross_validation_are_the_mean_of_its_folds(self, trained: TrackingSettings) -> None:
-        found = comparing.compare(["exp1", "exp3"], trained, resamples=100)
+        found = compare.compare(["exp1", "exp3"], trained, resamples=100)
         single, folds = (curves(side) for side in found.sides)
         tracker = open_tracker(trained)
         assert single["pcc_mean"] == tracker.find("exp1").history("val/pcc_mean")
@@ -316,7 +319,7 @@ class TestTrained:
         assert set(folds["train_loss"]) == {1, 2, 3}
 
     def test_single_trainings_are_compared_on_their_validation_part(self, trained: TrackingSettings) -> None:
-        found = comparing.compare(["exp1", "exp2"], trained, resamples=100)
+        found = compare.compare(["exp1", "exp2"], trained, resamples=100)
         assert found.measured_on.startswith("the validation part, on which each run chose")
         scores = [value for value in found.metrics["best/pcc_mean"] if value is not None]
         assert found.contrasts[0].differences[3].value == pytest.approx(scores[1] - scores[0], abs=1e-6)
@@ -340,7 +343,7 @@ class TestTrained:
 
 
 def _invoke(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["compare", *arguments])
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["compare", *arguments])
 
 
 def test_command_says_that_runs_are_not_comparable(make: Make) -> None:
@@ -351,7 +354,7 @@ def test_command_says_that_runs_are_not_comparable(make: Make) -> None:
 
 
 def test_aligning_refuses_other_sites_transcripts_and_measurements() -> None:
-    from rnatracker.predictions import align
+    from rnatracker.evaluation.predictions import align
 
     one = Predicted(("a", "b"), ("x", "y"), np.eye(2), np.eye(2), "")
     names = ["first", "second"]

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rnatracker.data import Transcripts, read, read_unlabelled
+from rnatracker.data.encoding import LETTERS, encode
 from rnatracker.data.readers import survey
 from rnatracker.data.writers import write
-from rnatracker.encoding import LETTERS, encode
 from rnatracker.errors import DataError
 
 FORMATS = ["auto", "ancestor3", "ancestor6", "original", "table", "fasta"]

@@ -16,17 +16,20 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-import cli
-from rnatracker import doctoring, orphans, process, store
-from rnatracker.doctoring import Finding
+from rnatracker import doctor
+from rnatracker.app import app
+from rnatracker.doctor import Finding
 from rnatracker.errors import RegistryError
-from rnatracker.tracked import TrackedRun
-from rnatracker.tracking import TrackingSettings, open_tracker
-from search.doctoring import check_trials
+from rnatracker.processes import identity
+from rnatracker.search.checks import check_trials
+from rnatracker.tracking import orphans, store
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 from tests.studies import small_study, work_through
 from tests.toys import toy_transcripts, write_table
 
-_ELSEWHERE = {process.HOST: "another", process.PID_NAMESPACE: "other"}
+_ELSEWHERE = {identity.HOST: "another", identity.PID_NAMESPACE: "other"}
 _UNKNOWN_RUN = "0123456789abcdef" * 2
 
 
@@ -45,12 +48,12 @@ def _of(found: list[Finding], check: str) -> Finding:
 
 
 def _doctor(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, ["doctor", *arguments])
+    return CliRunner().invoke(app, ["doctor", *arguments])
 
 
 class TestMachine:
     def test_all_is_well_here(self, settings: TrackingSettings) -> None:
-        found = doctoring.examine(settings, (check_trials,))
+        found = doctor.examine(settings, (check_trials,))
         assert not [each for each in found if each.level == "broken"]
         assert _of(found, "store").text.startswith(str(settings.store))
 
@@ -59,7 +62,7 @@ class TestMachine:
     ) -> None:
         needed = ["numpy>=99", "torch>=1", "nothing-of-that-name>=1", 'ruff>=99; extra == "dev"']
         monkeypatch.setattr("importlib.metadata.requires", lambda name: needed)
-        found = [each for each in doctoring.check_machine(settings) if each.level == "broken"]
+        found = [each for each in doctor.check_machine(settings) if each.level == "broken"]
         assert [each.check for each in found] == ["versions"]
         assert "needed is numpy>=99; nothing-of-that-name is missing" in found[0].text
 
@@ -68,14 +71,14 @@ class TestMachine:
         self, monkeypatch: pytest.MonkeyPatch, settings: TrackingSettings, free: int, level: str
     ) -> None:
         monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=free))
-        assert _of(doctoring.check_machine(settings), "disk").level == level
+        assert _of(doctor.check_machine(settings), "disk").level == level
 
     def test_kernels_that_cant_be_used_are_noted_with_a_remedy(
         self, monkeypatch: pytest.MonkeyPatch, settings: TrackingSettings
     ) -> None:
         reason = "no C compiler: cc is not on the PATH"
-        monkeypatch.setattr("rnatracker.kernels.functions.kernel_in_use", lambda *_: ("torch", reason))
-        found = _of(doctoring.check_machine(settings), "kernels")
+        monkeypatch.setattr("rnatracker.model.kernels.functions.kernel_in_use", lambda *_: ("torch", reason))
+        found = _of(doctor.check_machine(settings), "kernels")
         assert (found.level, reason in found.text, "gcc" in found.remedy) == ("note", True, True)
 
 
@@ -104,16 +107,16 @@ class TestStore:
         content = bytearray(database.read_bytes())
         content[(root - 1) * size : root * size] = os.urandom(size)
         database.write_bytes(content)
-        assert _of(doctoring.check_store(settings), "store").level == "broken"
+        assert _of(doctor.check_store(settings), "store").level == "broken"
 
     def test_a_newer_schema_is_broken(self, settings: TrackingSettings) -> None:
         with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
-        found = _of(doctoring.check_store(settings), "store")
+        found = _of(doctor.check_store(settings), "store")
         assert (found.level, "upgrade with" in found.remedy) == ("broken", True)
 
     def test_a_server_that_doesnt_answer_is_broken(self, tmp_path: Path) -> None:
-        found = doctoring.check_store(TrackingSettings(tmp_path, "http://127.0.0.1:9"))
+        found = doctor.check_store(TrackingSettings(tmp_path, "http://127.0.0.1:9"))
         assert _of(found, "store").level == "broken"
 
 
@@ -127,7 +130,7 @@ class TestStaleRuns:
 
     def test_a_silent_run_of_another_machine_is_ended_when_asked_for(self, settings: TrackingSettings) -> None:
         run = self._elsewhere(settings, 50)
-        (stale,) = doctoring.stale_runs(settings)
+        (stale,) = doctor.stale_runs(settings)
         assert (stale.name, stale.reason) == ("exp1", "nothing heard from another for 2 days")
         assert "end them: --fix" in _doctor("--store", str(settings.store)).stdout
         assert run.status() == "RUNNING"
@@ -139,7 +142,7 @@ class TestStaleRuns:
         run = self._elsewhere(settings, 50)
         run.log_metrics({"train/loss": 1.0}, 1)
         run.flush()
-        assert doctoring.stale_runs(settings) == []
+        assert doctor.stale_runs(settings) == []
 
     def _below(self, settings: TrackingSettings, parent: TrackedRun, **times: int) -> TrackedRun:
         """Begin a child, elsewhere too; end it if it is to have an end."""
@@ -158,10 +161,10 @@ class TestStaleRuns:
         grandchild = self._below(settings, child)
         self._elsewhere(settings, 50)  # all began that long ago
         parent.set_tags(_ELSEWHERE)
-        assert len(doctoring.stale_runs(settings)) == 4
+        assert len(doctor.stale_runs(settings)) == 4
         grandchild.log_metrics({"fold1/train/loss": 1.0}, 1)
         grandchild.flush()
-        assert [each.name for each in doctoring.stale_runs(settings)] == ["exp2"]
+        assert [each.name for each in doctor.stale_runs(settings)] == ["exp2"]
 
     @pytest.mark.parametrize(("hours", "stale"), [(1, False), (30, True)])
     def test_a_parent_is_left_alone_when_a_child_has_ended_lately(
@@ -172,7 +175,7 @@ class TestStaleRuns:
         self._below(settings, parent, start_time=now - 45 * 3600_000, end_time=now - hours * 3600_000)
         self._below(settings, parent, start_time=now - 40 * 3600_000, end_time=now - 39 * 3600_000)
         dead = self._below(settings, parent, start_time=now - 45 * 3600_000)
-        found = {each.run_id: each.reason for each in doctoring.stale_runs(settings)}
+        found = {each.run_id: each.reason for each in doctor.stale_runs(settings)}
         assert found.pop(dead.id) == "nothing heard from another for 2 days"
         assert found == ({parent.id: "nothing heard from another for 1 days"} if stale else {})
 
@@ -183,7 +186,7 @@ class TestStaleRuns:
 
     def test_runs_of_all_experiments_are_looked_at(self, settings: TrackingSettings) -> None:
         self._elsewhere(replace(settings, experiment="other"), 50)
-        assert len(doctoring.stale_runs(settings)) == 1
+        assert len(doctor.stale_runs(settings)) == 1
 
 
 class TestOrphans:
@@ -253,7 +256,7 @@ class TestOrphans:
         assert orphans.find(settings.store) == []
         (line,) = orphans.databases(settings.store)
         assert line.endswith("other.db")
-        assert "other.db keep their files" in _of(doctoring.check_orphans(settings), "orphans").text
+        assert "other.db keep their files" in _of(doctor.check_orphans(settings), "orphans").text
 
     def test_the_stores_own_database_is_no_other_one(self, settings: TrackingSettings) -> None:
         open_tracker(settings)
@@ -352,7 +355,7 @@ class TestChampion:
             if error:
                 raise error
 
-        monkeypatch.setattr("rnatracker.registry.resolve", resolve)
+        monkeypatch.setattr("rnatracker.registry.resolve.resolve", resolve)
 
     def test_a_champion_that_cant_be_loaded_is_broken(
         self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
@@ -370,7 +373,7 @@ class TestChampion:
     def test_a_champion_that_loads_is_well(self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
         self._registered(settings)
         self._resolve(monkeypatch, None)
-        assert _of(doctoring.check_champion(settings), "champion").text == "version 1 loads, its checksums are right"
+        assert _of(doctor.check_champion(settings), "champion").text == "version 1 loads, its checksums are right"
 
     def test_no_champion_is_no_trouble(self, settings: TrackingSettings) -> None:
-        assert _of(doctoring.check_champion(settings), "champion").level == "ok"
+        assert _of(doctor.check_champion(settings), "champion").level == "ok"

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnatracker import encoding
 from rnatracker.config import EncodingConfig
+from rnatracker.data import encoding
 
 _LETTERS = encoding.LETTERS + encoding.LETTERS.lower()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from rnatracker import checkpoint
+from rnatracker.model import checkpoint
 from tests.processes import is_alive, running
 from tests.toys import SMALL, toy_transcripts, write_table
 

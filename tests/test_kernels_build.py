@@ -15,9 +15,9 @@ import torch
 
 from rnatracker.config import ModelConfig
 from rnatracker.errors import ConfigError
-from rnatracker.kernels import binding, build
-from rnatracker.kernels.functions import kernel_in_use
-from rnatracker.model import RNATracker
+from rnatracker.model.kernels import binding, build
+from rnatracker.model.kernels.functions import kernel_in_use
+from rnatracker.model.network import RNATracker
 
 _needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
 _CPU = torch.device("cpu")
@@ -61,7 +61,7 @@ def test_library_has_another_name_when_source_or_cpu_differ(cache: Path, monkeyp
 @_needs_compiler
 def test_concurrent_first_uses_all_get_a_whole_library(cache: Path) -> None:
     program = (
-        "import ctypes; from rnatracker.kernels import build; ctypes.CDLL(str(build.library())).rnatracker_forward"
+        "import ctypes; from rnatracker.model.kernels import build; ctypes.CDLL(str(build.library())).rnatracker_forward"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(build.__file__).parents[2])}
     command = [sys.executable, "-c", program]

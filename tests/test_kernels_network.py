@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rnatracker import model as model_module
 from rnatracker.config import ModelConfig
-from rnatracker.kernels import binding
-from rnatracker.kernels.functions import kernel_in_use
-from rnatracker.model import RNATracker
+from rnatracker.model import network as model_module
+from rnatracker.model.kernels import binding
+from rnatracker.model.kernels.functions import kernel_in_use
+from rnatracker.model.network import RNATracker
 
 pytestmark = pytest.mark.skipif(binding.why_not() is not None, reason=f"no kernels here: {binding.why_not()}")
 

@@ -1,76 +1,55 @@
-"""What may import what, and what the installed distribution owns."""
+"""The order of the packages, what each may depend on, and what the command line may load."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 _ROOT = Path(__file__).parent.parent
-_FLOORS = {
-    0: ["rnatracker", "rnatracker.errors", "rnatracker.choices", "rnatracker.config", "rnatracker.process",
-        "rnatracker.files", "rnatracker.views"],
-    1: ["rnatracker.encoding", "rnatracker.data", "rnatracker.model", "rnatracker.kernels", "rnatracker.metrics",
-        "rnatracker.device", "rnatracker.stop", "rnatracker.spawned", "rnatracker.provenance"],
-    2: ["rnatracker.batching", "rnatracker.checkpoint", "rnatracker.trainer", "rnatracker.predictor",
-        "rnatracker.artifacts", "rnatracker.plots", "rnatracker.reporting", "rnatracker.attention",
-        "rnatracker.predicting", "rnatracker.prediction_files", "rnatracker.streaming", "rnatracker.verdict"],
-    3: ["rnatracker.store", "rnatracker.tracked", "rnatracker.untracked", "rnatracker.mlflow_run",
-        "rnatracker.tracking", "rnatracker.invocation", "rnatracker.request",
-        "rnatracker.session", "rnatracker.crossval", "rnatracker.workers", "rnatracker.run",
-        "rnatracker.evaluation", "rnatracker.ancestor", "rnatracker.filters", "rnatracker.listing",
-        "rnatracker.listing_sources", "rnatracker.predictions", "rnatracker.comparing", "rnatracker.curves",
-        "rnatracker.parts",
-        "rnatracker.agreement", "rnatracker.replaying", "rnatracker.orphans", "rnatracker.doctoring",
-        "rnatracker.packaging", "rnatracker.served", "rnatracker.versions", "rnatracker.version_files",
-        "rnatracker.registry", "rnatracker.records", "rnatracker.holdout", "rnatracker.registration",
-        "rnatracker.contest", "rnatracker.promotion", "rnatracker.serving"],
-    4: ["search", "search.space", "search.pruning", "search.sampling", "search.storage", "search.study",
-        "search.opening", "search.memory", "search.objective", "search.worker", "search.crew", "search.tune",
-        "search.summary", "search.plots", "search.weights", "search.refit", "search.doctoring"],
-    5: ["rnatracker.commands", "cli", "search.commands", "search.display", "search.tables"],
-}  # fmt: skip
-_FORBIDDEN = {
-    "rnatracker": {"*"},
-    "rnatracker.errors": {"*"},
-    "rnatracker.choices": {"*"},
-    "rnatracker.config": {"torch", "mlflow", "optuna"},
-    "rnatracker.encoding": {"torch", "mlflow"},
-    "rnatracker.data": {"torch", "mlflow"},
-    "rnatracker.model": {"mlflow"},
-    "rnatracker.metrics": {"torch", "mlflow"},
-    "rnatracker.checkpoint": {"mlflow"},
-    "rnatracker.trainer": {"mlflow", "optuna"},
-    "rnatracker.predictor": {"mlflow"},
-    "rnatracker.attention": {"mlflow", "typer"},
-    "rnatracker.predicting": {"mlflow", "typer"},
-    "rnatracker.prediction_files": {"mlflow", "typer"},
-    "rnatracker.streaming": {"mlflow", "typer"},
-    "rnatracker.tracking": {"optuna", "torch"},
-    "rnatracker.registry": {"optuna", "torch", "typer"},
-    "rnatracker.packaging": {"optuna", "typer"},
-    "rnatracker.verdict": {"torch", "mlflow", "optuna"},
-    "rnatracker.promotion": {"mlflow", "optuna", "typer"},
-    "rnatracker.session": {"optuna", "typer", "mlflow"},
-    "rnatracker.run": {"optuna", "typer", "mlflow"},
-    "rnatracker.crossval": {"optuna", "typer", "mlflow"},
-    "search": {"*"},
-    "search.space": {"torch", "mlflow"},
-    "search.pruning": {"torch", "mlflow"},
-    "search.sampling": {"torch", "mlflow"},
-    "search.storage": {"torch", "mlflow"},
-    "search.study": {"torch", "mlflow", "typer"},
-    "search.opening": {"torch", "mlflow", "typer"},
-    "search.memory": {"optuna", "mlflow", "typer"},
-    "search.objective": {"mlflow", "typer"},
-    "search.crew": {"torch", "mlflow", "typer"},
-    "search.tune": {"torch", "mlflow", "typer"},
-    "search.summary": {"torch", "mlflow", "typer"},
+_ORDER = (
+    ("rnatracker", "errors", "choices", "config", "files", "metrics", "plots"),
+    ("processes",),
+    ("tracking",),
+    ("data",),
+    ("model",),
+    ("prediction",),
+    ("training",),
+    ("evaluation",),
+    ("registry",),
+    ("old_names",),
+    ("doctor",),
+    ("search",),
+    ("terminal",),
+    ("commands",),
+    ("app",),
+    ("__main__", "cli"),
+)
+"""Packages and modules from the ground up: each imports from its own line and from those above it."""
+_STRANGERS = {("evaluation", "training")}
+"""Packages that do not know each other, whichever stands higher."""
+_MOST_MODULES = 17
+_MOST_LINES = 500
+_NEVER = {
+    "errors": {"*"},
+    "choices": {"*"},
+    "config": {"torch", "mlflow", "optuna"},
+    "metrics": {"torch", "mlflow", "optuna"},
+    "processes": {"torch", "mlflow", "optuna", "typer"},
+    "tracking": {"torch", "optuna", "typer"},
+    "data": {"torch", "mlflow", "optuna", "typer"},
+    "model": {"mlflow", "optuna", "typer"},
+    "prediction": {"mlflow", "optuna", "typer"},
+    "training": {"mlflow", "optuna", "typer"},
+    "evaluation": {"mlflow", "optuna", "typer"},
+    "registry": {"optuna", "typer"},
+    "search": {"mlflow", "typer"},
+    "commands": {"torch", "mlflow", "optuna"},
 }
+"""Packages of others that one of ours never imports, not even inside a function; `*`: none at all."""
 _COMMANDS = (
     "train", "data", "evaluate", "predict", "tune", "study", "runs", "compare", "replay", "doctor", "promote", "models",
     "serve",
@@ -78,80 +57,76 @@ _COMMANDS = (
 _HEAVY = ("torch", "mlflow", "pandas", "optuna", "scipy", "pydantic", "numpy", "matplotlib", "requests")
 
 
-def _modules() -> dict[str, Path]:
-    files = [*(_ROOT / "rnatracker").rglob("*.py"), *(_ROOT / "search").rglob("*.py"), _ROOT / "cli.py"]
-    names = {}
-    for path in files:
-        parts = path.relative_to(_ROOT).with_suffix("").parts
-        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return names
+def _files() -> dict[str, Path]:
+    """Return all modules of the program by their dotted name."""
+    found = {"cli": _ROOT / "cli.py"}
+    for base, prefix in ((_ROOT / "rnatracker", ()), (_ROOT / "search", ("rnatracker",))):
+        for path in base.rglob("*.py"):
+            if (_ROOT / "rnatracker" / "search") in path.parents:
+                continue  # a link to search/
+            parts = (*prefix, *path.relative_to(_ROOT).with_suffix("").parts)
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
 
 
-def _imports(path: Path, known: set[str]) -> set[str]:
-    """Return all modules that a file imports anywhere but for type checking only."""
+_MODULES = _files()
+
+
+def _imports(path: Path) -> set[str]:
+    """Return every module that a file imports, inside functions and for type checking too."""
     found: set[str] = set()
-    for node in ast.walk(_without_type_checking(ast.parse(path.read_text(encoding="utf-8")))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            module = node.module or ""
-            submodules = {f"{module}.{alias.name}" for alias in node.names} & known
-            found |= submodules or {module}
+            assert not node.level, f"{path}: a relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in _MODULES else str(node.module) for name in names}
     return found - {"__future__"}
 
 
-def _without_type_checking(tree: ast.Module) -> ast.Module:
-    tree.body = [
-        node
-        for node in tree.body
-        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING")
-    ]
-    return tree
+_IMPORTS = {name: _imports(path) for name, path in _MODULES.items()}
 
 
 def _unit(module: str) -> str:
-    """Return the entry of the table of floors that a module belongs to."""
-    for package in ("rnatracker.data", "rnatracker.commands", "rnatracker.kernels"):
-        if module == package or module.startswith(package + "."):
-            return package
-    return module
+    """Return the entry of the order that a module belongs to."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
 
 
-def _floor(module: str) -> int:
-    return next(floor for floor, units in _FLOORS.items() if _unit(module) in units)
+def _line(module: str) -> int:
+    return next(i for i, units in enumerate(_ORDER) if _unit(module) in units)
 
 
-@pytest.mark.parametrize("module", sorted(_modules()))
-def test_module_imports_from_its_own_floor_or_below(module: str) -> None:
-    known = set(_modules())
-    imported = _imports(_modules()[module], known)
-    above = {name for name in imported & known if _floor(name) > _floor(module)}
-    assert not above, f"{module} is on floor {_floor(module)}"
-    allowed = sys.stdlib_module_names | {"rnatracker", "cli"}
-    forbidden = _FORBIDDEN.get(_unit(module), set())
-    packages = {name.split(".")[0] for name in imported}
-    assert not packages & forbidden
-    if forbidden == {"*"}:
-        assert packages <= allowed
+@pytest.mark.parametrize("module", sorted(_MODULES))
+def test_module_imports_only_from_lines_above_its_own(module: str) -> None:
+    climbing = {name for name in _IMPORTS[module] & _MODULES.keys() if _line(name) > _line(module)}
+    assert not climbing
+    unknown = {
+        name
+        for name in _IMPORTS[module]
+        if name.split(".")[0] in ("rnatracker", "search", "cli") and name not in _MODULES
+    }
+    assert not unknown
+    for pair in _STRANGERS:
+        if _unit(module) in pair:
+            other = pair[1 - pair.index(_unit(module))]
+            assert other not in {_unit(name) for name in _IMPORTS[module] & _MODULES.keys()}
 
 
-def test_no_module_imports_in_a_circle() -> None:
-    """Count imports at module level only: one inside a function is there to break a circle in time."""
-    modules = _modules()
-    edges = {}
-    for name, path in modules.items():
-        tree = _without_type_checking(ast.parse(path.read_text(encoding="utf-8")))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                node.body = [ast.Pass()]
-        found: set[str] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom):
-                submodules = {f"{node.module}.{alias.name}" for alias in node.names} & set(modules)
-                found |= submodules or ({node.module or ""} & set(modules))
-            elif isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names} & set(modules)
-        edges[name] = found - {name}
+@pytest.mark.parametrize("module", sorted(_MODULES))
+def test_module_imports_no_package_that_its_own_must_not_know(module: str) -> None:
+    packages = {name.split(".")[0] for name in _IMPORTS[module]}
+    never = _NEVER.get(_unit(module), set())
+    if never == {"*"}:
+        assert packages <= sys.stdlib_module_names | {"rnatracker"}
+    else:
+        assert not packages & never
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Look at imports inside functions too: one that only comes later is a circle all the same."""
+    edges = {name: imported & _MODULES.keys() - {name, "rnatracker"} for name, imported in _IMPORTS.items()}
     resolved: set[str] = set()
     while len(resolved) < len(edges):
         ready = {name for name, targets in edges.items() if name not in resolved and targets <= resolved}
@@ -159,20 +134,20 @@ def test_no_module_imports_in_a_circle() -> None:
         resolved |= ready
 
 
-def test_nothing_in_the_package_imports_the_command_line_or_the_search() -> None:
-    for name, path in _modules().items():
-        if name.startswith("rnatracker"):
-            assert not {m for m in _imports(path, set(_modules())) if m.split(".")[0] in ("cli", "search")}, name
+def test_no_folder_has_too_many_modules_and_no_module_too_many_lines() -> None:
+    folders: dict[Path, int] = {}
+    for path in _MODULES.values():
+        folders[path.parent] = folders.get(path.parent, 0) + (path.name != "__init__.py")
+        n_lines = len(path.read_text(encoding="utf-8").splitlines())
+        assert n_lines <= _MOST_LINES, f"{path}: {n_lines} lines; cut it where the noun changes"
+    assert not {folder: n for folder, n in folders.items() if n > _MOST_MODULES}
 
 
-def test_generic_names_belong_to_this_distribution_alone() -> None:
-    try:
-        metadata.distribution("rnatracker")
-    except metadata.PackageNotFoundError:
-        pytest.skip("rnatracker is not installed here; CI installs it")
-    owners = metadata.packages_distributions()
-    for name in ("cli", "rnatracker", "search"):
-        assert set(owners[name]) == {"rnatracker"}
+def test_only_copies_in_old_models_import_the_old_names() -> None:
+    old = {path.stem for path in (_ROOT / "rnatracker" / "old_names").glob("*.py")} - {"__init__"}
+    assert old
+    for module, imported in _IMPORTS.items():
+        assert not {f"rnatracker.{name}" for name in old} & imported, module
 
 
 @pytest.mark.parametrize(
@@ -181,8 +156,8 @@ def test_generic_names_belong_to_this_distribution_alone() -> None:
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
-        "import sys; from typer.testing import CliRunner; import cli; "
-        f"result = CliRunner().invoke(cli.app, {arguments!r}); "
+        "import sys; from typer.testing import CliRunner; from rnatracker.app import app; "
+        f"result = CliRunner().invoke(app, {arguments!r}); "
         f"print(result.exit_code, [name for name in {_HEAVY!r} if name in sys.modules])"
     )
     command = [sys.executable, "-c", script]
@@ -192,6 +167,8 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_command_line_works_from_a_checkout() -> None:
-    command = [sys.executable, str(_ROOT / "cli.py"), "--version"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert result.stdout.startswith("rnatracker ")
+    for command in ([str(_ROOT / "cli.py")], ["-m", "rnatracker"]):
+        result = subprocess.run(
+            [sys.executable, *command, "--version"], capture_output=True, text=True, check=True, cwd=_ROOT
+        )
+        assert result.stdout.startswith("rnatracker ")

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from rnatracker import filters, listing, store
 from rnatracker.errors import TrackingError
-from rnatracker.listing import Listed, Row
-from rnatracker.listing_sources import Database, Server, Source, open_source
-from rnatracker.tracked import TrackedRun
-from rnatracker.tracking import MlflowTracker, TrackingSettings, open_tracker
+from rnatracker.tracking import filters, listing, store
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.listing import Listed, Row
+from rnatracker.tracking.listing_sources import Database, Server, Source, open_source
+from rnatracker.tracking.mlflow_tracker import MlflowTracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 
 FILTERS = [
     "metrics.val/pcc_mean > 0.35",
@@ -39,7 +41,7 @@ FILTERS = [
 def _begin(tracker: MlflowTracker, kind: str, parent: TrackedRun | None = None, **more: object) -> TrackedRun:
     study = more.pop("study", None)
     name = more.pop("name", None)
-    from rnatracker.tracked import DatasetInput
+    from rnatracker.tracking.contract import DatasetInput
 
     return tracker.start(
         log_name=None,
@@ -154,7 +156,7 @@ class TestSources:
     def test_a_server_is_asked_for_no_more_pages_than_are_needed(
         self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("rnatracker.listing_sources._PAGE", 2)
+        monkeypatch.setattr("rnatracker.tracking.listing_sources._PAGE", 2)
         found = listing.rows(_through_mlflow(settings).runs(enough=2), unfold=False)
         assert [(row.name, row.under_it) for row in found[:2]] == [("exp4", ""), ("exp3", "2 trials")]
         assert len(found) == 2
@@ -259,9 +261,11 @@ def test_data_of_one_name_and_different_content_are_told_apart() -> None:
 
 @pytest.mark.slow
 def test_commands_work_through_a_server(settings: TrackingSettings, tmp_path: Path) -> None:
-    from rnatracker import agreement, comparing, doctoring, replaying
-    from rnatracker.request import RunRequest
-    from rnatracker.run import train
+    from rnatracker import doctor
+    from rnatracker.evaluation import compare
+    from rnatracker.training import agreement, replay
+    from rnatracker.training.request import RunRequest
+    from rnatracker.training.run import train
     from tests.test_tracking import start_server
     from tests.toys import SilentReporter, small_config, toy_transcripts, write_table
 
@@ -278,11 +282,11 @@ def test_commands_work_through_a_server(settings: TrackingSettings, tmp_path: Pa
         with pytest.raises(TrackingError, match="no experiment 'x'"):
             open_source(replace(there, experiment="x"))
         train(RunRequest(small_config(data__path=str(data)), there), SilentReporter())
-        again = replaying.replay(replaying.plan("exp5", there), SilentReporter())
+        again = replay.replay(replay.plan("exp5", there), SilentReporter())
         assert agreement.compare(open_tracker(there).find("exp5"), again).words == "bit-identical"
-        compared = comparing.compare(["exp5", again.name], there, resamples=100)
+        compared = compare.compare(["exp5", again.name], there, resamples=100)
         assert compared.contrasts[0].text.endswith("predict the same.")
-        assert not [each for each in doctoring.examine(there) if each.level == "broken"]
+        assert not [each for each in doctor.examine(there) if each.level == "broken"]
     finally:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait()

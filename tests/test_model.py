@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnatracker.config import ModelConfig
-from rnatracker.model import RNATracker, steps_of
+from rnatracker.model.network import RNATracker, steps_of
 
 _SMALL: dict[str, Any] = {
     "conv1_channels": 4, "conv2_channels": 5, "conv1_kernel": 4, "conv2_kernel": 3, "pool": 2, "rnn_hidden": 3,

@@ -17,10 +17,10 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-import cli
-from rnatracker import checkpoint
+from rnatracker.app import app
 from rnatracker.data import read_unlabelled
-from rnatracker.predictor import Predictor
+from rnatracker.model import checkpoint
+from rnatracker.prediction.predictor import Predictor
 from tests.test_streaming import fasta, names
 from tests.toys import SITES, SMALL, toy_checkpoint, toy_transcripts, write_table
 
@@ -31,7 +31,7 @@ _REAL = Path(__file__).parents[2] / "shared" / "data" / "apexseq.fa"
 
 
 def _run(*arguments: str, stdin: str | bytes | None = None) -> Result:
-    return CliRunner().invoke(cli.app, ["predict", *arguments], input=stdin, env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, ["predict", *arguments], input=stdin, env={"COLUMNS": "200"})
 
 
 def _start(*arguments: str, **options: object) -> subprocess.Popen[bytes]:
@@ -145,7 +145,7 @@ def test_wrong_input_is_one_clear_error(
 def test_predictions_of_a_cross_validation_have_a_spread(data: Path, mlflow_store: Path) -> None:
     table = write_table(toy_transcripts(40), data / "toy.tsv")
     arguments = ["train", "--data", str(table), *_SETS, "--store", str(mlflow_store), "--fold", "2"]
-    assert CliRunner().invoke(cli.app, arguments).exit_code == 0
+    assert CliRunner().invoke(app, arguments).exit_code == 0
     result = _run(str(table), "--model", "exp1", "--store", str(mlflow_store), "--out", str(data / "out.parquet"))
     assert result.exit_code == 0, result.stderr
     got = pd.read_parquet(data / "out.parquet")

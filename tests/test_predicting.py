@@ -11,8 +11,8 @@ import torch
 from rnatracker.data import read_unlabelled
 from rnatracker.data.sequences import encode_all, from_sequences
 from rnatracker.errors import CheckpointError, DataError
-from rnatracker.predicting import columns, predict, prediction_frame, summarise
-from rnatracker.predictor import Predictor
+from rnatracker.prediction.predictor import Predictor
+from rnatracker.prediction.table import columns, predict, prediction_frame, summarise
 from tests.toys import SITES, toy_checkpoint, toy_transcripts
 
 CPU = torch.device("cpu")

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 
 from rnatracker import files
-from rnatracker.attention import Spans
 from rnatracker.choices import OutFormat
 from rnatracker.errors import ConfigError
-from rnatracker.predicting import Prediction, summarise
-from rnatracker.prediction_files import OutputClosed, attention_writer, format_of, prediction_writer, sink
+from rnatracker.model.attention import Spans
+from rnatracker.prediction.outputs import OutputClosed, attention_writer, format_of, prediction_writer, sink
+from rnatracker.prediction.table import Prediction, summarise
 
 IDS = ("plain", 'quo"ted', "two words", "a,b", "é")
 SITES = ("in", "out, side")
@@ -75,7 +75,7 @@ def test_every_format_gives_the_figures_back_to_the_last_digit(
 def test_parquet_has_few_groups_of_rows_when_pieces_are_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pyarrow import parquet
 
-    monkeypatch.setattr("rnatracker.prediction_files._ROW_GROUP", 8)
+    monkeypatch.setattr("rnatracker.prediction.outputs._ROW_GROUP", 8)
     found = parquet.ParquetFile(written("parquet", tmp_path / "x.parquet", made())).metadata
     assert [found.row_group(i).num_rows for i in range(found.num_row_groups)] == [8, 2]
 

@@ -18,15 +18,18 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-import cli
-from rnatracker import contest, holdout, packaging, promotion, store, version_files
-from rnatracker.contest import PromotionRequest
+from rnatracker.app import app
 from rnatracker.data.readers import read
 from rnatracker.errors import CheckpointError, DataError, RegistryError
-from rnatracker.holdout import DataOptions
-from rnatracker.promotion import Promotion, promote, roll_back
-from rnatracker.registry import Registry, resolve
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.registry import comparison, mlflow_model, model_files, promotion, test_set
+from rnatracker.registry.comparison import PromotionRequest
+from rnatracker.registry.promotion import Promotion, promote, roll_back
+from rnatracker.registry.registry import Registry
+from rnatracker.registry.resolve import resolve
+from rnatracker.registry.test_set import DataOptions
+from rnatracker.tracking import store
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 from tests.candidates import finished_run, measured_by, training_data, with_ids
 from tests.test_tracking import start_server
 from tests.toys import toy_transcripts, write_table
@@ -119,7 +122,7 @@ def test_verdict_is_kept_as_a_tag_and_a_file_and_shown_by_mlflow(
     result = _promote(tracking, finished_run(tracking, data, 2).id)
     registry = Registry(tracking)
     version = registry.version(2)
-    files = list((version_files.folder(registry.backend, version) / promotion.FOLDER).iterdir())
+    files = list((model_files.folder(registry.backend, version) / promotion.FOLDER).iterdir())
     assert result.verdict is not None
     assert [json.loads(file.read_text()) for file in files] == [version.verdict] == [result.verdict.as_json()]
     shown = registry.backend.client.get_model_version("rnatracker", "2").description
@@ -261,7 +264,7 @@ def test_damaged_champion_is_not_compared_with_and_says_what_to_do(
     registry = Registry(tracking)
     test = measured_by(2, tmp_path / "test.tsv")
     _promote(tracking, finished_run(tracking, data, 1).id, test)
-    folder = version_files.folder(registry.backend, registry.version(1)) / packaging.ARTIFACTS / packaging.WEIGHTS
+    folder = model_files.folder(registry.backend, registry.version(1)) / mlflow_model.ARTIFACTS / mlflow_model.WEIGHTS
     (folder / "model1.pt").write_bytes(b"damaged")
     second = finished_run(tracking, data, 2)
     with pytest.raises(CheckpointError, match="not what was registered.*rnatracker promote exp1"):
@@ -294,7 +297,7 @@ def test_kept_test_set_is_whole_again_when_it_was_given_again(
     elif harm == "damaged":
         file.write_text(file.read_text().replace("t0\t", "t0x\t"))
     else:
-        Registry(tracking).set_model_tags({holdout.TAG: "{"})
+        Registry(tracking).set_model_tags({test_set.TAG: "{"})
     second, third = (finished_run(tracking, data, seed).id for seed in (2, 3))
     with pytest.raises(RegistryError, match="give it, or another, with --data FILE"):
         _promote(tracking, second)
@@ -309,11 +312,11 @@ def test_copy_of_an_added_file_is_fetched_anew_when_the_file_is_added_again(
     """As of a store on a server, of whose files this machine keeps copies."""
     model_id = _promote(tracking, finished_run(tracking, data, 1).id).version.model_id
     backend, file = Registry(tracking).backend, tmp_path / "test.tsv"
-    monkeypatch.setattr(version_files, "_local", lambda uri: None)
+    monkeypatch.setattr(model_files, "_local", lambda uri: None)
     for content in ("first", "second"):
         file.write_text(content)
-        version_files.add(backend, model_id, file, "test_set/x")
-        assert version_files.added(backend, model_id, "test_set/x/test.tsv").read_text() == content
+        model_files.add(backend, model_id, file, "test_set/x")
+        assert model_files.added(backend, model_id, "test_set/x/test.tsv").read_text() == content
 
 
 def test_rollback_returns_to_the_previous_champion_and_back(
@@ -340,7 +343,7 @@ def test_rollback_is_refused_when_the_previous_champion_is_damaged(
     registry = Registry(tracking)
     _promote(tracking, finished_run(tracking, data, 1).id)
     _promote(tracking, finished_run(tracking, data, 2).id, measured_by(2, tmp_path / "test.tsv"))
-    folder = version_files.folder(registry.backend, registry.version(1)) / packaging.ARTIFACTS / packaging.WEIGHTS
+    folder = model_files.folder(registry.backend, registry.version(1)) / mlflow_model.ARTIFACTS / mlflow_model.WEIGHTS
     (folder / "model1.pt").unlink()
     with pytest.raises(CheckpointError, match="can't be read"):
         roll_back(registry)
@@ -361,7 +364,7 @@ def test_promotion_is_judged_again_when_another_has_won_meanwhile(
     def decree(differences: Any, **options: Any) -> tuple[bool, str]:
         return (_aliases(tracking)["champion"] == 1 or wins_again), "by decree"
 
-    monkeypatch.setattr(contest, "judge", decree)
+    monkeypatch.setattr(comparison, "judge", decree)
     record, nested = promotion._record, []
 
     def record_while_another_wins(*arguments: Any) -> None:
@@ -545,7 +548,7 @@ def test_nothing_is_half_registered_when_the_disk_is_full(
 
 
 def _run(*arguments: str) -> Result:
-    return CliRunner().invoke(cli.app, list(arguments), env={"COLUMNS": "200"})
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
 
 
 def test_commands_say_what_came_of_it_and_what_to_type_next(

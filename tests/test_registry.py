@@ -10,12 +10,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import cli
-from rnatracker import packaging, run
+from rnatracker.app import app
 from rnatracker.errors import CheckpointError, RegistryError, TrackingError
-from rnatracker.registry import Registry, resolve
-from rnatracker.request import Outcome, RunRequest
-from rnatracker.tracking import TrackingSettings
+from rnatracker.registry import mlflow_model
+from rnatracker.registry.registry import Registry
+from rnatracker.registry.resolve import resolve
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training import run
+from rnatracker.training.request import Outcome, RunRequest
 from tests.toys import SilentReporter, small_config, toy_transcripts, write_table
 
 
@@ -39,13 +41,13 @@ def trained(tracking: TrackingSettings, tmp_path: Path) -> Outcome:
 
 def _bare_version(registry: Registry, outcome: Outcome, folder: Path) -> int:
     """Register a run's weights by hand, as `resolve` expects them."""
-    weights = folder / "artifacts" / packaging.WEIGHTS
+    weights = folder / "artifacts" / mlflow_model.WEIGHTS
     weights.mkdir(parents=True)
     (weights / "model1.pt").write_bytes((outcome.folder / "checkpoints" / "best.pt").read_bytes())
     client = registry.backend.client
     if not registry.aliases() and not registry.versions():
         client.create_registered_model(registry.name)
-    tags = {"rnatracker.weights_sha256": json.dumps(packaging.checksums_of(weights)), "rnatracker.run_name": "exp1"}
+    tags = {"rnatracker.weights_sha256": json.dumps(mlflow_model.checksums_of(weights)), "rnatracker.run_name": "exp1"}
     return int(client.create_model_version(registry.name, str(folder), outcome.run_id, tags).version)
 
 
@@ -106,7 +108,7 @@ def test_weights_are_not_loaded_when_they_changed_after_registration(
 ) -> None:
     registry = Registry(tracking)
     number = _bare_version(registry, trained, tmp_path / "v1")
-    file = tmp_path / "v1" / "artifacts" / packaging.WEIGHTS / "model1.pt"
+    file = tmp_path / "v1" / "artifacts" / mlflow_model.WEIGHTS / "model1.pt"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -150,7 +152,7 @@ def test_evaluate_measures_a_registered_model(tracking: TrackingSettings, traine
     found = []
     for reference in ("champion", "exp1"):
         arguments = ["evaluate", reference, "--data", str(test), "--json", "--store", str(tracking.store)]
-        result = CliRunner().invoke(cli.app, arguments)
+        result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, result.stderr
         found.append(json.loads(result.stdout))
     assert found[0]["model"] == "rnatracker version 1"

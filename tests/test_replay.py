@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-import cli
-from rnatracker import agreement, replaying
+from rnatracker.app import app
 from rnatracker.errors import CheckpointError, DataError, RNATrackerError, TrackingError
-from rnatracker.request import Outcome, RunRequest
-from rnatracker.run import train
-from rnatracker.tracked import TrackedRun
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training import agreement, replay
+from rnatracker.training.request import Outcome, RunRequest
+from rnatracker.training.run import train
 from tests.studies import small_study, work_through
 from tests.toys import SilentReporter, small_config, toy_transcripts, write_table
 
@@ -36,8 +37,8 @@ def _train(data: Path, settings: TrackingSettings, weights: str | None = None, *
 
 
 def _replay(name: str, settings: TrackingSettings, **more: object) -> tuple[TrackedRun, agreement.Agreement]:
-    planned = replaying.plan(name, settings, **more)  # type: ignore[arg-type]
-    again = replaying.replay(planned, SilentReporter())
+    planned = replay.plan(name, settings, **more)  # type: ignore[arg-type]
+    again = replay.replay(planned, SilentReporter())
     return again, agreement.compare(planned.original, again)
 
 
@@ -64,10 +65,10 @@ def test_replay_begins_from_the_same_weights(data: Path, settings: TrackingSetti
     with weights.open("ab") as file:
         file.write(b"changed")
     with pytest.raises(CheckpointError, match=r"start.pt: not the weights that exp2 began from"):
-        replaying.plan("exp2", settings)
+        replay.plan("exp2", settings)
     weights.unlink()
     with pytest.raises(CheckpointError, match=r"start.pt: exp2 began from these weights, and they are gone"):
-        replaying.plan("exp2", settings)
+        replay.plan("exp2", settings)
 
 
 class TestTrials:
@@ -96,7 +97,7 @@ class TestTrials:
         settings = TrackingSettings(mlflow_store)
         work_through(small_study(data, settings, trials=1))
         with pytest.raises(TrackingError, match="exp1_toy is a study, .* replay one of its trials, as exp1_toy/trial0"):
-            replaying.plan("exp1_toy", settings)
+            replay.plan("exp1_toy", settings)
 
 
 class TestFinding:
@@ -104,28 +105,28 @@ class TestFinding:
         _train(data, settings)
         moved = data.rename(tmp_path / "moved.tsv")
         with pytest.raises(DataError, match=r"toy.tsv: there is no such file, and exp1 was trained on it; .*--data"):
-            replaying.plan("exp1", settings)
+            replay.plan("exp1", settings)
         assert _replay("exp1", settings, data=str(moved))[1].words == "bit-identical"
 
     def test_other_data_are_refused(self, data: Path, settings: TrackingSettings, tmp_path: Path) -> None:
         _train(data, settings)
         other = write_table(toy_transcripts(40, seed=1), tmp_path / "other.tsv")
         with pytest.raises(DataError, match=r"other.tsv: not the transcripts of exp1 \(their digest is"):
-            replaying.plan("exp1", settings, data=str(other))
+            replay.plan("exp1", settings, data=str(other))
         shutil.copy(other, data)
         with pytest.raises(DataError, match=r"toy.tsv: not the transcripts of exp1"):
-            replaying.plan("exp1", settings)
+            replay.plan("exp1", settings)
 
     def test_another_division_is_refused(self, data: Path, settings: TrackingSettings) -> None:
         _train(data, settings)
         open_tracker(settings).find("exp1").set_tags({"rnatracker.split_digest": "other"})
         with pytest.raises(DataError, match="would be divided otherwise than recorded"):
-            replaying.plan("exp1", settings)
+            replay.plan("exp1", settings)
 
     def test_a_fold_is_refused_and_its_run_is_named(self, data: Path, settings: TrackingSettings) -> None:
         _train(data, settings, data__fold=2, train__epochs=1)
         with pytest.raises(TrackingError, match="exp1/fold1 is a fold, .* replay its whole run exp1"):
-            replaying.plan("exp1/fold1", settings)
+            replay.plan("exp1/fold1", settings)
 
     @pytest.mark.parametrize(
         ("status", "tags", "message"),
@@ -142,12 +143,12 @@ class TestFinding:
         run = open_tracker(settings).start(log_name=None, params={}, tags=tags, dataset=None)
         run.finish(status)  # type: ignore[arg-type]
         with pytest.raises(RNATrackerError, match=message):
-            replaying.plan("exp1", settings)
+            replay.plan("exp1", settings)
 
     def test_what_differs_from_the_record_is_warned_of(self, data: Path, settings: TrackingSettings) -> None:
         _train(data, settings)
         run = open_tracker(settings).find("exp1")
-        assert not [w for w in replaying.plan("exp1", settings).warnings if not w.startswith("the code ha")]
+        assert not [w for w in replay.plan("exp1", settings).warnings if not w.startswith("the code ha")]
         run.set_tags(
             {
                 "rnatracker.torch": "1.0",
@@ -158,7 +159,7 @@ class TestFinding:
                 "rnatracker.host": "elsewhere",
             }
         )
-        warnings = "\n".join(replaying.plan("exp1", settings).warnings)
+        warnings = "\n".join(replay.plan("exp1", settings).warnings)
         for expected in (
             "torch was 1.0, now ",
             "the git commit was abc, now",
@@ -208,7 +209,7 @@ class TestAgreement:
 
 
 def _invoke(*arguments: str) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(cli.app, ["replay", *arguments])
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["replay", *arguments])
 
 
 def test_command_says_that_figures_agree(data: Path, settings: TrackingSettings) -> None:

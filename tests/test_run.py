@@ -12,14 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from rnatracker import artifacts, checkpoint, evaluation, metrics, run, trainer
+from rnatracker import metrics
 from rnatracker.config import Config
 from rnatracker.data.readers import read
 from rnatracker.errors import ConfigError, DataError, RNATrackerError, TrackingError, TrainingError
-from rnatracker.request import Outcome, RunRequest
-from rnatracker.stop import Interrupted
-from rnatracker.tracked import TrackedRun
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.evaluation import evaluate, models
+from rnatracker.model import checkpoint
+from rnatracker.prediction import run_table
+from rnatracker.processes.stop import Interrupted
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training import run, trainer
+from rnatracker.training.request import Outcome, RunRequest
 from tests.toys import SITES, SilentReporter, small_config, toy_transcripts, write_table
 
 
@@ -71,7 +76,7 @@ def test_run_leaves_weights_settings_predictions_pictures_and_log(tracking: Trac
 
 def test_run_records_the_figures_of_its_predictions(tracking: TrackingSettings, data: str) -> None:
     outcome = _train(tracking, data)
-    _, predicted, measured = artifacts.read_predictions(outcome.folder / "predictions" / "validation.tsv")
+    _, predicted, measured = run_table.read_predictions(outcome.folder / "predictions" / "validation.tsv")
     expected = metrics.summarise(predicted, measured, SITES)
     recorded = _only_run(tracking).metrics()
     for name, value in expected.items():
@@ -95,7 +100,7 @@ def test_cross_validation_measures_each_transcript_once(tracking: TrackingSettin
     children = parent.children()
     assert sorted(children) == ["fold1", "fold2", "fold3"]
     assert {child.status() for child in children.values()} == {"FINISHED"}
-    ids, predicted, measured = artifacts.read_predictions(outcome.folder / "predictions" / "out_of_fold.tsv")
+    ids, predicted, measured = run_table.read_predictions(outcome.folder / "predictions" / "out_of_fold.tsv")
     transcripts = toy_transcripts(40)
     assert ids == list(transcripts.ids)
     assert measured == pytest.approx(transcripts.measured(), abs=1e-8)
@@ -109,10 +114,10 @@ def test_cross_validation_measures_each_transcript_once(tracking: TrackingSettin
 
 
 def test_fold_that_measures_never_trains_or_chooses(tracking: TrackingSettings, data: str) -> None:
-    from rnatracker import crossval, request
+    from rnatracker.training import division, request
 
     setting = request.prepare(RunRequest(small_config(data__path=data, data__fold=4), tracking))
-    plans = crossval.plan(setting)
+    plans = division.plan_folds(setting)
     assert sorted(np.concatenate([plan.test for plan in plans]).tolist()) == list(range(40))
     for plan in plans:
         parts = [set(part.tolist()) for part in (plan.train, plan.inner, plan.test)]
@@ -297,12 +302,10 @@ def test_tensorboard_events_are_written_when_asked_for(tracking: TrackingSetting
 def test_evaluation_of_a_cross_validation_is_that_of_its_folds_mean(tracking: TrackingSettings, data: str) -> None:
     outcome = _train(tracking, data, data__fold=2)
     name = "exp1" if tracking.enabled else str(outcome.folder)
-    model = evaluation.model_of_run(name, tracking)
-    result = evaluation.evaluate(model, data, train=small_config().train, resamples=0)
+    model = models.model_of_run(name, tracking)
+    result = evaluate.evaluate(model, data, train=small_config().train, resamples=0)
     single = [
-        evaluation.evaluate(
-            evaluation.model_of_file(str(path)), data, train=small_config().train, resamples=0
-        ).predicted
+        evaluate.evaluate(models.model_of_file(str(path)), data, train=small_config().train, resamples=0).predicted
         for path in [
             child.folder / "checkpoints" / "best.pt" for _, child in sorted(_only_run(tracking).children().items())
         ]
@@ -313,15 +316,15 @@ def test_evaluation_of_a_cross_validation_is_that_of_its_folds_mean(tracking: Tr
 
 def test_evaluation_matches_sites_by_name_and_refuses_others(mlflow_store: Path, data: str, tmp_path: Path) -> None:
     tracking = TrackingSettings(mlflow_store, enabled=False)
-    model = evaluation.model_of_file(str(_train(tracking, data).folder / "checkpoints" / "best.pt"))
+    model = models.model_of_file(str(_train(tracking, data).folder / "checkpoints" / "best.pt"))
     settings = small_config().train
-    straight = evaluation.evaluate(model, data, train=settings, resamples=0)
-    swapped = evaluation.evaluate(model, data, train=settings, sites=["ERM", "Nucleus", "Cytosol"], resamples=0)
+    straight = evaluate.evaluate(model, data, train=settings, resamples=0)
+    swapped = evaluate.evaluate(model, data, train=settings, sites=["ERM", "Nucleus", "Cytosol"], resamples=0)
     # Ranks are left out: normalising columns in another order parts fractions that were tied.
     figures = [[score.value for score in each.scores if score.measure != "spearman"] for each in (straight, swapped)]
     assert figures[1] == pytest.approx(figures[0])
     with pytest.raises(DataError, match="its sites are ERM, Nucleus, but best.pt predicts Nucleus, Cytosol, ERM"):
-        evaluation.evaluate(model, data, train=settings, sites=["ERM", "Nucleus"], resamples=0)
+        evaluate.evaluate(model, data, train=settings, sites=["ERM", "Nucleus"], resamples=0)
 
 
 @pytest.mark.parametrize("moment", ["start", "publish", "reopen"])

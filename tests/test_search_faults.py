@@ -14,11 +14,12 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from rnatracker import process
 from rnatracker.errors import StudyError
-from rnatracker.tracking import TrackingSettings, open_tracker
-from search.opening import load_search
-from search.study import WORKER
+from rnatracker.processes import identity
+from rnatracker.search.opening import load_search
+from rnatracker.search.study import WORKER
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 from tests.processes import running
 from tests.toys import SMALL, toy_transcripts, write_table
 
@@ -45,7 +46,7 @@ def _trial_in_progress(store: Path) -> int:
         with suppress(StudyError):
             for trial in load_search("toy", None, TrackingSettings(store)).study.trials:
                 if trial.state == TrialState.RUNNING and trial.last_step and trial.last_step > 2:
-                    return int(trial.user_attrs[WORKER][process.PID])
+                    return int(trial.user_attrs[WORKER][identity.PID])
         time.sleep(0.05)
     raise AssertionError("no trial has begun")
 

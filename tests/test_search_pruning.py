@@ -7,7 +7,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from search.pruning import PrunerName, TwoLevelPruner, place_of, step_of
+from rnatracker.search.pruning import PrunerName, TwoLevelPruner, place_of, step_of
 
 _EPOCHS = 9
 _LEVEL_ONE: tuple[PrunerName, ...] = ("forecast", "hyperband", "median")

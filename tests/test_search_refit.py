@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnatracker.evaluation import model_of_run
-from rnatracker.tracking import MlflowTracker, TrackingSettings, open_tracker
-from search import refit, summary
-from search.refit import Refitted, judge, paired_interval
-from search.study import StudyRequest
+from rnatracker.evaluation.models import model_of_run
+from rnatracker.search import refit, summary
+from rnatracker.search.refit import Refitted, judge, paired_interval
+from rnatracker.search.study import StudyRequest
+from rnatracker.tracking.mlflow_tracker import MlflowTracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 from tests.studies import small_study, work_through
 from tests.toys import SilentReporter, toy_transcripts, write_table
 

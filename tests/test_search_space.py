@@ -12,7 +12,7 @@ import yaml
 
 from rnatracker.config import Config
 from rnatracker.errors import ConfigError
-from search import space
+from rnatracker.search import space
 
 _DOCS = (Path(__file__).parent.parent / "docs" / "search.md").read_text(encoding="utf-8")
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from rnatracker import process
 from rnatracker.errors import ConfigError, StudyError
-from rnatracker.tracking import TrackingSettings
-from search import opening, space
-from search.opening import open_search
-from search.sampling import REPEATS
-from search.study import DEATHS, SEEN, WORKER, Search, StudyRequest
+from rnatracker.processes import identity
+from rnatracker.search import opening, space
+from rnatracker.search.opening import open_search
+from rnatracker.search.sampling import REPEATS
+from rnatracker.search.study import DEATHS, SEEN, WORKER, Search, StudyRequest
+from rnatracker.tracking.settings import TrackingSettings
 from tests.toys import small_config
 
 _SPACE = {
@@ -89,7 +89,7 @@ def test_trial_of_a_dead_process_is_handed_out_again_and_fails_at_the_third_deat
     assert claim is not None
     claim.trial.report(0.5, 1)
     for deaths in (1, 2):
-        claim.trial.set_user_attr(WORKER, {**process.own_tags(), process.PROCESS_START: "0"})
+        claim.trial.set_user_attr(WORKER, {**identity.own_tags(), identity.PROCESS_START: "0"})
         again = search.claim()
         assert again is not None
         assert (again.number, again.trial.params) == (0, claim.trial.params)
@@ -109,7 +109,7 @@ def test_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     waiting = multiprocessing.get_context("spawn").Process(target=_wait)
     waiting.start()
     try:
-        claim.trial.set_user_attr(WORKER, process.tags_of(waiting.pid or 0))
+        claim.trial.set_user_attr(WORKER, identity.tags_of(waiting.pid or 0))
         other = search.claim()
         assert other is not None
         assert other.number == 1
@@ -189,7 +189,7 @@ def test_trial_in_another_container_is_left_alone_while_it_reports(tmp_path: Pat
     search = open_search(_request(tmp_path), "d")
     claim = search.claim()
     assert claim is not None
-    claim.trial.set_user_attr(WORKER, process.own_tags() | {process.PID_NAMESPACE: "pid:[1]", process.PID: "1"})
+    claim.trial.set_user_attr(WORKER, identity.own_tags() | {identity.PID_NAMESPACE: "pid:[1]", identity.PID: "1"})
     search.reap()
     assert search.counts().running == 1
     claim.trial.set_user_attr(SEEN, time.time() - 7200)

@@ -17,17 +17,20 @@ import yaml
 from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
-import cli
-from rnatracker import config, process
-from rnatracker.run import split_digest
-from rnatracker.stop import StopSignal
-from rnatracker.tracked import Tracker
-from rnatracker.tracking import MlflowTracker, TrackingSettings, open_tracker
-from rnatracker.trainer import Stopped
-from search import memory, summary, tune
-from search.commands import seconds_of
-from search.study import WORKER
-from search.worker import Quiet, run_trials
+from rnatracker import config
+from rnatracker.app import app
+from rnatracker.commands.tune import seconds_of
+from rnatracker.processes import identity
+from rnatracker.processes.stop import StopSignal
+from rnatracker.search import memory, summary, tune
+from rnatracker.search.study import WORKER
+from rnatracker.search.worker import Quiet, run_trials
+from rnatracker.tracking.contract import Tracker
+from rnatracker.tracking.mlflow_tracker import MlflowTracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training.division import split_digest
+from rnatracker.training.trainer import Stopped
 from tests.studies import SPACE, open_bench, small_study, work_through
 from tests.toys import SMALL, small_config, toy_transcripts, write_table
 
@@ -202,7 +205,7 @@ def test_studys_run_belongs_to_who_still_works_on_it_when_a_command_leaves(data:
     search, bench = open_bench(small_study(data, TrackingSettings(mlflow_store)))
     claim = search.claim()
     assert claim is not None
-    other = process.own_tags() | {process.PID: "1", process.PROCESS_START: "7"}
+    other = identity.own_tags() | {identity.PID: "1", identity.PROCESS_START: "7"}
     claim.trial.set_user_attr(WORKER, other)
     tune.hand_over(search, bench.parent)
     assert other.items() <= bench.parent.tags().items()
@@ -261,7 +264,7 @@ def test_rerun_command_gives_the_trial_again(data: Path, tmp_path: Path) -> None
     best = summary.best(search, 1)[0]
     words = summary.rerun_command(search, best).removeprefix("rnatracker ").split()
     more = ["--no-track", "--store", str(tmp_path / "again"), "--threads", "1", "--json"]
-    result = CliRunner().invoke(cli.app, [*words, *more])
+    result = CliRunner().invoke(app, [*words, *more])
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["metrics"]["best/pcc_mean"] == pytest.approx(best.value)
 
@@ -308,7 +311,7 @@ def test_commands_tune_and_study_work_together(data: Path, mlflow_store: Path, t
     assert tracker.has_view("study-toy")
 
     def study(*more: str) -> str:
-        shown = CliRunner().invoke(cli.app, ["study", *more, "--store", str(mlflow_store)], env={"COLUMNS": "200"})
+        shown = CliRunner().invoke(app, ["study", *more, "--store", str(mlflow_store)], env={"COLUMNS": "200"})
         assert shown.exit_code == 0, shown.stderr
         return shown.stdout
 

@@ -21,15 +21,17 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-import cli
-from rnatracker import packaging, store, version_files
-from rnatracker.contest import PromotionRequest
+from rnatracker.app import app
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.predicting import prediction_frame
-from rnatracker.predictor import Predictor
-from rnatracker.promotion import promote
-from rnatracker.registry import Registry, resolve
-from rnatracker.tracking import TrackingSettings
+from rnatracker.prediction.predictor import Predictor
+from rnatracker.prediction.table import prediction_frame
+from rnatracker.registry import mlflow_model, model_files
+from rnatracker.registry.comparison import PromotionRequest
+from rnatracker.registry.promotion import promote
+from rnatracker.registry.registry import Registry
+from rnatracker.registry.resolve import resolve
+from rnatracker.tracking import store
+from rnatracker.tracking.settings import TrackingSettings
 from tests.candidates import finished_run, training_data
 from tests.toys import SITES, toy_transcripts
 
@@ -71,7 +73,7 @@ def address(tracking: TrackingSettings) -> Iterator[str]:
 
 def _folder(tracking: TrackingSettings) -> Path:
     registry = Registry(tracking)
-    return version_files.folder(registry.backend, registry.named("champion"))
+    return model_files.folder(registry.backend, registry.named("champion"))
 
 
 def _letters(transcripts: Transcripts) -> list[str]:
@@ -111,7 +113,7 @@ def test_model_states_its_signature_example_requirements_and_checksums(tracking:
     example = json.loads((folder / "serving_input_example.json").read_text())
     assert example["dataframe_split"]["columns"] == ["sequence"]
     assert "rnatracker==" in (folder / "requirements.txt").read_text()
-    weights = packaging.checksums_of(folder / "artifacts" / "weights")
+    weights = mlflow_model.checksums_of(folder / "artifacts" / "weights")
     assert about.metadata is not None and about.metadata["rnatracker"]["weights_sha256"] == weights
     assert Registry(tracking).version(1).checksums == weights
 
@@ -161,7 +163,7 @@ def test_bad_request_is_400_and_says_what_is_wrong(body: str, words: str, tracki
 def test_serve_says_that_its_port_is_taken_before_it_starts_anything(tracking: TrackingSettings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        result = CliRunner().invoke(cli.app, ["serve", "--port", str(port), "--store", str(tracking.store)])
+        result = CliRunner().invoke(app, ["serve", "--port", str(port), "--store", str(tracking.store)])
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: --port {port}: can't be used on 127.0.0.1 (Address already in use); end the program that uses it, or "
@@ -180,16 +182,14 @@ def test_serve_says_that_its_port_is_taken_before_it_starts_anything(tracking: T
     ],
 )
 def test_serve_refuses_what_it_cannot_serve(arguments: tuple[str, ...], words: str, tracking: TrackingSettings) -> None:
-    result = CliRunner().invoke(
-        cli.app, ["serve", "--port", str(_free_port()), "--store", str(tracking.store), *arguments]
-    )
+    result = CliRunner().invoke(app, ["serve", "--port", str(_free_port()), "--store", str(tracking.store), *arguments])
     assert result.exit_code == 1
     assert words in result.stderr
 
 
 def test_serve_refuses_weights_that_are_not_what_was_registered(tracking: TrackingSettings) -> None:
     (_folder(tracking) / "artifacts" / "weights" / "model3.pt").write_bytes(b"")
-    result = CliRunner().invoke(cli.app, ["serve", "--port", str(_free_port()), "--store", str(tracking.store)])
+    result = CliRunner().invoke(app, ["serve", "--port", str(_free_port()), "--store", str(tracking.store)])
     assert result.exit_code == 1
     assert "model3.pt are not what was registered" in result.stderr
     assert "Serving" not in result.stdout
@@ -225,7 +225,7 @@ def test_command_line_http_pyfunc_and_mlflow_give_the_same_figures(
         "".join(f">{i}\n{sequence}\n" for i, sequence in zip(transcripts.ids, letters["sequence"], strict=True))
     )
     arguments = ["predict", str(fasta), "--out", str(tmp_path / "out.tsv"), "--store", str(tracking.store)]
-    result = CliRunner().invoke(cli.app, arguments)
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.stderr
     table = pd.read_csv(tmp_path / "out.tsv", sep="\t")
     assert list(table["id"]) == list(transcripts.ids)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from rnatracker.spawned import Spawned, Voice, wait_for_any
-from rnatracker.stop import StopOrOrphaned
+from rnatracker.processes.stop import StopOrOrphaned
+from rnatracker.processes.worker import Spawned, Voice, wait_for_any
 
 _PATIENCE_SECONDS = 60.0
 

@@ -12,9 +12,9 @@ import torch
 from rnatracker.data import read_unlabelled
 from rnatracker.data import stream as data_stream
 from rnatracker.errors import CheckpointError, ConfigError, DataError
-from rnatracker.predicting import prediction_frame
-from rnatracker.predictor import Predictor
-from rnatracker.streaming import Counts, Job, check, predict_file
+from rnatracker.prediction.predictor import Predictor
+from rnatracker.prediction.stream import Counts, Job, check, predict_file
+from rnatracker.prediction.table import prediction_frame
 from tests.toys import sequence_of, toy_checkpoint
 
 CPU = torch.device("cpu")

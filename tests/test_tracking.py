@@ -22,18 +22,14 @@ from pathlib import Path
 
 import pytest
 
-from rnatracker import process, store
 from rnatracker.errors import ConfigError, TrackingError
-from rnatracker.tracking import (
-    DatasetInput,
-    MlflowRun,
-    MlflowTracker,
-    TrackedRun,
-    Tracker,
-    TrackingSettings,
-    open_tracker,
-    settings_from,
-)
+from rnatracker.processes import identity
+from rnatracker.tracking import store
+from rnatracker.tracking.contract import DatasetInput, TrackedRun, Tracker
+from rnatracker.tracking.mlflow_run import MlflowRun
+from rnatracker.tracking.mlflow_tracker import MlflowTracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings, settings_from
 
 ROOT = Path(__file__).parents[1]
 
@@ -85,8 +81,8 @@ class TestContract:
         }
         assert {
             "seed": "7",
-            process.PID: str(os.getpid()),
-            process.HOST: socket.gethostname(),
+            identity.PID: str(os.getpid()),
+            identity.HOST: socket.gethostname(),
         }.items() <= run.tags().items()
 
     def test_start_makes_a_folder_whose_files_are_found_again(
@@ -246,21 +242,21 @@ class TestContract:
     def test_reopen_refuses_until_the_process_that_runs_it_is_dead(self, tracker: Tracker) -> None:
         run = begin(tracker)
         with subprocess.Popen(["sleep", "60"]) as other:
-            run.set_tags(process.tags_of(other.pid))
+            run.set_tags(identity.tags_of(other.pid))
             with pytest.raises(TrackingError, match=f"still being run by process {other.pid}"):
                 run.reopen()
             other.kill()
             time.sleep(0.1)  # dead, not yet collected: a zombie
             run.reopen()
-        assert run.tags()[process.PID] == str(os.getpid())
+        assert run.tags()[identity.PID] == str(os.getpid())
 
     def test_reopen_is_granted_when_the_process_id_is_used_again(self, tracker: Tracker) -> None:
         run = begin(tracker)
         with subprocess.Popen(["sleep", "60"]) as other:
-            run.set_tags({**process.tags_of(other.pid), process.PROCESS_START: "1"})
+            run.set_tags({**identity.tags_of(other.pid), identity.PROCESS_START: "1"})
             run.reopen()
             other.kill()
-        assert (run.status(), run.tags()[process.PID]) == ("RUNNING", str(os.getpid()))
+        assert (run.status(), run.tags()[identity.PID]) == ("RUNNING", str(os.getpid()))
 
     def test_log_metrics_goes_on_when_the_store_fails(
         self, tracker: Tracker, settings: TrackingSettings, caplog: pytest.LogCaptureFixture
@@ -456,7 +452,7 @@ class TestMlflow:
 def abandon(run: TrackedRun, **tags: str) -> None:
     """Make a run one of a process that has died."""
     with subprocess.Popen(["sleep", "60"]) as other:
-        named = process.tags_of(other.pid)
+        named = identity.tags_of(other.pid)
         other.kill()
     run.set_tags(named | {key.replace("__", "."): value for key, value in tags.items()})
 
@@ -478,10 +474,10 @@ class TestDeadRuns:
     def test_open_ends_runs_when_the_machine_was_started_anew(
         self, mlflow_tracker: MlflowTracker, mlflow_store: Path
     ) -> None:
-        begin(mlflow_tracker).set_tags({process.BOOT_ID: "before"})
+        begin(mlflow_tracker).set_tags({identity.BOOT_ID: "before"})
         assert open_tracker(TrackingSettings(mlflow_store)).find("exp1").status() == "FAILED"
 
-    @pytest.mark.parametrize("tag", [process.HOST, process.PID_NAMESPACE])
+    @pytest.mark.parametrize("tag", [identity.HOST, identity.PID_NAMESPACE])
     def test_open_leaves_runs_alone_when_they_are_elsewhere(
         self, mlflow_tracker: MlflowTracker, mlflow_store: Path, tag: str
     ) -> None:
@@ -495,7 +491,7 @@ class TestDeadRuns:
         backend = mlflow_tracker._backend
         backend.client.create_run(backend.experiment_id, run_name="exp9")
         with subprocess.Popen(["sleep", "60"]) as other:
-            runs[1].set_tags(process.tags_of(other.pid))
+            runs[1].set_tags(identity.tags_of(other.pid))
             again = open_tracker(TrackingSettings(mlflow_store))
             assert [again.find(name).status() for name in ("exp1", "exp2", "exp9")] == ["RUNNING"] * 3
             other.kill()
@@ -612,7 +608,7 @@ class TestRemoteFiles:
         for content in ("1", "22"):
             (run.folder / "log.txt").write_text(content)
             run.publish(now=True)
-            run.set_tags({process.PID: "1"})
+            run.set_tags({identity.PID: "1"})
             assert (machine("b", run).folder / "log.txt").read_text() == content
         assert {path.name for path in machine("b", run).folder.parent.iterdir()} == {run.id, f"{run.id}.revision"}
 
@@ -622,7 +618,7 @@ class TestRemoteFiles:
         (run.folder / "log.txt").write_text("published")
         run.publish()
         (run.folder / "log.txt").write_text("not yet published")
-        run.set_tags({process.PID: "1"})
+        run.set_tags({identity.PID: "1"})
         assert (machine("a", run).folder / "log.txt").read_text() == "not yet published"
 
     def test_folder_stays_when_this_process_runs_the_run(self, mlflow_tracker: MlflowTracker, machine: Machine) -> None:
@@ -780,9 +776,10 @@ def start_server(folder: Path, artifacts: Path, port: int) -> subprocess.Popen[b
 class TestProcesses:
     def test_importing_is_cheap_and_a_new_store_is_made_in_silence(self, tmp_path: Path) -> None:
         code = (
-            "import sys; from pathlib import Path; from rnatracker import tracking\n"
+            "import sys; from pathlib import Path; from rnatracker.tracking.open import open_tracker\n"
+            "from rnatracker.tracking.settings import TrackingSettings\n"
             "assert not {'mlflow', 'torch', 'pandas', 'sqlalchemy', 'requests'} & set(sys.modules), 'heavy import'\n"
-            "tracker = tracking.open_tracker(tracking.TrackingSettings(Path(sys.argv[1])))\n"
+            "tracker = open_tracker(TrackingSettings(Path(sys.argv[1])))\n"
             "run = tracker.start(log_name=None, params={}, tags={}, dataset=None)\n"
             "run.log_metrics({'a': 1.0}, 1); run.finish('FINISHED')\n"
         )
@@ -797,9 +794,11 @@ class TestProcesses:
 
     def test_nothing_is_left_when_the_disk_is_full(self, tmp_path: Path) -> None:
         code = (
-            "import sys, resource; from pathlib import Path; from rnatracker import tracking, errors\n"
+            "import sys, resource; from pathlib import Path; from rnatracker import errors\n"
+            "from rnatracker.tracking.open import open_tracker\n"
+            "from rnatracker.tracking.settings import TrackingSettings\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
-            "try:\n    tracking.open_tracker(tracking.TrackingSettings(Path(sys.argv[1])))\n"
+            "try:\n    open_tracker(TrackingSettings(Path(sys.argv[1])))\n"
             "except errors.TrackingError as error:\n    print(error)\n"
         )
         done = python(code, tmp_path / "new", cwd=tmp_path)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from rnatracker import checkpoint
-from rnatracker.checkpoint import Checkpoint
 from rnatracker.config import Config
 from rnatracker.errors import ConfigError, TrainingError
-from rnatracker.predictor import Predictor, predict_fractions
-from rnatracker.trainer import EpochResult, Stopped, Trainer
+from rnatracker.model import checkpoint
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.prediction.predictor import Predictor, predict_fractions
+from rnatracker.training.trainer import EpochResult, Stopped, Trainer
 from tests.toys import SITES, part_of, small_config, toy_transcripts
 
 _CPU = torch.device("cpu")
@@ -195,7 +195,7 @@ def test_ensemble_predicts_the_mean(tmp_path: Path) -> None:
 
 
 def test_device_that_is_missing_is_refused() -> None:
-    from rnatracker.device import pick_device
+    from rnatracker.model.device import pick_device
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")

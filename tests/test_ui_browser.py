@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from rnatracker.tracking import TrackingSettings, open_tracker
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 from tests.toys import SMALL, toy_transcripts, write_table
 
 _CLI = Path(__file__).parent.parent / "cli.py"

@@ -12,9 +12,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rnatracker import records
+from rnatracker.data import fingerprints
 from rnatracker.metrics import Difference
-from rnatracker.verdict import Verdict, judge
+from rnatracker.registry.rule import Verdict, judge
 from tests.candidates import with_ids
 from tests.toys import toy_transcripts
 
@@ -61,20 +61,20 @@ def test_verdict_becomes_json_when_figures_are_missing() -> None:
 
 def test_transcripts_are_told_by_sequence_whatever_their_ids(tmp_path: Path) -> None:
     trained = toy_transcripts(30)
-    records.write(tmp_path / "r.npy", records.fingerprints(trained))
-    kept = records.load(tmp_path / "r.npy")
+    fingerprints.write(tmp_path / "r.npy", fingerprints.fingerprints(trained))
+    kept = fingerprints.load(tmp_path / "r.npy")
     assert kept is not None and kept.dtype == np.uint64 and list(kept) == sorted(set(kept.tolist()))
-    assert list(records.seen(with_ids(trained.take(np.array([3, 1])), "x"), kept)) == [0, 1]
-    assert not len(records.seen(toy_transcripts(30, seed=1), kept))
+    assert list(fingerprints.seen(with_ids(trained.take(np.array([3, 1])), "x"), kept)) == [0, 1]
+    assert not len(fingerprints.seen(toy_transcripts(30, seed=1), kept))
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish", None])
 def test_fingerprints_are_unknown_when_their_file_is_no_such(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "r.npy").write_bytes(content)
-    assert records.load(tmp_path / "r.npy") is None
+    assert fingerprints.load(tmp_path / "r.npy") is None
     np.save(tmp_path / "r.npy", np.arange(3.0))
-    assert records.load(tmp_path / "r.npy") is None
+    assert fingerprints.load(tmp_path / "r.npy") is None
 
 
 def _gate() -> ModuleType:

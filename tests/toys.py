@@ -9,13 +9,13 @@ import numpy as np
 import torch
 
 from rnatracker import config
-from rnatracker.batching import Batches
-from rnatracker.checkpoint import Checkpoint
 from rnatracker.config import Config
+from rnatracker.data.encoding import cut, encode
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.encoding import cut, encode
-from rnatracker.model import RNATracker
-from rnatracker.trainer import EpochResult, Part
+from rnatracker.model.batching import Batches
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.model.network import RNATracker
+from rnatracker.training.trainer import EpochResult, Part
 
 SITES = ("Nucleus", "Cytosol", "ERM")
 SMALL = {

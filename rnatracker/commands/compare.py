@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rnatracker.choices import Device, Format, Labels
-from rnatracker.commands import common
+from rnatracker.terminal import options, output, progress
 
 if TYPE_CHECKING:
-    from rnatracker.comparing import Comparison, Contrast
-    from rnatracker.tracking import TrackingSettings
+    from rnatracker.evaluation.compare import Comparison
+    from rnatracker.evaluation.contrast import Contrast
+    from rnatracker.tracking.settings import TrackingSettings
 
 
 def compare(
@@ -39,22 +40,22 @@ def compare(
     labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
     resamples: Annotated[int, typer.Option(help="Bootstrap samples of the 95 % intervals.", min=100)] = 2000,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
-    json_: common.Json = False,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    json_: options.Json = False,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
 ) -> None:
     """Lay runs side by side: what differs, their figures, and whether one predicts better.
 
     rnatracker compare exp1 exp2 --plot curves.png
     """
-    from rnatracker import comparing
+    from rnatracker.evaluation.compare import compare as compare_runs
 
     if plot is not None:
         _check_plot(Path(plot))
-    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
-    with common.progress("predicting") if data else nullcontext() as on_batch:
-        found = comparing.compare(
+    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    with progress.progress("predicting") if data else nullcontext() as on_batch:
+        found = compare_runs(
             runs,
             tracking,
             data=data,
@@ -68,7 +69,7 @@ def compare(
     if plot is not None:
         _plot(found, Path(plot))
     if json_:
-        common.print_json(_as_json(found, plot))
+        output.print_json(_as_json(found, plot))
         return
     _print(found)
     if plot is not None:
@@ -87,8 +88,8 @@ def _check_plot(path: Path) -> None:
 
 def _plot(found: Comparison, path: Path) -> None:
     from rnatracker import plots
-    from rnatracker.curves import curves
     from rnatracker.errors import ConfigError
+    from rnatracker.evaluation.compare import curves
 
     try:
         plots.curves_over_each_other({side.name: curves(side) for side in found.sides}, path)
@@ -129,11 +130,11 @@ def _as_json(found: Comparison, plot: str | None) -> dict[str, Any]:
 
 
 def _print(found: Comparison) -> None:
-    from rnatracker.commands.tables import new_table, show
+    from rnatracker.terminal.tables import new_table, show
 
     names = [side.name for side in found.sides]
     for warning in found.warnings:
-        common.say(f"Note: {warning}")
+        output.say(f"Note: {warning}")
     if found.params:
         table = new_table()
         for header in ("parameter", *names):
@@ -177,7 +178,7 @@ def _figure(key: str, value: float | None, *, marked: bool) -> str:
 
 
 def _print_contrast(contrast: Contrast, found: Comparison) -> None:
-    from rnatracker.commands.tables import new_table, show
+    from rnatracker.terminal.tables import new_table, show
 
     table = new_table()
     for header in ("site", "difference", "95 % interval", "p", "p, corrected"):
@@ -202,7 +203,7 @@ def _p(value: float) -> str:
 
 def _next(found: Comparison, tracking: TrackingSettings, data: str | None) -> str:
     """Return what to try: promoting the better run, else measuring all on a test file, else more runs."""
-    from rnatracker.invocation import command
+    from rnatracker.tracking.hints import command
 
     if len(found.contrasts) == 1 and not found.remembering and found.contrasts[0].verdict != "alike":
         contrast = found.contrasts[0]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnatracker.choices import Format, Labels
-from rnatracker.commands import common
+from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from rnatracker.data.simulate import Simulated
 
 app = typer.Typer(
-    cls=common.Group,
-    context_settings=common.CONTEXT,
+    cls=output.Group,
+    context_settings=output.CONTEXT,
     no_args_is_help=True,
     help="Look at, simulate, split and fetch files of transcripts.",
 )
@@ -52,7 +52,7 @@ def inspect_file(
     file_format: FileFormat = "auto",
     sites: Sites = None,
     labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
-    as_json: common.Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say what a file holds, and what training would refuse in it."""
     from rnatracker.data.inspect import inspect
@@ -60,7 +60,7 @@ def inspect_file(
 
     report = inspect(file, max_length=max_length, format=file_format, sites=_names(sites), labels=labels)
     if as_json:
-        common.print_json(report.to_dict())
+        output.print_json(report.to_dict())
     else:
         _print_report(report)
     if report.problems:
@@ -206,7 +206,7 @@ def _print_report(report: Report) -> None:
             table.add_row(site.name + (" (constant)" if site.constant else ""), *cells)
         _print(table)
     for problem in report.problems[:5]:
-        common.say(f"Training would refuse: {problem}")
+        output.say(f"Training would refuse: {problem}")
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:

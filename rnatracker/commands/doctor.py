@@ -6,20 +6,17 @@ Owns its options, its questions and what it prints. The work is in `rnatracker.d
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rnatracker.commands import common
+from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
-    from rnatracker.doctoring import Finding
-    from rnatracker.tracking import TrackingSettings
+    from rnatracker.doctor import Finding
+    from rnatracker.tracking.settings import TrackingSettings
 
-more_checks: list[Callable[[TrackingSettings], list[Finding]]] = []
-"""Checks from floors above, which `cli.py` adds."""
 
 _LISTED = 20
 
@@ -30,27 +27,28 @@ def doctor(
         bool, typer.Option("--clean", help="List artifacts that belong to nothing, and delete them if you agree.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Agree beforehand.")] = False,
-    json_: common.Json = False,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    json_: options.Json = False,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
 ) -> None:
     """Say what is wrong with this installation or store, and what to do; exit 1 if something is broken.
 
     rnatracker doctor
     """
-    from rnatracker import doctoring
+    from rnatracker import doctor as checks
     from rnatracker.errors import ConfigError
+    from rnatracker.search.checks import check_trials
 
     if json_ and clean and not yes:
         raise ConfigError("--clean --json: nobody can be asked; give --yes too, or leave out --json")
-    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
-    found = doctoring.examine(tracking, tuple(more_checks))
+    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    found = checks.examine(tracking, (check_trials,))
     has_store = all(each.level == "ok" for each in found if each.check == "store")
     if json_:
         done = _mend(tracking, fix=fix, clean=clean, yes=True) if has_store else {}
         broken = any(each.level == "broken" for each in found)
-        common.print_json({"findings": [vars(each) for each in found], "broken": broken, **done})
+        output.print_json({"findings": [vars(each) for each in found], "broken": broken, **done})
     else:
         _print(found)
         if has_store:
@@ -75,7 +73,7 @@ def _print(found: list[Finding]) -> None:
 
 
 def _conclude(found: list[Finding], tracking: TrackingSettings) -> None:
-    from rnatracker.invocation import command
+    from rnatracker.tracking.hints import command
 
     broken = sum(each.level == "broken" for each in found)
     notes = sum(each.level == "note" for each in found)
@@ -92,35 +90,35 @@ def _agrees(question: str) -> bool:
 
 def _mend(tracking: TrackingSettings, *, fix: bool, clean: bool, yes: bool) -> dict[str, Any]:
     """End stale runs and delete orphans, as far as asked for; return what was done."""
-    from rnatracker import doctoring
+    from rnatracker import doctor as checks
 
     done: dict[str, Any] = {}
     if fix:
-        done["ended"] = doctoring.end_stale(tracking, doctoring.stale_runs(tracking))
-        common.say(f"ended as FAILED: {done['ended']}")
+        done["ended"] = checks.end_stale(tracking, checks.stale_runs(tracking))
+        output.say(f"ended as FAILED: {done['ended']}")
     if clean:
         done["deleted"], done["deleted_bytes"] = _clean(tracking, yes=yes)
     return done
 
 
 def _clean(tracking: TrackingSettings, *, yes: bool) -> tuple[int, int]:
-    from rnatracker import orphans
-    from rnatracker.doctoring import folders, size
+    from rnatracker.doctor import folders, size
+    from rnatracker.tracking import orphans
 
     found = orphans.find(tracking.store) if tracking.tracking_uri is None else []
     if not found:
-        common.say("no artifacts to delete")
+        output.say("no artifacts to delete")
         return 0, 0
     for each in found[:_LISTED]:
-        common.say(f"  {size(each.size_bytes):>9}  {_day(each.changed)}  {each.path}{_content(each.path)}")
+        output.say(f"  {size(each.size_bytes):>9}  {_day(each.changed)}  {each.path}{_content(each.path)}")
     if len(found) > _LISTED:
-        common.say(f"  and {len(found) - _LISTED} more")
+        output.say(f"  and {len(found) - _LISTED} more")
     total = size(sum(each.size_bytes for each in found))
     if not yes and not _agrees(f"Delete {folders(len(found))}, {total}, for good? (mlflow.db knows none of them)"):
-        common.say("nothing was deleted" + ("" if sys.stdin.isatty() else "; to delete them without a question: --yes"))
+        output.say("nothing was deleted" + ("" if sys.stdin.isatty() else "; to delete them without a question: --yes"))
         return 0, 0
     n_deleted, n_bytes = orphans.delete(tracking.store, found)
-    common.say(f"deleted {folders(n_deleted)}, {size(n_bytes)}")
+    output.say(f"deleted {folders(n_deleted)}, {size(n_bytes)}")
     return n_deleted, n_bytes
 
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnatracker.choices import Device, Format, Labels
-from rnatracker.commands import common
 from rnatracker.errors import ConfigError
+from rnatracker.terminal import options, output, progress
 
 if TYPE_CHECKING:
-    from rnatracker.evaluation import Evaluation
+    from rnatracker.evaluation.evaluate import Evaluation
 
 
 def evaluate(
@@ -46,11 +46,11 @@ def evaluate(
     resamples: Annotated[int, typer.Option(help="Bootstrap samples of the 95 % intervals.", min=0)] = 1000,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all.", min=0)] = 0,
-    name: common.ModelName = "rnatracker",
-    json_: common.Json = False,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    name: options.ModelName = "rnatracker",
+    json_: options.Json = False,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
 ) -> None:
     """Measure a run, a registered model or a file of weights on labelled data: PCC, Spearman, MSE, 95 % intervals.
 
@@ -63,16 +63,18 @@ def evaluate(
     if (run is None) == (weights is None):
         raise ConfigError("rnatracker evaluate: give either a run or --weights FILE")
 
-    from rnatracker import evaluation, registry
     from rnatracker.config import TrainConfig
-    from rnatracker.device import use_threads
+    from rnatracker.evaluation import evaluate as evaluation
+    from rnatracker.evaluation import models
+    from rnatracker.model.threads import use_threads
+    from rnatracker.registry import resolve
 
     use_threads(threads)
     if weights is not None:
-        model = evaluation.model_of_file(weights)
+        model = models.model_of_file(weights)
     else:
-        model = registry.resolve(str(run), common.tracking_settings(store, tracking_uri, experiment, False), name)
-    with common.progress("predicting") as on_batch:
+        model = resolve.resolve(str(run), options.tracking_settings(store, tracking_uri, experiment, False), name)
+    with progress.progress("predicting") as on_batch:
         result = evaluation.evaluate(
             model,
             data,
@@ -86,12 +88,12 @@ def evaluate(
     if out is not None:
         _write(result, Path(out))
     for warning in result.warnings:
-        common.say(f"Note: {warning}")
+        output.say(f"Note: {warning}")
     _print(result, json_, out)
 
 
 def _write(result: Evaluation, path: Path) -> None:
-    from rnatracker.artifacts import write_predictions
+    from rnatracker.prediction.run_table import write_predictions
 
     transcripts = result.transcripts
     try:
@@ -102,7 +104,7 @@ def _write(result: Evaluation, path: Path) -> None:
 
 def _print(result: Evaluation, json_: bool, out: str | None) -> None:
     if json_:
-        common.print_json(
+        output.print_json(
             {
                 "model": result.model.name,
                 "transcripts": len(result.transcripts),
@@ -111,7 +113,7 @@ def _print(result: Evaluation, json_: bool, out: str | None) -> None:
             }
         )
         return
-    from rnatracker.commands.tables import print_scores
+    from rnatracker.terminal.tables import print_scores
 
     title = f"{result.model.name} ({result.model.description}) on {len(result.transcripts)} transcripts"
     print_scores(result.scores, title)

@@ -10,31 +10,31 @@ from typing import Annotated
 
 import typer
 
-from rnatracker.commands import common, tables
+from rnatracker.terminal import options, output, tables
 
 
 def import_(
     folder: Annotated[
         str, typer.Argument(help="A log folder of the ancestor: log.txt and weights/.", metavar="LOGFOLDER")
     ],
-    json_: common.Json = False,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    json_: options.Json = False,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
 ) -> None:
     """Make an MLflow run of a log folder of the ancestor, the PyTorch port of RNATracker.
 
     rnatracker import logs/exp0
     """
-    from rnatracker.ancestor import import_log_folder
-    from rnatracker.invocation import evaluate_command
-    from rnatracker.tracking import open_tracker
+    from rnatracker.tracking.hints import evaluate_command
+    from rnatracker.tracking.open import open_tracker
+    from rnatracker.training.ported_logs import import_log_folder
 
-    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
     tracker = open_tracker(tracking)
     run = import_log_folder(Path(folder), tracker)
     if json_:
-        common.print_json({"run_id": run.id, "name": run.name, "state": run.status(), "metrics": run.metrics()})
+        output.print_json({"run_id": run.id, "name": run.name, "state": run.status(), "metrics": run.metrics()})
         return
     typer.echo(f"Imported {folder} as {run.name} ({run.id}): {run.folder}")
     tables.print_ui(tracking)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rnatracker.commands import common
 from rnatracker.errors import ConfigError
+from rnatracker.terminal import options, output
+from rnatracker.tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from rnatracker.registry import Registry
-    from rnatracker.versions import Version
+    from rnatracker.registry.registry import Registry
+    from rnatracker.registry.version import Version
 
 
 def models(
@@ -23,11 +24,11 @@ def models(
         str | None, typer.Argument(help="Of show: a version's number, or champion, ...", show_default=False)
     ] = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Make the previous champion champion again.")] = False,
-    name: common.ModelName = "rnatracker",
-    json_: common.Json = False,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    name: options.ModelName = "rnatracker",
+    json_: options.Json = False,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
 ) -> None:
     """List the versions of the registered model: aliases, PCC, sites, size, age, verdicts.
 
@@ -40,9 +41,9 @@ def models(
     if action not in (None, "show") or (action == "show") != (version is not None) or (rollback and action):
         raise ConfigError("rnatracker models: expected nothing, show VERSION, or --rollback")
 
-    from rnatracker.registry import Registry
+    from rnatracker.registry.registry import Registry
 
-    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
     registry = Registry(tracking, name)
     if rollback:
         following = _roll_back(registry, json_)
@@ -51,7 +52,7 @@ def models(
     else:
         following = _list(registry, json_)
     if not json_:
-        from rnatracker.invocation import model_command
+        from rnatracker.tracking.hints import model_command
 
         typer.echo(f"Next: {model_command(following, tracking, name)}")
 
@@ -60,12 +61,12 @@ def _list(registry: Registry, json_: bool) -> list[str]:
     """Print the versions; return what to type next."""
     found = registry.versions()
     if json_:
-        common.print_json({"model": registry.name, "versions": [_as_json(each) for each in found]})
+        output.print_json({"model": registry.name, "versions": [_as_json(each) for each in found]})
         return []
     if not found:
         typer.echo(f"Model {registry.name!r} has no versions yet")
         return ["promote", "RUN_ID"]
-    from rnatracker.commands.model_tables import print_versions
+    from rnatracker.terminal.tables import print_versions
 
     print_versions(found, registry.name)
     return ["models", "show", str(found[0].number)]
@@ -75,9 +76,9 @@ def _show(registry: Registry, reference: str, json_: bool) -> list[str]:
     """Print one version; return what to type next."""
     found = registry.version(int(reference)) if reference.isdigit() else registry.named(reference)
     if json_:
-        common.print_json(_as_json(found))
+        output.print_json(_as_json(found))
         return []
-    from rnatracker.commands.model_tables import print_version
+    from rnatracker.terminal.tables import print_version
 
     print_version(found)
     return ["evaluate", str(found.number), "--data", "FILE"]
@@ -85,11 +86,11 @@ def _show(registry: Registry, reference: str, json_: bool) -> list[str]:
 
 def _roll_back(registry: Registry, json_: bool) -> list[str]:
     """Return to the previous champion and say so; return what to type next."""
-    from rnatracker.promotion import roll_back
+    from rnatracker.registry.promotion import roll_back
 
     now, before = roll_back(registry)
     if json_:
-        common.print_json({"champion": now.number, "previous": before.number if before else None})
+        output.print_json({"champion": now.number, "previous": before.number if before else None})
         return []
     instead = f" in place of version {before.number}, which is previous now" if before else ""
     typer.echo(f"{now.label} (run {now.run_name}) is champion again{instead}")
@@ -107,8 +108,8 @@ def _as_json(version: Version) -> dict[str, Any]:
         "sites": version.sites,
         "size_bytes": version.size_bytes,
         "metrics": version.metrics,
-        "data_digest": version.tags.get("rnatracker.data_digest", ""),
-        "split_digest": version.tags.get("rnatracker.split_digest", ""),
+        "data_digest": version.tags.get(Tag.DATA_DIGEST, ""),
+        "split_digest": version.tags.get(Tag.SPLIT_DIGEST, ""),
         "weights_sha256": version.checksums,
         "verdict": version.verdict or None,
     }

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnatracker.choices import AnyFormat, Device, OutFormat
-from rnatracker.commands import common
 from rnatracker.errors import ConfigError
+from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
-    from rnatracker.evaluation import Model
-    from rnatracker.predictor import Predictor
-    from rnatracker.streaming import Counts, Job, Progress
-    from rnatracker.tracking import TrackingSettings
+    from rnatracker.evaluation.models import Model
+    from rnatracker.prediction.predictor import Predictor
+    from rnatracker.prediction.stream import Counts, Job, Progress
+    from rnatracker.tracking.settings import TrackingSettings
 
 _SHOWN = 5
 """Bad records that are told of one by one; the others are counted."""
@@ -64,11 +64,11 @@ def predict(
     ] = 0,
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as are fastest.", min=0)] = 0,
-    name: common.ModelName = "rnatracker",
+    name: options.ModelName = "rnatracker",
     json_: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object; needs --out.")] = False,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
 ) -> None:
     """Predict site fractions of any number of transcripts, with the champion or another model.
 
@@ -79,7 +79,7 @@ def predict(
     if json_ and out in (None, "-"):
         raise ConfigError("--json: standard output is for the predictions; name a file for them with --out FILE")
 
-    from rnatracker.streaming import Counts, Job, check
+    from rnatracker.prediction.stream import Counts, Job, check
 
     paths = [None if path in (None, "-") else Path(str(path)) for path in (out, attention)]
     if attention == "-":
@@ -87,10 +87,10 @@ def predict(
     job = Job(source, paths[0], out_format, paths[1], file_format)
     check(job)
 
-    from rnatracker import registry
+    from rnatracker.registry import resolve
 
-    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
-    found = registry.resolve(model, tracking, name)
+    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    found = resolve.resolve(model, tracking, name)
     counts = Counts()
     began = time.perf_counter()
     predictor = _predictor(found, sites, batch_size, device, threads)
@@ -99,11 +99,11 @@ def predict(
     if json_:
         figures = {"transcripts": counts.transcripts, "skipped": counts.skipped, "cut": counts.cut}
         padding = None if job.attention is None else counts.on_padding / counts.transcripts
-        common.print_json(
+        output.print_json(
             {"model": found.name, "out": out, "seconds": seconds, **figures, "attention_on_padding": padding}
         )
     _notes(predictor, job, counts)
-    common.say(
+    output.say(
         f"Predicted {_number(counts.transcripts, 'transcript')} with {found.name} ({found.description}) in "
         f"{seconds:.1f} s ({counts.transcripts / seconds:,.0f}/s). Next: {_next(predictor, job, model, tracking)}"
     )
@@ -111,8 +111,9 @@ def predict(
 
 def _predictor(found: Model, sites: str | None, batch_size: int, device: Device, threads: int) -> Predictor:
     from rnatracker.config import TrainConfig
-    from rnatracker.device import pick_device, use_threads
-    from rnatracker.predictor import Predictor
+    from rnatracker.model.device import pick_device
+    from rnatracker.model.threads import use_threads
+    from rnatracker.prediction.predictor import Predictor
 
     use_threads(threads)
     checkpoints = found.checkpoints
@@ -128,20 +129,20 @@ def _predictor(found: Model, sites: str | None, batch_size: int, device: Device,
 
 def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threads: int) -> None:
     """Predict under a progress bar; a stop and a reader that has gone end it without a trace."""
-    from rnatracker.device import Threads
-    from rnatracker.prediction_files import OutputClosed
-    from rnatracker.stop import StopSignal
-    from rnatracker.streaming import predict_file
+    from rnatracker.model.threads import Threads
+    from rnatracker.prediction.outputs import OutputClosed
+    from rnatracker.prediction.stream import predict_file
+    from rnatracker.processes.stop import StopSignal
 
     if job.source == "-" and sys.stdin is not None and sys.stdin.isatty():
-        common.say("Reading records from the terminal; end them with Ctrl-D")
+        output.say("Reading records from the terminal; end them with Ctrl-D")
     shown = 0
 
     def on_bad(message: str) -> None:
         nonlocal shown
         shown += 1
         if shown <= _SHOWN:
-            common.say(f"Skipped: {message}")
+            output.say(f"Skipped: {message}")
 
     try:
         free = n_threads == 0 and predictor.device.type == "cpu"
@@ -157,7 +158,7 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threa
             predict_file(predictor, job, counts, on_bad=handler, on_progress=on_progress, threads=threads)
     except KeyboardInterrupt:
         written = "the lines so far stand on standard output" if job.out is None else "no file was written"
-        common.say(f"Stopped after {counts.transcripts:,} transcripts; {written}")
+        output.say(f"Stopped after {counts.transcripts:,} transcripts; {written}")
         raise typer.Exit(130) from None
     except OutputClosed:
         raise typer.Exit(1) from None
@@ -186,17 +187,17 @@ def _bar(job: Job) -> Iterator[Progress | None]:
 
 def _notes(predictor: Predictor, job: Job, counts: Counts) -> None:
     if counts.skipped > _SHOWN:
-        common.say(f"Skipped: {_number(counts.skipped - _SHOWN, 'more bad record')}")
+        output.say(f"Skipped: {_number(counts.skipped - _SHOWN, 'more bad record')}")
     if counts.skipped:
-        common.say(f"Note: {_number(counts.skipped, 'bad record')} skipped; the predictions are without them")
+        output.say(f"Note: {_number(counts.skipped, 'bad record')} skipped; the predictions are without them")
     if counts.cut:
         encoding = predictor.encoding
         kept = {"5p": "their 5' end", "3p": "their 3' end", "both": "both ends"}[encoding.keep]
         number = _number(counts.cut, "transcript")
-        common.say(f"Note: {number} longer than {encoding.max_length:,} nt cut to {kept}, as in training")
+        output.say(f"Note: {number} longer than {encoding.max_length:,} nt cut to {kept}, as in training")
     share = counts.on_padding / counts.transcripts if counts.transcripts else 0
     if job.attention is not None and share > 0:
-        common.say(
+        output.say(
             f"Note: {share:.0%} of the attention lies on the padding in front of the transcripts, which this network "
             "was trained to see; the weights are shares of the rest"
         )
@@ -208,7 +209,7 @@ def _number(count: int, noun: str) -> str:
 
 def _next(predictor: Predictor, job: Job, model: str, tracking: TrackingSettings) -> str:
     """Return what to type next: the attention, where there is any to see, else how good the model is."""
-    from rnatracker.invocation import attention_command, evaluate_command
+    from rnatracker.tracking.hints import attention_command, evaluate_command
 
     if job.attention is None and job.source != "-" and predictor.has_attention:
         return attention_command(job.source, model, job.out, tracking)

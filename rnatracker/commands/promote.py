@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnatracker.choices import Device, Format, Labels
-from rnatracker.commands import common
 from rnatracker.errors import ConfigError
+from rnatracker.terminal import options, output, progress
 
 if TYPE_CHECKING:
-    from rnatracker.promotion import Promotion
-    from rnatracker.tracking import TrackingSettings
+    from rnatracker.registry.promotion import Promotion
+    from rnatracker.tracking.settings import TrackingSettings
 
 
 def promote(
@@ -46,11 +46,11 @@ def promote(
     ] = None,
     labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
     device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
-    name: common.ModelName = "rnatracker",
-    json_: common.Json = False,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    name: options.ModelName = "rnatracker",
+    json_: options.Json = False,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
 ) -> None:
     """Register a run's model, and make it champion if on a test set it is better than the champion.
 
@@ -62,11 +62,11 @@ def promote(
     if force != bool(reason and reason.strip()):
         raise ConfigError("--force: give both --force and --reason TEXT, or neither; the reason is recorded")
 
-    from rnatracker import promotion
-    from rnatracker.contest import PromotionRequest
-    from rnatracker.holdout import DataOptions
+    from rnatracker.registry import promotion
+    from rnatracker.registry.comparison import PromotionRequest
+    from rnatracker.registry.test_set import DataOptions
 
-    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
     chosen = None if sites is None else tuple(site.strip() for site in sites.split(","))
     request = PromotionRequest(
         run,
@@ -79,10 +79,10 @@ def promote(
         force=(reason or "").strip(),
         device=device,
     )
-    with common.progress("predicting") as on_batch:
+    with progress.progress("predicting") as on_batch:
         result = promotion.promote(request, on_batch)
     if json_:
-        common.print_json(_as_json(result))
+        output.print_json(_as_json(result))
     else:
         _print(result, tracking)
     if result.verdict is not None and not result.verdict.promoted:
@@ -101,8 +101,8 @@ def _as_json(result: Promotion) -> dict[str, object]:
 
 
 def _print(result: Promotion, tracking: TrackingSettings) -> None:
-    from rnatracker.commands.model_tables import print_verdict
-    from rnatracker.invocation import model_command
+    from rnatracker.terminal.tables import print_verdict
+    from rnatracker.tracking.hints import model_command
 
     version, verdict = result.version, result.verdict
 

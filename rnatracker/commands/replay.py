@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnatracker.choices import Device
-from rnatracker.commands import common
+from rnatracker.terminal import options, output
+from rnatracker.tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from rnatracker.agreement import Agreement
-    from rnatracker.replaying import Plan
-    from rnatracker.tracked import TrackedRun
+    from rnatracker.tracking.contract import TrackedRun
+    from rnatracker.training.agreement import Agreement
+    from rnatracker.training.replay import Plan
 
 _SHOWN = 12
 
@@ -30,35 +31,36 @@ def replay(
         Device | None, typer.Option(help="Where to compute, if not as recorded.", show_default="as recorded")
     ] = None,
     jobs: Annotated[int, typer.Option(help="Folds to train at a time.", min=1)] = 1,
-    json_: common.Json = False,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    json_: options.Json = False,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
 ) -> None:
     """Run a recorded run again from what was logged, and say whether its figures agree; exit 1 if they don't.
 
     rnatracker replay exp1
     """
-    from rnatracker import agreement, replaying
-    from rnatracker.commands.display import reporter
-    from rnatracker.invocation import command
-    from rnatracker.stop import Interrupted
+    from rnatracker.processes.stop import Interrupted
+    from rnatracker.terminal.progress import reporter
+    from rnatracker.tracking.hints import command
+    from rnatracker.training import agreement
+    from rnatracker.training import replay as replaying
 
-    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
     planned = replaying.plan(run, tracking, data=data, device=device, jobs=jobs)
     for warning in planned.warnings:
-        common.say(f"Warning: {warning}")
+        output.say(f"Warning: {warning}")
     try:
         with reporter() as display:
             again = replaying.replay(planned, display)
     except Interrupted as stopped:
         again_command = command(["replay", run], tracking)
-        common.say(
+        output.say(
             f"Stopped; nothing was compared. From the start again: {again_command}. To train on: {stopped.command}"
         )
         raise typer.Exit(130) from None
     found = agreement.compare(planned.original, again)
-    again.set_tags({replaying.AGREES_TAG: found.words})
+    again.set_tags({Tag.REPLAY_AGREEMENT: found.words})
     if json_:
         _print_json(planned, again, found)
     else:
@@ -68,7 +70,7 @@ def replay(
 
 
 def _print_json(planned: Plan, again: TrackedRun, found: Agreement) -> None:
-    common.print_json(
+    output.print_json(
         {
             "replays": {"run_id": planned.original.id, "name": planned.name},
             "run_id": again.id,
@@ -87,8 +89,8 @@ def _print_json(planned: Plan, again: TrackedRun, found: Agreement) -> None:
 
 
 def _print(planned: Plan, again: TrackedRun, found: Agreement) -> None:
-    from rnatracker.commands.tables import new_table, show
-    from rnatracker.invocation import command
+    from rnatracker.terminal.tables import new_table, show
+    from rnatracker.tracking.hints import command
 
     compared = f"{found.n_values} values of {len(found.gaps)} metrics"
     agree = (

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rnatracker.commands import common
+from rnatracker.terminal import options, output
+from rnatracker.tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from rnatracker.listing import Row
-    from rnatracker.listing_sources import Selection
-    from rnatracker.tracking import TrackingSettings
+    from rnatracker.tracking.listing import Row
+    from rnatracker.tracking.listing_sources import Selection
+    from rnatracker.tracking.settings import TrackingSettings
 
 _LIMIT = 20
 _RECENT_DAYS = 300
@@ -43,18 +44,18 @@ def runs(
     csv: Annotated[
         str | None, typer.Option(help="Write a table with all parameters and metrics.", metavar="FILE")
     ] = None,
-    json_: common.Json = False,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    json_: options.Json = False,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
 ) -> None:
     """List runs: when, state, data, the parameters in which they differ, and their best PCC.
 
     rnatracker runs --where "metrics.best/pcc_mean > 0.4" --sort pcc
     """
-    from rnatracker.listing_sources import Selection, open_source, select
+    from rnatracker.tracking.listing_sources import Selection, open_source, select
 
-    tracking = common.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
     most = limit if limit is not None else (0 if csv or json_ else _LIMIT)
     source = open_source(tracking)
     found = Selection([], 0, False)
@@ -63,9 +64,9 @@ def runs(
     if csv is not None:
         _write_csv(found.rows, Path(csv))
     if json_:
-        common.print_json(_as_json(found))
+        output.print_json(_as_json(found))
     elif csv is not None:
-        common.say(f"{len(found.rows)} runs in {csv}")
+        output.say(f"{len(found.rows)} runs in {csv}")
     elif not found.rows:
         _print_none(tracking, is_filtered=bool(study or where))
     else:
@@ -73,7 +74,7 @@ def runs(
 
 
 def _as_json(found: Selection) -> dict[str, Any]:
-    from rnatracker.listing import differing
+    from rnatracker.tracking.listing import differing
 
     return {
         "runs": [record(row) for row in found.rows],
@@ -93,11 +94,11 @@ def record(row: Row) -> dict[str, Any]:
         "state": run.state,
         "started": _iso(run.started),
         "seconds": None if run.ended is None else (run.ended - run.started) / 1000,
-        "study": run.tags.get("rnatracker.study"),
+        "study": run.tags.get(Tag.STUDY),
         "data": run.data,
-        "data_digest": run.tags.get("rnatracker.data_digest"),
-        "split_digest": run.tags.get("rnatracker.split_digest"),
-        "replays": run.tags.get("rnatracker.replays"),
+        "data_digest": run.tags.get(Tag.DATA_DIGEST),
+        "split_digest": run.tags.get(Tag.SPLIT_DIGEST),
+        "replays": run.tags.get(Tag.REPLAYS),
         "children": len(row.children),
         "pcc_mean": pcc,
         "measured_on": measured_on,
@@ -124,8 +125,8 @@ def _write_csv(shown: list[Row], path: Path) -> None:
     import csv
     import io
 
-    from rnatracker.artifacts import write_text
     from rnatracker.errors import ConfigError
+    from rnatracker.files import write_text
 
     records = []
     for row in shown:
@@ -146,29 +147,29 @@ def _write_csv(shown: list[Row], path: Path) -> None:
 
 
 def _print_none(tracking: TrackingSettings, *, is_filtered: bool) -> None:
-    from rnatracker.invocation import command
-    from rnatracker.tracked import masked
+    from rnatracker.tracking.hints import command
+    from rnatracker.tracking.names import masked
 
     if is_filtered:
-        common.say("No run is like that, nor a fold or trial of one; --json lists the names of figures and settings.")
+        output.say("No run is like that, nor a fold or trial of one; --json lists the names of figures and settings.")
         typer.echo(f"Next: {command(['runs'], tracking)}")
     else:
-        common.say(f"No runs yet in {masked(tracking.tracking_uri or str(tracking.store))}.")
+        output.say(f"No runs yet in {masked(tracking.tracking_uri or str(tracking.store))}.")
         typer.echo(f"Next: {command(['train', '--data', 'FILE'], tracking)}")
 
 
 def _print(found: Selection, tracking: TrackingSettings, *, is_unfolded: bool, is_filtered: bool) -> None:
-    from rnatracker.invocation import command
+    from rnatracker.tracking.hints import command
 
     hidden = _print_table(found.rows, f"Runs of {tracking.experiment}")
     if hidden:
-        common.say(f"They differ also in {', '.join(hidden)}: see --csv FILE or --json.")
+        output.say(f"They differ also in {', '.join(hidden)}: see --csv FILE or --json.")
     if len(found.rows) < found.total:
         all_of_them = "more" if found.is_partial else str(found.total)
-        common.say(f"{len(found.rows)} of {all_of_them} runs; --limit 0 shows all.")
+        output.say(f"{len(found.rows)} of {all_of_them} runs; --limit 0 shows all.")
     if not is_unfolded and any(row.children for row in found.rows):
         some = " Runs are listed where they, or some of these, are like that." if is_filtered else ""
-        common.say(f"Folds and trials are folded under their run; --all shows each.{some}")
+        output.say(f"Folds and trials are folded under their run; --all shows each.{some}")
     typer.echo(f"Next: {command(_next(found.rows), tracking)}")
 
 
@@ -177,8 +178,8 @@ def _next(shown: list[Row]) -> list[str]:
     kinds = ("train", "cross-validation")
     able = [row for row in shown if row.run.state == "finished" and row.run.kind in kinds]
     for i, row in enumerate(able):
-        split = row.run.tags.get("rnatracker.split_digest")
-        same = [other.name for other in able[i + 1 :] if other.run.tags.get("rnatracker.split_digest") == split]
+        split = row.run.tags.get(Tag.SPLIT_DIGEST)
+        same = [other.name for other in able[i + 1 :] if other.run.tags.get(Tag.SPLIT_DIGEST) == split]
         if split and same:
             return ["compare", row.name, same[0]]
     return ["evaluate", able[0].name, "--data", "FILE"] if able else ["ui"]
@@ -189,8 +190,8 @@ def _print_table(shown: list[Row], title: str) -> list[str]:
     import shutil
     import sys
 
-    from rnatracker import listing
-    from rnatracker.commands.tables import new_table, show
+    from rnatracker.terminal.tables import new_table, show
+    from rnatracker.tracking import listing
 
     keys = listing.differing([row.run.params for row in shown])
     names = listing.short_names(keys)
@@ -216,7 +217,7 @@ def _print_table(shown: list[Row], title: str) -> list[str]:
 
 def _columns(shown: list[Row], params: dict[str, str]) -> dict[str, list[str]]:
     """Return the table's columns, those that would be empty left out; `params` are parameters by their short name."""
-    from rnatracker import listing
+    from rnatracker.tracking import listing
 
     data = listing.data_names(row.run for row in shown)
     columns = {

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.commands import common
 from rnatracker.errors import ConfigError
+from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
-    from rnatracker.registry import Registry
-    from rnatracker.versions import Version
+    from rnatracker.registry.registry import Registry
+    from rnatracker.registry.version import Version
 
 
 def serve(
@@ -27,33 +27,33 @@ def serve(
         str, typer.Option(help="Address to answer on; 0.0.0.0 lets other machines ask, without any password.")
     ] = "127.0.0.1",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: all.", min=0)] = 0,
-    name: common.ModelName = "rnatracker",
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    name: options.ModelName = "rnatracker",
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
 ) -> None:
     """Answer requests for predictions over HTTP, with MLflow's scoring server; Ctrl-C ends it.
 
     rnatracker serve
     """
-    from rnatracker import serving
+    from rnatracker.registry import server
 
-    taken = serving.reserve(host, port)
+    taken = server.reserve(host, port)
     with taken:
-        from rnatracker import version_files
-        from rnatracker.device import use_threads
-        from rnatracker.registry import Registry
+        from rnatracker.model.threads import use_threads
+        from rnatracker.registry import model_files
+        from rnatracker.registry.registry import Registry
 
         use_threads(threads)
-        registry = Registry(common.tracking_settings(store, tracking_uri, experiment, False), name)
+        registry = Registry(options.tracking_settings(store, tracking_uri, experiment, False), name)
         version = _version(registry, model)
-        common.say(f"loading {version.label}, a few seconds ...")
+        output.say(f"loading {version.label}, a few seconds ...")
         registry.model(version)
-        folder = version_files.folder(registry.backend, version)
+        folder = model_files.folder(registry.backend, version)
         try:
-            serving.serve(folder, taken, lambda: _announce(version, host, port))
+            server.serve(folder, taken, lambda: _announce(version, host, port))
         except KeyboardInterrupt:
-            common.say("ended")
+            output.say("ended")
 
 
 def _version(registry: Registry, model: str) -> Version:
@@ -68,8 +68,8 @@ def _version(registry: Registry, model: str) -> Version:
 
 
 def _announce(version: Version, host: str, port: int) -> None:
-    from rnatracker import serving
+    from rnatracker.registry import server
 
-    address = serving.address_of(host, port)
+    address = server.address_of(host, port)
     typer.echo(f"Serving {version.label} (run {version.run_name}) at {address}; end with Ctrl-C")
-    typer.echo(f"Try: {serving.example_request(address)}")
+    typer.echo(f"Try: {server.example_request(address)}")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rnatracker.choices import Device, Format, Keep, Labels, Objective
-from rnatracker.commands import common
 from rnatracker.errors import ConfigError, RNATrackerError
+from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
-    from rnatracker.reporting import Reporter
-    from rnatracker.request import Outcome
-    from rnatracker.tracking import TrackingSettings
+    from rnatracker.tracking.settings import TrackingSettings
+    from rnatracker.training.reporting import Reporter
+    from rnatracker.training.request import Outcome
 
 _INPUT = "Data and input"
 _MODEL = "Model and training"
@@ -163,10 +163,10 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard events too.", rich_help_panel=_RUN)
     ] = False,
-    json_: common.Json = False,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
-    tracking_uri: common.TrackingUri = None,
+    json_: options.Json = False,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
     no_track: Annotated[
         bool,
         typer.Option("--no-track", help="Keep the run in a plain folder, without MLflow.", rich_help_panel="Store"),
@@ -176,7 +176,7 @@ def train(
 
     rnatracker train --data apexseq.fa --sites Nucleus,Cytosol,ERM,OMM --epochs 30
     """
-    options: dict[str, Any] = {
+    settings_given: dict[str, Any] = {
         "data.path": data,
         "data.format": file_format,
         "data.sites": None if sites is None else [site.strip() for site in sites.split(",")],
@@ -200,14 +200,14 @@ def train(
         "train.eval_every": eval_every,
         "train.save_every": save_every,
     }
-    tracking = common.tracking_settings(store, tracking_uri, experiment, no_track)
+    tracking = options.tracking_settings(store, tracking_uri, experiment, no_track)
 
     def work(reporter: Reporter) -> Outcome:
         if resume is None:
-            return _start(tracking, config, options, set_ or [], weights, log_name, tensorboard, jobs, reporter)
+            return _start(tracking, config, settings_given, set_ or [], weights, log_name, tensorboard, jobs, reporter)
         others = {"--config": config, "--set": set_, "--weights": weights, "--log-name": log_name}
         given = [name for name, value in others.items() if value]
-        return _resume(resume, tracking, jobs, options, given, reporter)
+        return _resume(resume, tracking, jobs, settings_given, given, reporter)
 
     _run(work, tracking, json_)
 
@@ -215,7 +215,7 @@ def train(
 def _start(
     tracking: TrackingSettings,
     config: str | None,
-    options: dict[str, Any],
+    settings_given: dict[str, Any],
     sets: list[str],
     weights: str | None,
     log_name: str | None,
@@ -226,14 +226,14 @@ def _start(
     from rnatracker import config as settings
 
     base: dict[str, Any] = {}
-    checked = settings.assemble(config, base, options, sets)  # before torch is imported: typing errors are quick
+    checked = settings.assemble(config, base, settings_given, sets)  # before torch is imported: typing errors are quick
     if weights is not None:
-        from rnatracker.request import settings_of_weights
+        from rnatracker.training.request import settings_of_weights
 
-        checked = settings.assemble(config, settings_of_weights(weights), options, sets)
+        checked = settings.assemble(config, settings_of_weights(weights), settings_given, sets)
 
-    from rnatracker.request import RunRequest
-    from rnatracker.run import train as run_training
+    from rnatracker.training.request import RunRequest
+    from rnatracker.training.run import train as run_training
 
     return run_training(RunRequest(checked, tracking, log_name, weights, tensorboard, jobs), reporter)
 
@@ -242,43 +242,43 @@ def _resume(
     resume: str,
     tracking: TrackingSettings,
     jobs: int,
-    options: dict[str, Any],
+    settings_given: dict[str, Any],
     others: list[str],
     reporter: Reporter,
 ) -> Outcome:
-    given = [key for key, value in options.items() if value is not None and key != "data.path"] + others
+    given = [key for key, value in settings_given.items() if value is not None and key != "data.path"] + others
     if given:
         raise ConfigError(
             f"--resume {resume}: the run goes on with its own settings, so {given[0]} can't be given; leave it "
             "away, or start a new run with --weights"
         )
-    from rnatracker.run import resume as resume_run
-    from rnatracker.tracking import settings_of_run
+    from rnatracker.tracking.open import settings_of_run
+    from rnatracker.training.run import resume as resume_run
 
-    return resume_run(resume, settings_of_run(resume, tracking), reporter, data=options["data.path"], jobs=jobs)
+    return resume_run(resume, settings_of_run(resume, tracking), reporter, data=settings_given["data.path"], jobs=jobs)
 
 
 def _run(work: Callable[[Reporter], Outcome], tracking: TrackingSettings, json_: bool) -> None:
     """Do the work under a progress display; print how it ended."""
-    from rnatracker.commands.display import reporter
-    from rnatracker.stop import Interrupted
+    from rnatracker.processes.stop import Interrupted
+    from rnatracker.terminal.progress import reporter
 
     try:
         with reporter() as display:
             outcome = work(display)
     except Interrupted as stopped:
         if json_:
-            common.print_json({"run_id": stopped.run_id, "state": "KILLED", "best_epoch": None, "metrics": {}})
+            output.print_json({"run_id": stopped.run_id, "state": "KILLED", "best_epoch": None, "metrics": {}})
         lost = "nothing is lost" if stopped.saved else "the epoch it was in is lost"
-        common.say(f"Stopped; {lost}. Go on with: {stopped.command}")
+        output.say(f"Stopped; {lost}. Go on with: {stopped.command}")
         raise typer.Exit(130) from None
     except RNATrackerError as error:
         if json_:
             ended: dict[str, Any] = {"run_id": error.run_id, "state": "FAILED", "best_epoch": None, "metrics": {}}
-            common.print_json(ended | {"error": str(error)})
+            output.print_json(ended | {"error": str(error)})
         raise
     if json_:
-        common.print_json(
+        output.print_json(
             {
                 "run_id": outcome.run_id,
                 "name": outcome.name,
@@ -290,6 +290,6 @@ def _run(work: Callable[[Reporter], Outcome], tracking: TrackingSettings, json_:
             }
         )
     else:
-        from rnatracker.commands.tables import print_outcome
+        from rnatracker.terminal.tables import print_outcome
 
         print_outcome(outcome, tracking)

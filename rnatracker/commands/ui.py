@@ -14,8 +14,8 @@ from typing import Annotated
 
 import typer
 
-from rnatracker.commands import common
 from rnatracker.errors import TrackingError
+from rnatracker.terminal import options, output
 
 _BLOCKED = (5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6697, 10080)
 """Ports that browsers refuse to open, since other protocols use them."""
@@ -27,32 +27,33 @@ def ui(
     study: Annotated[
         str | None, typer.Option(help="Open on the trials of a study, the best first.", metavar="NAME")
     ] = None,
-    experiment: common.Experiment = "rnatracker",
-    store: common.Store = None,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
 ) -> None:
     """Open MLflow's UI on this project's runs, on this machine only; Ctrl-C ends it.
 
     rnatracker ui
     """
-    from rnatracker import views
-    from rnatracker.stop import StopSignal
-    from rnatracker.tracking import TrackingSettings, open_tracker, settings_from
+    from rnatracker.processes.stop import StopSignal
+    from rnatracker.tracking import ui_views
+    from rnatracker.tracking.open import open_tracker
+    from rnatracker.tracking.settings import TrackingSettings, settings_from
 
     settings = settings_from(store, None, experiment, False)
     tracker = open_tracker(TrackingSettings(settings.store, None, experiment))
     free = _free_port(port)
     if study is None:
-        view = views.RUNS
-        tracker.keep_view(view, views.of_runs())  # the store may be older than this view
+        view = ui_views.RUNS
+        tracker.keep_view(view, ui_views.of_runs())  # the store may be older than this view
     else:
-        view = views.study_key(study)
+        view = ui_views.study_key(study)
         if not tracker.has_view(view):
             raise TrackingError(
                 f"--study {study}: {tracker.location} has no such study in the experiment {experiment}; see which "
                 "there are with: rnatracker study --list"
             )
     command, address = tracker.ui_command(free), tracker.ui_url(free, view)
-    common.say("starting MLflow's UI, a few seconds ...")
+    output.say("starting MLflow's UI, a few seconds ...")
     with StopSignal():  # SIGTERM and a closed terminal end the server too, as Ctrl-C does
         _serve(shlex.split(str(command)), free, address)
 
@@ -66,7 +67,7 @@ def _serve(command: list[str], port: int, address: str | None) -> None:
         typer.echo(f"Open {address}\nEnd with Ctrl-C")
         server.communicate()
     except KeyboardInterrupt:
-        common.say("ended")
+        output.say("ended")
     finally:
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=20)

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rnatracker.data.encoding import Indices
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.encoding import Indices
 from rnatracker.errors import DataError
 
 

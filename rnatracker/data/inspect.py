@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from rnatracker.config import ModelConfig
+from rnatracker.data.encoding import ANY
 from rnatracker.data.folds import sequence_groups
 from rnatracker.data.readers import survey
 from rnatracker.data.transcripts import Fractions, Transcripts
-from rnatracker.encoding import ANY
 from rnatracker.metrics import pcc_per_site
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)

@@ -17,10 +17,10 @@ import numpy as np
 
 from rnatracker.config import DEFAULT_SITES
 from rnatracker.data import formats, sequences, table
+from rnatracker.data.encoding import ANY, UNKNOWN, Codes
 from rnatracker.data.formats import DESCRIPTIONS, Record
 from rnatracker.data.source import Source, opened
 from rnatracker.data.transcripts import Fractions, Transcripts
-from rnatracker.encoding import ANY, UNKNOWN, Codes
 from rnatracker.errors import DataError
 
 LABELS = ("A", "B", "mean")

@@ -1,7 +1,7 @@
 """What a sequence may be, whoever gives it: a file's record, a row of a DataFrame, a line of a request.
 
-Owns that rule and its wording. Must not know files. Read next: `rnatracker/encoding.py` for the letters; `readers.py`
-and `stream.py` for files.
+Owns that rule and its wording. Must not know files. Read next: `rnatracker/data/encoding.py` for the letters;
+`readers.py` and `stream.py` for files.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rnatracker.data.encoding import LETTERS, UNKNOWN, Codes, Offsets, encode, first_unknown
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.encoding import LETTERS, UNKNOWN, Codes, Offsets, encode, first_unknown
 from rnatracker.errors import DataError
 
 

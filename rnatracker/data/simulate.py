@@ -24,8 +24,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rnatracker.config import DEFAULT_SITES
+from rnatracker.data.encoding import CHANNELS, Codes, encode
 from rnatracker.data.transcripts import Fractions, Transcripts
-from rnatracker.encoding import CHANNELS, Codes, encode
 from rnatracker.errors import DataError
 from rnatracker.metrics import Array, pcc_per_site
 

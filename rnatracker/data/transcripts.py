@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from rnatracker.encoding import Codes, Indices, Offsets, decode
+from rnatracker.data.encoding import Codes, Indices, Offsets, decode
 
 Fractions = npt.NDArray[np.float64]
 

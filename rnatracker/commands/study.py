@@ -1,0 +1,97 @@
+"""`rnatracker study`.
+
+Owns its options and what it prints. The work is `rnatracker.search`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rnatracker.commands.tune import Storage
+from rnatracker.errors import StudyError
+from rnatracker.terminal import options, output
+
+if TYPE_CHECKING:
+    from rnatracker.search.study import Search
+
+
+def study(
+    name: Annotated[str | None, typer.Argument(help="The study.", show_default=False)] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List all studies.")] = False,
+    best: Annotated[int, typer.Option(help="Trials to show.", min=1)] = 10,
+    export: Annotated[
+        str | None, typer.Option(help="Write the best settings as a config file.", metavar="FILE")
+    ] = None,
+    plots: Annotated[
+        str | None, typer.Option(help="Draw pictures and interactive pages into a folder.", metavar="DIR")
+    ] = None,
+    delete_weights: Annotated[
+        bool, typer.Option("--delete-weights", help="Delete the weights of all its trials.")
+    ] = False,
+    json_: options.Json = False,
+    storage: Storage = None,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
+    no_track: Annotated[
+        bool, typer.Option("--no-track", help="Its runs are in plain folders.", rich_help_panel="Store")
+    ] = False,
+) -> None:
+    """Show what a study has found.
+
+    rnatracker study first --export best.yaml
+    """
+    from rnatracker.search import opening, summary
+    from rnatracker.terminal import study_tables
+
+    tracking = options.tracking_settings(store, tracking_uri, experiment, no_track)
+    if list_:
+        _print_names(opening.names(storage, tracking), json_)
+        return
+    if name is None:
+        raise typer.BadParameter("give a study's name, or --list")
+    search = opening.load_search(name, storage, tracking)
+    if export is not None:
+        trial = summary.export_best(search, Path(export))
+        output.say(f"trial {trial.number} is in {export}; use it with: rnatracker train --config {export}")
+    if plots is not None:
+        _draw(search, Path(plots))
+    if delete_weights:
+        _delete_weights(search)
+    if json_:
+        output.print_json(study_tables.study_as_json(search, best))
+    else:
+        study_tables.print_study(search, limit=best)
+        found = summary.best(search, 1)
+        if found:
+            typer.echo(f"Next: {summary.rerun_command(search, found[0])}")
+
+
+def _print_names(names: list[str], json_: bool) -> None:
+    if json_:
+        output.print_json({"studies": names})
+        return
+    for name in names:
+        typer.echo(name)
+    if not names:
+        output.say("no studies yet; begin one with: rnatracker tune --study NAME --data FILE")
+
+
+def _draw(search: Search, folder: Path) -> None:
+    from rnatracker.search import summary
+    from rnatracker.search.plots import write_all
+
+    if not summary.best(search, 1):
+        raise StudyError(f"study {search.request.name}: no trial has been completed yet, there is nothing to draw")
+    written = write_all(search.study, folder, search.request.config.train.objective)
+    output.say(f"{len(written)} files in {folder}")
+
+
+def _delete_weights(search: Search) -> None:
+    from rnatracker.search.weights import delete_all
+
+    n_trials, size = delete_all(search)
+    output.say(f"deleted the weights of {n_trials} trials, {size / 1e6:.1f} MB")

@@ -1,0 +1,247 @@
+"""`rnatracker tune` and `rnatracker study`.
+
+Owns their options and what they print. Must not import anything heavy at module level. Read next: `tune.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rnatracker.choices import Device, Objective
+from rnatracker.terminal import options, output
+
+if TYPE_CHECKING:
+    from rnatracker.search.refit import Verdict
+    from rnatracker.search.study import Search
+    from rnatracker.search.tune import TuneOutcome
+
+_WHAT = "What is searched"
+_HOW = "How"
+_RUN = "Study and its record"
+_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Where studies are kept: a journal file, or a database's address.",
+        metavar="FILE|URL",
+        rich_help_panel="Store",
+        show_default="optuna.journal in the store",
+    ),
+]
+
+
+def seconds_of(text: str) -> float:
+    """Return a time span as in `90`, `45m`, `2h`, `1h30m` in seconds.
+
+    Raises:
+        typer.BadParameter: if it is none.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smhd]?)", text.strip())
+    if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
+        raise typer.BadParameter(f"{text!r}: expected a time span as in 90s, 45m, 2h or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def tune(
+    study: Annotated[str, typer.Option(help="Name of the study, new or not.", metavar="NAME", rich_help_panel=_RUN)],
+    data: Annotated[
+        str | None,
+        typer.Option(help="File of transcripts with measured fractions.", metavar="FILE", rich_help_panel=_WHAT),
+    ] = None,
+    sites: Annotated[
+        str | None, typer.Option(help="Names of the sites, as in train.", metavar="A,B,...", rich_help_panel=_WHAT)
+    ] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(
+            help="The config in use, which is the first trial: a file, or default, ancestor or paper.",
+            metavar="NAME|FILE",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    space: Annotated[
+        str,
+        typer.Option(
+            help="The search space: a file, or default, wide or smoke.", metavar="NAME|FILE", rich_help_panel=_WHAT
+        ),
+    ] = "default",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set any key of the config.", metavar="KEY=VALUE", rich_help_panel=_WHAT),
+    ] = None,
+    objective: Annotated[
+        Objective | None,
+        typer.Option(help="What trials are compared by.", show_default="pcc_mean", rich_help_panel=_WHAT),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of each training.", show_default="100", rich_help_panel=_WHAT)
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(help="Folds of each trial.", show_default="0, one division", rich_help_panel=_WHAT)
+    ] = None,
+    trials: Annotated[int, typer.Option(help="Trials in all.", min=1, rich_help_panel=_HOW)] = 20,
+    timeout: Annotated[
+        str | None, typer.Option(help="Time after which to stop, as in 90m or 2h.", metavar="T", rich_help_panel=_HOW)
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Trials at a time.", min=1, rich_help_panel=_HOW)] = 1,
+    sampler: Annotated[
+        Literal["tpe", "gp", "random", "cmaes"], typer.Option(help="How settings are chosen.", rich_help_panel=_HOW)
+    ] = "tpe",
+    pruner: Annotated[
+        Literal["forecast", "hyperband", "median", "wilcoxon", "none"],
+        typer.Option(help="How trials are dropped.", rich_help_panel=_HOW),
+    ] = "forecast",
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Seed of the search and of each training.", show_default="0", rich_help_panel=_HOW),
+    ] = None,
+    device: Annotated[
+        Device | None, typer.Option(help="Where to compute.", show_default="auto", rich_help_panel=_HOW)
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads of each worker.", show_default="its share of the cores", rich_help_panel=_HOW),
+    ] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(help="Try early what a study or run has found.", metavar="STUDY|RUN", rich_help_panel=_HOW),
+    ] = None,
+    keep_weights: Annotated[
+        int | None,
+        typer.Option(help="Keep the weights of the best so many trials only.", min=1, rich_help_panel=_RUN),
+    ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Then cross-validate the best settings and those in use with fresh seeds.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
+    refit_best: Annotated[int, typer.Option(help="Best settings to refit.", min=1, rich_help_panel=_RUN)] = 3,
+    refit_seeds: Annotated[int, typer.Option(help="Fresh seeds of each.", min=1, rich_help_panel=_RUN)] = 3,
+    json_: options.Json = False,
+    storage: Storage = None,
+    experiment: options.Experiment = "rnatracker",
+    store: options.Store = None,
+    tracking_uri: options.TrackingUri = None,
+    no_track: Annotated[
+        bool,
+        typer.Option("--no-track", help="Keep runs in plain folders, without MLflow.", rich_help_panel="Store"),
+    ] = False,
+) -> None:
+    """Search for better settings. The same command again goes on; on another terminal it joins.
+
+    rnatracker tune --data apexseq.fa --study first --trials 50 --jobs 2 --epochs 30
+    """
+    from rnatracker import config as settings
+    from rnatracker.search import space as spaces
+    from rnatracker.search.study import StudyRequest
+
+    settings_given: dict[str, Any] = {
+        "data.path": None if data is None else str(Path(data).resolve()),
+        "data.sites": None if sites is None else [site.strip() for site in sites.split(",")],
+        "data.fold": fold,
+        "train.epochs": epochs,
+        "train.objective": objective,
+        "train.device": device,
+        "train.threads": threads,
+        "train.seed": seed,
+    }
+    checked = settings.assemble(config, {}, settings_given, set_ or [])
+    request = StudyRequest(
+        name=study,
+        config=checked,
+        space=spaces.load(space),
+        tracking=options.tracking_settings(store, tracking_uri, experiment, no_track),
+        storage=storage,
+        trials=trials,
+        timeout=None if timeout is None else seconds_of(timeout),
+        jobs=jobs,
+        sampler=sampler,
+        pruner=pruner,
+        seed=checked.train.seed,
+        warm_start=tuple(warm_start or ()),
+        keep_weights=keep_weights,
+    )
+    outcome = _run(request)
+    stopped = outcome.reason == "stopped on request"
+    verdict = None
+    if refit and not stopped and outcome.state != "RUNNING":  # when its time is over too
+        verdict = _refit(outcome, refit_best, refit_seeds)
+        stopped = verdict is None
+    _print_outcome(outcome, json_, verdict)
+    if stopped:
+        output.say("Stopped; nothing is lost. The same command goes on.")
+        raise typer.Exit(130)
+
+
+def _refit(outcome: TuneOutcome, best: int, seeds: int) -> Verdict | None:
+    """Refit under a progress display; None if it was stopped."""
+    from rnatracker.processes.stop import Interrupted
+    from rnatracker.search.refit import refit as refit_study
+    from rnatracker.terminal.progress import reporter
+
+    search = outcome.search
+    try:
+        with reporter() as display:
+            return refit_study(search, display, display.line, best=best, seeds=seeds, jobs=search.request.jobs)
+    except Interrupted:
+        return None
+
+
+def _run(request: Any) -> TuneOutcome:
+    from rnatracker.search.tune import tune as run_study
+    from rnatracker.terminal.study_progress import StudyDisplay
+
+    with StudyDisplay() as display:
+        return run_study(request, display.say, display.watch)
+
+
+def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -> None:
+    from rnatracker.search import summary
+    from rnatracker.terminal import study_tables
+    from rnatracker.terminal.tables import print_ui
+
+    search, counts = outcome.search, outcome.counts
+    if json_:
+        found = summary.best(search, 1)
+        output.print_json(
+            {
+                "study": search.request.name,
+                "state": outcome.state,
+                "reason": outcome.reason,
+                "run_id": outcome.run.id,
+                "run": outcome.run.name,
+                "trials": vars(counts),
+                "best": study_tables.as_json(search, found[0]) if found else None,
+                "saved": vars(summary.savings(search)),
+                "folder": str(outcome.run.folder),
+                "refit": study_tables.verdict_as_json(verdict) if verdict else None,
+            }
+        )
+        return
+    study_tables.print_study(search, limit=5)
+    if outcome.state != "FINISHED":
+        typer.echo(f"{outcome.state}: {outcome.reason}; the same command goes on")
+    if verdict is not None:
+        study_tables.print_verdict(verdict)
+    typer.echo(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")
+    print_ui(search.request.tracking, search.request.name)
+    typer.echo(f"Next: {study_command(search)}")
+
+
+def study_command(search: Search) -> str:
+    """Return what to type to see a study."""
+    words = ["rnatracker", "study", search.request.name]
+    if search.request.storage:
+        words += ["--storage", search.request.storage]
+    if search.folder != Path.cwd() / "mlruns":
+        words += ["--store", str(search.folder)]
+    return shlex.join(words)

@@ -1,0 +1,134 @@
+"""How well a trained model does on labelled data.
+
+Owns finding a model by what a user calls it, and the comparison. Must not know optuna or typer. Read next:
+`rnatracker/metrics.py` for the figures, `rnatracker/prediction/predictor.py` for the predictions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rnatracker import metrics
+from rnatracker.config import TrainConfig
+from rnatracker.data.readers import read
+from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.errors import DataError
+from rnatracker.evaluation.models import Model
+from rnatracker.metrics import Score
+from rnatracker.model.device import pick_device
+from rnatracker.prediction.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model on labelled data.
+
+    Attributes:
+        model: the model.
+        transcripts: the data, their sites named as the model names them.
+        predicted: (N, S).
+        scores: PCC, Spearman and MSE with intervals.
+        warnings: what a reader of the scores should know.
+    """
+
+    model: Model
+    transcripts: Transcripts
+    predicted: Fractions
+    scores: list[Score]
+    warnings: list[str]
+
+
+def evaluate(
+    model: Model,
+    data: str,
+    *,
+    train: TrainConfig,
+    file_format: str = "auto",
+    sites: list[str] | None = None,
+    labels: str = "mean",
+    resamples: int = 1000,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Predict labelled transcripts and compare.
+
+    Args:
+        model: the model.
+        data: file of transcripts with measured fractions.
+        train: where to compute.
+        file_format: the file's format.
+        sites: names of the sites in the file's order; None: the file's own, or the model's where it names none.
+        labels: which replicate, where there are two.
+        resamples: bootstrap samples of the intervals.
+        on_batch: told the predictions done so far and how many there will be.
+
+    Raises:
+        DataError: if the data can't be read, or measure other sites than the model predicts.
+    """
+    found = [each.named(tuple(sites or ())) for each in model.checkpoints]
+    predictor = Predictor(found, pick_device(train))
+    transcripts = match_sites(
+        read_labelled(data, file_format, sites, labels, predictor.sites), predictor.sites, model.name
+    )
+    total = len(transcripts) * len(predictor)
+    predicted = predictor.predict(transcripts, on_batch=(lambda done: on_batch(done, total)) if on_batch else None)
+    scores = metrics.report(predicted, transcripts.measured(), transcripts.sites, resamples=resamples)
+    return Evaluation(model, transcripts, predicted, scores, _warnings(model, transcripts))
+
+
+def read_labelled(
+    data: str, file_format: str, sites: list[str] | None, labels: str, model_sites: tuple[str, ...]
+) -> Transcripts:
+    """Read labelled data for a model of these sites; where file and user name no sites, they are the model's.
+
+    Raises:
+        DataError: if they can't be read.
+    """
+    if sites is None:
+        try:
+            transcripts = read(data, format=file_format, labels=labels)
+        except DataError:
+            # An unnamed file of other than four sites: try it under the model's names, and report what is wrong then.
+            transcripts = read(data, format=file_format, sites=model_sites, labels=labels)
+        if not transcripts.sites_named and len(transcripts.sites) == len(model_sites):
+            transcripts = replace(transcripts, sites=model_sites)
+        return transcripts
+    return read(data, format=file_format, sites=sites, labels=labels)
+
+
+def match_sites(transcripts: Transcripts, sites: tuple[str, ...], model: str) -> Transcripts:
+    """Put the measured columns into the order of a model's sites.
+
+    Raises:
+        DataError: if they are other sites.
+    """
+    if sorted(transcripts.sites) != sorted(sites):
+        raise DataError(
+            f"{transcripts.source}: its sites are {', '.join(transcripts.sites)}, but {model} predicts "
+            f"{', '.join(sites)}; use a model of these sites, or name the file's columns with --sites"
+        )
+    order = [transcripts.sites.index(site) for site in sites]
+    return replace(
+        transcripts,
+        sites=sites,
+        fractions=transcripts.measured()[:, order],
+        replicates=None
+        if transcripts.replicates is None
+        else (transcripts.replicates[0][:, order], transcripts.replicates[1][:, order]),
+    )
+
+
+def _warnings(model: Model, transcripts: Transcripts) -> list[str]:
+    found = []
+    if model.data_digest and model.data_digest == transcripts.digest():
+        found.append(
+            "it was trained on transcripts of this very file: these figures say how well it "
+            "remembers, not how well it predicts"
+        )
+    encoding = model.checkpoints[0].encoding
+    cut = int((transcripts.lengths > encoding.max_length).sum())
+    if cut and not encoding.full_length:
+        found.append(f"{cut} transcripts are longer than {encoding.max_length} nt and were cut, as in training")
+    if not transcripts.sites_named:
+        found.append(f"the file names no sites: its columns are taken as {', '.join(transcripts.sites)}")
+    return found

@@ -1,0 +1,95 @@
+"""Finding a model by its run or its file of weights.
+
+Owns what a model is to whoever predicts with it. Must not know the registry: `rnatracker/registry/resolve.py` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rnatracker.errors import CheckpointError
+from rnatracker.model import checkpoint
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.open import open_tracker, settings_of_run
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.tracking.tags import Tag
+
+
+@dataclass(frozen=True)
+class Model:
+    """What predicts: one checkpoint, or the folds of a cross-validation.
+
+    Attributes:
+        name: what to call it.
+        checkpoints: one or more.
+        data_digest: digest of the data it was trained on, empty where that is unknown.
+        description: in words.
+    """
+
+    name: str
+    checkpoints: list[Checkpoint]
+    data_digest: str = ""
+    description: str = ""
+
+
+def model_of_file(path: str) -> Model:
+    """Return the model of a file of weights, ours or the ancestor's.
+
+    Raises:
+        CheckpointError: if it can't be loaded.
+    """
+    found = checkpoint.load(Path(path))
+    origin = "the ancestor's weights" if found.origin == "ancestor" else "weights"
+    return Model(Path(path).name, [found], description=f"{origin} after epoch {found.epoch}")
+
+
+def model_of_run(name: str, tracking: TrackingSettings) -> Model:
+    """Return a run's model: its best epoch, or for a cross-validation the mean of its folds' best epochs.
+
+    Raises:
+        TrackingError: if there is no such run.
+        CheckpointError: if it has left no weights.
+    """
+    return model_of(open_tracker(settings_of_run(name, tracking)).find(name))
+
+
+def model_of(run: TrackedRun) -> Model:
+    """Return a run's model, as `model_of_run` does.
+
+    Raises:
+        CheckpointError: if it has left no weights.
+    """
+    digest = run.tags().get(Tag.DATA_DIGEST, "")
+    if run.tags().get(Tag.KIND) == "cross-validation":
+        children = sorted(run.children().items())
+        unfinished = [fold for fold, child in children if child.status() != "FINISHED"]
+        if unfinished or not children:
+            raise CheckpointError(
+                f"run {run.name}: {', '.join(unfinished) or 'every fold'} has not finished; finish it first with: "
+                f"rnatracker train --resume {run.name}"
+            )
+        found = [checkpoint.load(_weights_of(child)) for _, child in children]
+        return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
+    of_folds = sorted((run.folder / "checkpoints").glob("fold*/best.pt"), key=lambda path: (len(str(path)), path))
+    if of_folds:  # a trial of a study keeps its folds in one run
+        found = [checkpoint.load(path) for path in of_folds]
+        return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
+    found = [checkpoint.load(_weights_of(run))]
+    return Model(run.name, found, digest, f"epoch {found[0].epoch}")
+
+
+def _weights_of(run: TrackedRun) -> Path:
+    """Return `best.pt` of a run; an imported run has numbered files only, of which the last is taken."""
+    folder = run.folder / "checkpoints"
+    if (folder / "best.pt").is_file():
+        return folder / "best.pt"
+    numbered = {
+        int(path.stem.removeprefix("epoch")): path
+        for path in folder.glob("epoch*.pt")
+        if path.stem.removeprefix("epoch").isdigit()
+    }
+    if not numbered:
+        raise CheckpointError(f"run {run.name}: no weights in {folder}; it ended before its first evaluation")
+    return numbered[max(numbered)]

@@ -1,0 +1,163 @@
+"""What runs have predicted of which transcripts, so that it can be compared.
+
+Owns finding a run's predictions, making those of a test file, and bringing several into one order. Must not know typer.
+Read next: `rnatracker/evaluation/compare.py`, which compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from rnatracker.data import fingerprints
+from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.errors import DataError
+from rnatracker.evaluation import training_data
+from rnatracker.prediction import run_table
+from rnatracker.tracking.contract import TrackedRun, Tracker
+from rnatracker.tracking.tags import Tag
+
+_TABLES = {
+    "cross-validation": ("out_of_fold.tsv", "out-of-fold predictions"),
+    "fold": ("test.tsv", "the fold's predictions"),
+    "train": ("validation.tsv", "the validation part, on which each run chose its epoch"),
+}
+"""For each kind of run the table that it leaves, and what that holds."""
+_SAME = 1e-9
+"""Measured fractions that differ by no more are the same."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A run's predictions.
+
+    Attributes:
+        ids: (N,).
+        sites: (S,).
+        predicted: (N, S).
+        measured: (N, S).
+        what: what the transcripts are to the run.
+        seen: how many of them are known to have had a part in its weights, where that isn't what `what` says.
+    """
+
+    ids: tuple[str, ...]
+    sites: tuple[str, ...]
+    predicted: Fractions
+    measured: Fractions
+    what: str
+    seen: int = 0
+
+
+def of_run(runs: Sequence[TrackedRun]) -> tuple[list[Predicted], list[str]]:
+    """Return what runs have left of predictions, or why they can't be compared by them.
+
+    Raises:
+        DataError: if a table can't be read.
+    """
+    found, problems = [], []
+    for run in runs:
+        name, what = _TABLES.get(run.tags().get(Tag.KIND, ""), ("", ""))
+        path = run.folder / "predictions" / name
+        if not name:
+            problems.append(
+                f"{run.name} keeps no predictions: let the runs predict a file that none was trained on, with --data"
+            )
+        elif not path.is_file():
+            problems.append(f"{run.name} has left no {name}: it is {run.status()}; let it finish first")
+        else:
+            ids, predicted, measured = run_table.read_predictions(path)
+            found.append(Predicted(tuple(ids), run_table.predicted_sites(path), predicted, measured, what))
+    return ([] if problems else found), problems
+
+
+def of_file(
+    run: TrackedRun,
+    data: str,
+    tracker: Tracker,
+    *,
+    device: str = "auto",
+    file_format: str = "auto",
+    sites: list[str] | None = None,
+    labels: str = "mean",
+    on_batch: Callable[[int, int], None] | None = None,
+) -> tuple[Predicted, list[str]]:
+    """Let a run's model predict a test file.
+
+    Args:
+        run: the run.
+        data: the file.
+        tracker: finds the runs whose weights this one went on from.
+        device: where to compute.
+        file_format: the file's format.
+        sites: names of its sites; None: its own, or the model's.
+        labels: which replicate, where there are two.
+        on_batch: told the predictions done so far and how many there will be.
+
+    Returns:
+        The predictions, and what a reader of them should know.
+
+    Raises:
+        CheckpointError: if the run has left no weights.
+        DataError: if the file can't be read, or measures other sites.
+    """
+    from rnatracker.config import TrainConfig
+    from rnatracker.evaluation import evaluate, models
+
+    result = evaluate.evaluate(
+        models.model_of(run),
+        data,
+        train=TrainConfig(device=device),
+        file_format=file_format,
+        sites=sites,
+        labels=labels,
+        resamples=0,
+        on_batch=on_batch,
+    )
+    found = result.transcripts
+    seen, note = _seen(run, found, tracker)
+    made = Predicted(tuple(found.ids), tuple(found.sites), result.predicted, found.measured(), found.source, seen)
+    return made, [*result.warnings, *([note] if note else [])]
+
+
+def _seen(run: TrackedRun, transcripts: Transcripts, tracker: Tracker) -> tuple[int, str]:
+    """Return on how many of these transcripts, told by their sequences, a run was trained, and what to say of it."""
+    n = len(transcripts)
+    if run.tags().get(Tag.DATA_DIGEST) == transcripts.digest():  # of that one it is warned already
+        return n, ""
+    found: set[int] = set()
+    missing = ""
+    try:
+        for part in training_data.parts_of_run(run, tracker):
+            found.update(fingerprints.seen(transcripts, part).tolist())
+    except DataError as error:
+        # Less the remedy, which is an option of another command.
+        missing = str(error).rpartition("; ")[0].removeprefix(f"run {run.name}: ")
+    if found:
+        return len(found), f"it was trained on {len(found)} of these {n} transcripts: its figures are too good"
+    if missing:
+        reason = missing.removeprefix("what it was trained on can't be told: ")
+        return 0, f"whether it was trained on some of these transcripts can't be told: {reason}"
+    return 0, ""
+
+
+def align(found: Sequence[Predicted], names: Sequence[str]) -> tuple[list[Predicted], str]:
+    """Bring predictions into the order of the first, or say why that can't be."""
+    first = found[0]
+    aligned = [first]
+    for each, name in zip(found[1:], names[1:], strict=True):
+        if sorted(each.sites) != sorted(first.sites):
+            sites = f"{', '.join(first.sites)} and {', '.join(each.sites)}"
+            return [], f"{names[0]} and {name} predict different sites: {sites}"
+        if each.ids != first.ids and (len(set(each.ids)) < len(each.ids) or sorted(each.ids) != sorted(first.ids)):
+            return [], f"{names[0]} and {name} predicted different transcripts"
+        place = {identifier: i for i, identifier in enumerate(each.ids)}
+        rows = list(range(len(first.ids))) if each.ids == first.ids else [place[name] for name in first.ids]
+        columns = [each.sites.index(site) for site in first.sites]
+        measured = each.measured[rows][:, columns]
+        if not np.allclose(measured, first.measured, rtol=0, atol=_SAME):
+            return [], f"{names[0]} and {name} were given different measured fractions for the same transcripts"
+        ordered = each.predicted[rows][:, columns]
+        aligned.append(replace(each, ids=first.ids, sites=first.sites, predicted=ordered, measured=measured))
+    return aligned, ""

@@ -1,0 +1,104 @@
+"""Which transcripts had a part in a run's weights, as far as that can be told.
+
+Owns the search for them: the run's own data, and those behind weights that it continued from. Read next:
+`rnatracker/data/fingerprints.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rnatracker import config
+from rnatracker.config import DataConfig
+from rnatracker.data.fingerprints import Fingerprints, fingerprints
+from rnatracker.data.readers import read, read_unlabelled
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.errors import DataError, TrackingError
+from rnatracker.tracking.contract import TrackedRun, Tracker
+from rnatracker.tracking.folders import NullRun
+from rnatracker.tracking.tags import Tag
+
+
+def of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Fingerprints:
+    """Return the fingerprints of all transcripts that have had a part in a run's weights.
+
+    These are all of its data: also validation transcripts have, by choosing the epoch. Where it went on from other
+    weights, those of the run that these are of are among them.
+
+    Args:
+        run: the run.
+        tracker: finds the run that its weights are of.
+        files: data files, for what isn't found where it was.
+
+    Raises:
+        DataError: if it can't be known, saying what is missing.
+    """
+    return np.unique(np.concatenate(list(parts_of_run(run, tracker, files))))
+
+
+def parts_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Iterator[Fingerprints]:
+    """Yield what `of_run` returns as far as it is known: first the run's own data, then those behind its weights.
+
+    Raises:
+        DataError: as `of_run` does, where the first that is missing would have come.
+    """
+    yield _of_data(run, files)
+    weights = run.tags().get(Tag.WEIGHTS)
+    if weights:
+        yield from _of_weights(run, weights, tracker, files)
+
+
+def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
+    """Return those of a run's own data, which are held against the digest that the run recorded."""
+    digest = run.tags().get(Tag.DATA_DIGEST, "")
+    path = run.folder / "config.yaml"
+    data = config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
+    for place in [*([data.path] if data.path else []), *files]:
+        transcripts = _read(place, data)
+        if transcripts is not None and transcripts.digest() == digest:
+            return fingerprints(transcripts)
+    if files and not digest:
+        return np.concatenate([fingerprints(read_unlabelled(file)) for file in files])
+    where = f"its data, {data.path}, are gone or have changed" if data.path else "it has recorded no data"
+    if data.path and not digest:
+        where = f"it has recorded no digest of its data, {data.path}"
+    raise DataError(
+        f"run {run.name}: what it was trained on can't be told: {where}{f' (digest {digest})' if digest else ''}; "
+        "give that file with --trained-on FILE"
+    )
+
+
+def _read(place: str, data: DataConfig) -> Transcripts | None:
+    try:
+        return read(place, format=data.format, sites=data.sites, labels=data.labels)
+    except DataError:
+        return None
+
+
+def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence[str]) -> Iterator[Fingerprints]:
+    """Yield those of the run whose weights this one began with."""
+    origin = _run_of(weights, tracker)
+    if origin is not None:
+        yield from parts_of_run(origin, tracker, files)
+    elif files:
+        yield from (fingerprints(read_unlabelled(file)) for file in files)
+    else:
+        raise DataError(
+            f"run {run.name}: it went on from {weights}, and what those weights were trained on can't be told; give "
+            "that data file with --trained-on FILE"
+        )
+
+
+def _run_of(weights: str, tracker: Tracker) -> TrackedRun | None:
+    """Return the run in whose folder a file of weights lies, or None."""
+    for folder in Path(weights).parents:
+        if re.fullmatch(r"[0-9a-f]{32}", folder.name) or NullRun.is_one(folder):
+            try:
+                return tracker.find(str(folder) if NullRun.is_one(folder) else folder.name)
+            except TrackingError:
+                return None
+    return None

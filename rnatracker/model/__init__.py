@@ -1,0 +1,1 @@
+"""The network: what it is, where and how it is computed."""

@@ -1,0 +1,294 @@
+"""Files of weights: saving and loading ours, and loading the ancestor's.
+
+Owns the file format and its version. Must not know mlflow. Read next: `rnatracker/training/trainer.py`, which says what
+is kept for a resumption; `docs/formats.md`.
+
+A file is `torch.save` of one dictionary of plain values and tensors, so that it loads with `weights_only=True`:
+nothing is ever unpickled. The ancestor's files (`epoch`, `model`, `optimizer`) are told by their keys. Their
+channels G A T C are permuted to ours, in the weights and in the optimizer's averages alike; that they keep the
+5' end, pad in front and have no mask follows from their origin, and their sizes from their tensors' shapes.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from rnatracker.config import DEFAULT_SITES, EncodingConfig, ModelConfig
+from rnatracker.data.encoding import CHANNELS
+from rnatracker.errors import CheckpointError
+from rnatracker.files import replacing
+from rnatracker.model.network import RNATracker
+
+VERSION = 1
+_FORMAT = "rnatracker-checkpoint"
+_FIELDS = ("model", "encoding", "sites", "weights", "epoch")
+_ANCESTOR_CHANNELS = "GATC"
+_ANCESTOR_NAMES = {
+    "conv_block1.0": "conv1",
+    "conv_block2.0": "conv2",
+    "gru": "rnn",
+    "attention.attention_w2": "attention_score",
+    "attention.attention_w": "attention_hidden",
+    "output": "output",
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that is needed to predict, and perhaps to go on training.
+
+    Attributes:
+        model: sizes of the network.
+        encoding: how sequences become its input.
+        sites: names of its outputs; for the ancestor's files the default four, or `site1`, `site2`, ...
+        weights: the network's tensors by name, on the CPU.
+        epoch: epochs completed.
+        metrics: validation metrics at that epoch.
+        optimizer: the optimizer's state, None where it was not kept.
+        progress: what the trainer needs to resume, None where it was not kept.
+        settings: all settings of the run as nested plain values; empty for the ancestor's files.
+        origin: who wrote the file.
+    """
+
+    model: ModelConfig
+    encoding: EncodingConfig
+    sites: tuple[str, ...]
+    weights: dict[str, Tensor]
+    epoch: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    optimizer: dict[str, Any] | None = None
+    progress: dict[str, Any] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    origin: Literal["rnatracker", "ancestor"] = "rnatracker"
+
+    def named(self, sites: tuple[str, ...]) -> Checkpoint:
+        """Return the ancestor's checkpoint with these sites as its outputs, since its files name none.
+
+        Any other checkpoint, or another number of sites, is returned as it is.
+        """
+        if self.origin != "ancestor" or len(sites) != len(self.sites):
+            return self
+        return replace(self, sites=sites)
+
+    def network(self) -> RNATracker:
+        """Build the network with these weights, on the CPU, in evaluation mode.
+
+        Whichever kernel it was trained with, it is computed with what suits this machine.
+        """
+        model = RNATracker(self.model.model_copy(update={"kernel": "auto"}), len(self.sites))
+        model.load_state_dict(self.weights)
+        return model.eval()
+
+
+def save(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint to a temporary name beside `path`, flush it to the disk, and rename it.
+
+    Raises:
+        OSError: if it can't be written, a full disk among the reasons; `path` is then as it was.
+    """
+    content = {
+        "format": _FORMAT,
+        "version": VERSION,
+        "model": checkpoint.model.model_dump(mode="json"),
+        "encoding": checkpoint.encoding.model_dump(mode="json"),
+        "sites": list(checkpoint.sites),
+        "weights": checkpoint.weights,
+        "epoch": checkpoint.epoch,
+        "metrics": checkpoint.metrics,
+        "optimizer": checkpoint.optimizer,
+        "progress": checkpoint.progress,
+        "settings": checkpoint.settings,
+    }
+    buffer = io.BytesIO()  # torch.save would hide what went wrong with a file
+    torch.save(content, buffer)
+    with replacing(path) as file:
+        file.write(buffer.getbuffer())
+
+
+def load(path: Path) -> Checkpoint:
+    """Read a file of weights, ours or the ancestor's, onto the CPU.
+
+    Raises:
+        CheckpointError: if it is missing, truncated, no checkpoint, of an unknown version, holds anything but
+            plain values and tensors, or its tensors don't have the sizes that it states.
+    """
+    content = _read(path)
+    if content.get("format") == _FORMAT:
+        checkpoint = _ours(content, path)
+    elif "format" not in content and {"epoch", "model"} <= content.keys() and isinstance(content["model"], dict):
+        checkpoint = _from_ancestor(content, path)
+    else:
+        raise CheckpointError(
+            f"{path.name}: not a file of RNATracker weights; its keys are {', '.join(map(str, content))[:200]}"
+        )
+    _check_weights(checkpoint, path)
+    return checkpoint
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file of weights")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch warns of is refused below, in our words
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" (it asks for {named[1]})" if named else ""
+        raise CheckpointError(
+            f"{path.name}: refused, since it holds more than plain values and tensors, or is no checkpoint at "
+            f"all{what}; loading it could run code. Use a file that rnatracker or its ancestor has written."
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
+        raise CheckpointError(
+            f"{path.name}: can't be read{reason}; it is truncated or no checkpoint at all; use another copy"
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path.name}: not a checkpoint: expected a dictionary, got {type(content).__name__}")
+    return content
+
+
+def _ours(content: dict[str, Any], path: Path) -> Checkpoint:
+    if content.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path.name}: checkpoint version {content.get('version')!r} is unknown; this rnatracker reads version "
+            f"{VERSION}. Use the rnatracker that wrote it, or a newer one."
+        )
+    missing = [name for name in _FIELDS if name not in content]
+    if missing:
+        raise CheckpointError(f"{path.name}: incomplete checkpoint, {missing[0]} is missing; use another copy")
+    _check_kinds(content, path)
+    try:
+        return Checkpoint(
+            model=ModelConfig.model_validate(content["model"]),
+            encoding=EncodingConfig.model_validate(content["encoding"]),
+            sites=tuple(content["sites"]),
+            weights=content["weights"],
+            epoch=int(content["epoch"]),
+            metrics=content.get("metrics") or {},
+            optimizer=content.get("optimizer"),
+            progress=content.get("progress"),
+            settings=content.get("settings") or {},
+        )
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split("\n")[1:3]) or str(error)
+        raise CheckpointError(f"{path.name}: damaged checkpoint: {reason}; use another copy") from None
+
+
+def _check_kinds(content: dict[str, Any], path: Path) -> None:
+    """Check that what a file keeps is of the kind that is expected, however it came to be."""
+    optimizer = content.get("optimizer")
+    sound = {
+        "weights": isinstance(content["weights"], dict),
+        "settings": isinstance(content.get("settings") or {}, dict),
+        "metrics": isinstance(content.get("metrics") or {}, dict),
+        "progress": isinstance(content.get("progress") or {}, dict),
+        "optimizer": optimizer is None or (isinstance(optimizer, dict) and {"state", "param_groups"} <= set(optimizer)),
+    }
+    for name, is_sound in sound.items():
+        if not is_sound:
+            raise CheckpointError(f"{path.name}: damaged checkpoint: {name} is not what it should be; use another copy")
+
+
+def _from_ancestor(content: dict[str, Any], path: Path) -> Checkpoint:
+    weights = {_rename(name, path): tensor for name, tensor in content["model"].items()}
+    try:
+        n_sites, _ = weights["output.weight"].shape
+        model = ModelConfig(
+            conv1_channels=weights["conv1.weight"].shape[0],
+            conv1_kernel=weights["conv1.weight"].shape[2],
+            conv2_channels=weights["conv2.weight"].shape[0],
+            conv2_kernel=weights["conv2.weight"].shape[2],
+            rnn_hidden=weights["rnn.weight_hh_l0"].shape[1],
+            attention_size=weights["attention_hidden.weight"].shape[0],
+            masked=False,
+        )
+        order = [_ANCESTOR_CHANNELS.index(channel) for channel in CHANNELS]
+        weights["conv1.weight"] = weights["conv1.weight"][:, order].contiguous()
+        optimizer = _permute_optimizer(content.get("optimizer"), order)
+    except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"{path.name}: not the ancestor's network: {error} is missing or of another shape; expected two "
+            "convolutions, a GRU, attention and an output layer"
+        ) from None
+    sites = DEFAULT_SITES if n_sites == len(DEFAULT_SITES) else tuple(f"site{i + 1}" for i in range(n_sites))
+    return Checkpoint(
+        model=model,
+        encoding=EncodingConfig(max_length=4000, keep="5p"),
+        sites=sites,
+        weights=weights,
+        epoch=int(content["epoch"]),
+        optimizer=optimizer,
+        origin="ancestor",
+    )
+
+
+def _rename(name: str, path: Path) -> str:
+    for old, new in _ANCESTOR_NAMES.items():
+        if str(name).startswith(old + "."):
+            return new + str(name).removeprefix(old)
+    raise CheckpointError(f"{path.name}: not the ancestor's network: unknown tensor {name}")
+
+
+def _permute_optimizer(optimizer: dict[str, Any] | None, order: list[int]) -> dict[str, Any] | None:
+    """Permute the channels of the first convolution in its running averages; it is parameter 0 there and here."""
+    if not optimizer or 0 not in optimizer.get("state", {}):
+        return optimizer
+    first = {
+        key: value[:, order].contiguous() if isinstance(value, Tensor) and value.ndim == 3 else value
+        for key, value in optimizer["state"][0].items()
+    }
+    return {**optimizer, "state": {**optimizer["state"], 0: first}}
+
+
+def _check_weights(checkpoint: Checkpoint, path: Path) -> None:
+    with torch.device("meta"):
+        expected = RNATracker(checkpoint.model, len(checkpoint.sites)).state_dict()
+    for name, tensor in expected.items():
+        found = checkpoint.weights.get(name)
+        shape = tuple(found.shape) if isinstance(found, Tensor) else "none"
+        if shape != tuple(tensor.shape):
+            raise CheckpointError(
+                f"{path.name}: tensor {name} should have the shape {tuple(tensor.shape)} by the file's own settings, "
+                f"got {shape}; use another copy"
+            )
+        if not torch.isfinite(checkpoint.weights[name]).all():
+            raise CheckpointError(
+                f"{path.name}: tensor {name} holds values that are no numbers: its training had diverged; use weights "
+                "of an earlier epoch"
+            )
+    extra = sorted(set(checkpoint.weights) - set(expected))
+    if extra:
+        raise CheckpointError(f"{path.name}: tensor {extra[0]} has no place in the network its settings describe")
+
+
+def check_fits(
+    checkpoint: Checkpoint, model: ModelConfig, encoding: EncodingConfig, sites: tuple[str, ...], file: str
+) -> None:
+    """Check that a checkpoint, read from a file of this name, can go on being trained under these settings.
+
+    Raises:
+        CheckpointError: naming the first setting that differs, with both values.
+    """
+    pairs = [
+        *((f"model.{key}", value, getattr(model, key)) for key, value in checkpoint.model if key != "kernel"),
+        *((f"encoding.{key}", value, getattr(encoding, key)) for key, value in checkpoint.encoding),
+        ("sites", ",".join(checkpoint.sites), ",".join(sites)),
+    ]
+    for key, in_file, asked in pairs:
+        if in_file != asked:
+            remedy = f"--sites {in_file}" if key == "sites" else f"--set {key}={in_file}"
+            raise CheckpointError(
+                f"{file}: these weights were trained with {key} {in_file}, but {asked} is asked for; use {remedy}, "
+                "or train without --weights"
+            )

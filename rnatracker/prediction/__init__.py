@@ -1,0 +1,1 @@
+"""Predicting transcripts, and writing what was predicted."""

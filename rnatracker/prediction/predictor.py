@@ -1,0 +1,178 @@
+"""Trained networks and transcripts to site fractions.
+
+Owns prediction, of one network or of an ensemble's mean. Must not know the trainer or mlflow. Read next:
+`rnatracker/model/checkpoint.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from rnatracker.data.encoding import Encoded, cut
+from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.errors import CheckpointError
+from rnatracker.model.attention import Attention
+from rnatracker.model.batching import Batches
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.model.network import RNATracker
+
+_REHEARSED, _REHEARSED_LENGTH = 32, 2000
+"""Sequences and their nucleotides: enough for several threads, little enough to take some hundredths of a second."""
+
+
+def predict_fractions(
+    model: RNATracker,
+    batches: Batches,
+    *,
+    on_batch: Callable[[int], None] | None = None,
+    batch_size: int = 0,
+    attention: Attention | None = None,
+) -> Fractions:
+    """Predict in evaluation mode, that is without dropout.
+
+    Args:
+        model: the network; its mode is restored afterwards.
+        batches: the transcripts.
+        on_batch: told the number of transcripts done so far.
+        batch_size: most transcripts in a batch; 0: as many as memory should bear.
+        attention: gets the network's attention weights too.
+
+    Returns:
+        (N, S) float64 in the transcripts' order; rows sum to 1.
+    """
+    fractions = np.empty((len(batches), model.n_sites))
+    was_training = model.training
+    model.eval()
+    done = 0
+    with torch.inference_mode():
+        for indices in batches.evaluation_order(batch_size):
+            batch = batches.gather(indices)
+            if attention is None:
+                logits = model(batch.codes, batch.lengths, batch.total_lengths)
+            else:
+                logits, weights = model.with_attention(batch.codes, batch.lengths, batch.total_lengths)
+                attention.add(indices, weights.float().cpu().numpy())
+            fractions[indices] = torch.softmax(logits.float().cpu().double(), dim=1).numpy()
+            done += len(indices)
+            if on_batch:
+                on_batch(done)
+    model.train(was_training)
+    return fractions
+
+
+class Predictor:
+    """Predicts with one checkpoint, or with the mean of several: the folds of a cross-validation.
+
+    Args:
+        checkpoints: at least one, all of the same sites and encoding.
+        device: where to compute.
+        batch_size: most transcripts in a batch; 0: as many as memory should bear.
+
+    Raises:
+        CheckpointError: if the checkpoints don't predict the same sites from the same input.
+    """
+
+    def __init__(self, checkpoints: Sequence[Checkpoint], device: torch.device, *, batch_size: int = 0) -> None:
+        self.sites = checkpoints[0].sites
+        self.encoding = checkpoints[0].encoding
+        for other in checkpoints[1:]:
+            if (other.sites, other.encoding) != (self.sites, self.encoding):
+                raise CheckpointError(
+                    f"the ensemble's checkpoints differ in their sites or encoding: {self.sites}, {self.encoding} "
+                    f"and {other.sites}, {other.encoding}; use checkpoints of one run"
+                )
+        self._networks = [checkpoint.network().to(device) for checkpoint in checkpoints]
+        self.device = device
+        self._batch_size = batch_size
+
+    def predict(self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None) -> Fractions:
+        """Return predicted fractions, (N, S) float64, in the transcripts' order: the mean over the networks.
+
+        Args:
+            transcripts: any, measured or not.
+            on_batch: told the number of transcripts done so far, counting each once per network.
+        """
+        fractions: Fractions = self.predict_each(transcripts, on_batch=on_batch).mean(axis=0)
+        return fractions
+
+    def predict_each(self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None) -> Fractions:
+        """Return every network's fractions, (K, N, S) float64, in the transcripts' order.
+
+        Args:
+            transcripts: any, measured or not.
+            on_batch: told the number of transcripts done so far, counting each once per network.
+        """
+        return self._each(self.encode(transcripts), on_batch, None)
+
+    def with_attention(
+        self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None
+    ) -> tuple[Fractions, Attention]:
+        """Return what `predict_each` does, and where along the transcripts the networks' attention lies.
+
+        Raises:
+            CheckpointError: if a network has no attention, or they are not of one size.
+        """
+        self.check_attention()
+        encoded = self.encode(transcripts)
+        attention = Attention(encoded, self.encoding, self._networks[0].config)
+        return self._each(encoded, on_batch, attention), attention
+
+    def check_attention(self) -> None:
+        """Check that there is attention to look at, and that it can be averaged.
+
+        Raises:
+            CheckpointError: if not.
+        """
+        shapes = {
+            (config.pool, config.conv1_kernel, config.conv2_kernel, config.masked)
+            for config in (network.config for network in self._networks)
+        }
+        if not self.has_attention:
+            raise CheckpointError(
+                "this model was trained with model.attention: false, so there is no attention to show; leave out "
+                "--attention, or use a model that has it"
+            )
+        if len(shapes) > 1:
+            raise CheckpointError(
+                "the ensemble's networks differ in their kernels, pooling or mask, so that their attention has no "
+                "mean; leave out --attention, or use one of them"
+            )
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether all networks have attention."""
+        return all(network.config.attention for network in self._networks)
+
+    def rehearse(self) -> None:
+        """Predict some sequences for nothing: to be timed."""
+        network, n, length = self._networks[0], _REHEARSED, min(_REHEARSED_LENGTH, self.encoding.max_length)
+        if not network.config.masked:
+            length = self.encoding.max_length
+        codes = torch.ones((n, length), dtype=torch.uint8, device=self.device)
+        lengths = torch.full((n,), length)
+        with torch.inference_mode():
+            network(codes, lengths, lengths)
+
+    def encode(self, transcripts: Transcripts) -> Encoded:
+        """Return what the networks see of transcripts."""
+        return cut(transcripts.codes, transcripts.offsets, self.encoding)
+
+    def _each(self, encoded: Encoded, on_batch: Callable[[int], None] | None, attention: Attention | None) -> Fractions:
+        each = np.empty((len(self._networks), len(encoded), len(self.sites)))
+        for number, network in enumerate(self._networks):
+            batches = Batches(encoded, self.encoding, network.config.masked, self.device)
+
+            def tell(done: int, before: int = number * len(encoded)) -> None:
+                if on_batch:
+                    on_batch(before + done)
+
+            each[number] = predict_fractions(
+                network, batches, on_batch=tell, batch_size=self._batch_size, attention=attention
+            )
+        return each
+
+    def __len__(self) -> int:
+        return len(self._networks)

@@ -1,0 +1,175 @@
+"""Predicting a file of any length: read a piece, predict it, write it, forget it.
+
+Owns that loop and its counts. Must not know mlflow or the command line. Read next: `rnatracker/data/stream.py` for the
+pieces, `rnatracker/prediction/table.py` for the figures, `rnatracker/prediction/outputs.py` for the outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from rnatracker.choices import OutFormat
+from rnatracker.data.stream import STANDARD_INPUT, Stream, stream
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.errors import ConfigError
+from rnatracker.model.attention import Attention, Spans
+from rnatracker.model.threads import Threads
+from rnatracker.prediction.outputs import attention_writer, format_of, prediction_writer, sink
+from rnatracker.prediction.predictor import Predictor
+from rnatracker.prediction.table import Prediction, summarise
+
+Progress = Callable[[int, float | None], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to predict, and where to.
+
+    Attributes:
+        source: a file of transcripts, or `-` for standard input.
+        out: file of predictions; None: standard output.
+        form: its format; None: that of its name.
+        attention: file of where the attention lies; None: it isn't looked at.
+        file_format: format of `source`.
+    """
+
+    source: str
+    out: Path | None = None
+    form: OutFormat | None = None
+    attention: Path | None = None
+    file_format: str = "auto"
+
+
+@dataclass
+class Counts:
+    """What has been done.
+
+    Attributes:
+        transcripts: predicted.
+        skipped: bad records passed over.
+        cut: transcripts longer than the model's `max_length`.
+        on_padding: sum over transcripts of the share of their attention that lies on padding.
+    """
+
+    transcripts: int = 0
+    skipped: int = 0
+    cut: int = 0
+    on_padding: float = 0.0
+
+
+def check(job: Job) -> None:
+    """Check that no output is the input or another output, before anything is loaded.
+
+    Raises:
+        ConfigError: if one is, or its format can't be.
+    """
+    named = {"--out": job.out, "--attention": job.attention}
+    taken = {} if job.source == STANDARD_INPUT else {_real(Path(job.source)): f"the input {job.source}"}
+    for option, path in named.items():
+        if path is None:
+            continue
+        if path.is_dir():
+            raise ConfigError(f"{option} {path}: expected a file, got a folder; name a file in it")
+        if not path.exists() and not path.parent.is_dir():
+            raise ConfigError(f"{option} {path}: there is no folder {path.parent}; make it first")
+        if path.is_file() or not path.exists():
+            if _real(path) in taken:
+                raise ConfigError(f"{option} {path}: is {taken[_real(path)]} too; name another file")
+            taken[_real(path)] = option
+    format_of(job.out, job.form)
+
+
+def _real(path: Path) -> Path:
+    return path.resolve()
+
+
+def predict_file(
+    predictor: Predictor,
+    job: Job,
+    counts: Counts,
+    *,
+    on_bad: Callable[[str], None] | None = None,
+    on_progress: Progress | None = None,
+    threads: Threads | None = None,
+) -> None:
+    """Predict a file's transcripts in its order; the outputs appear when they are whole, or not at all.
+
+    Args:
+        predictor: the model.
+        job: what and where.
+        counts: kept up to date, also where this ends early.
+        on_bad: told of each bad record, which is then skipped; None: the first one ends it all.
+        on_progress: told how many transcripts are done and the share of the file that is, None where that is unknown.
+        threads: chooses the number of CPU threads between batches; None: it stays.
+
+    Raises:
+        DataError: if the file can't be read, or has a bad record.
+        ConfigError: if an output can't be written.
+        CheckpointError: if there is no attention to show, or a site has the name of another column.
+        OutputClosed: if whoever reads the output has gone.
+    """
+    check(job)
+    if job.attention is not None:
+        predictor.check_attention()
+    with ExitStack() as stack:
+        pieces = stack.enter_context(stream(job.source, format=job.file_format, on_bad=on_bad))
+        attend = None if job.attention is None else attention_writer(_open(stack, job.attention, "--attention"))
+        out = _open(stack, job.out, "--out")
+        form = format_of(job.out, job.form)
+        write = stack.enter_context(prediction_writer(out, form, predictor.sites, len(predictor) > 1))
+        for piece in pieces:
+            counts.cut += _cut(predictor, piece)
+            tell = _teller(predictor, counts.transcripts, pieces, on_progress, threads)
+            write(_predict(predictor, piece, counts, attend, tell))
+            counts.transcripts += len(piece)
+            counts.skipped = pieces.skipped
+        counts.skipped = pieces.skipped
+
+
+def _open(stack: ExitStack, path: Path | None, option: str) -> IO[bytes]:
+    return stack.enter_context(sink(path, option))
+
+
+def _cut(predictor: Predictor, piece: Transcripts) -> int:
+    encoding = predictor.encoding
+    return 0 if encoding.full_length else int((piece.lengths > encoding.max_length).sum())
+
+
+def _predict(
+    predictor: Predictor,
+    piece: Transcripts,
+    counts: Counts,
+    attend: Callable[[str, Spans], None] | None,
+    tell: Callable[[int], None],
+) -> Prediction:
+    """Predict a piece; where its attention lies is written at once."""
+    if attend is None:
+        return summarise(piece.ids, predictor.sites, predictor.predict_each(piece, on_batch=tell))
+    each, attention = predictor.with_attention(piece, on_batch=tell)
+    _write_attention(piece, attention, attend)
+    counts.on_padding += float(attention.on_padding.sum())
+    return summarise(piece.ids, predictor.sites, each)
+
+
+def _write_attention(piece: Transcripts, attention: Attention, attend: Callable[[str, Spans], None]) -> None:
+    for index, id_ in enumerate(piece.ids):
+        attend(id_, attention.spans(index))
+
+
+def _teller(
+    predictor: Predictor, before: int, pieces: Stream, on_progress: Progress | None, threads: Threads | None
+) -> Callable[[int], None]:
+    """Return what is told after each batch of a piece, where each transcript counts once per network."""
+
+    def tell(done: int) -> None:
+        if threads is not None:
+            threads.review()
+        if on_progress is not None:
+            on_progress(before + done // len(predictor), pieces.share_read())
+
+    tell(0)
+    return tell

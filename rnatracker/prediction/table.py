@@ -1,0 +1,108 @@
+"""A prediction as a table: the same columns on the command line, in MLflow's model and over HTTP.
+
+Owns the names and the order of the columns: the sites in the model's order, `<site>_sd` of each where the model is an
+ensemble, `most_likely`. Must not know mlflow or files. Read next: `rnatracker/prediction/predictor.py`;
+`rnatracker/data/sequences.py` for what a sequence may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rnatracker.data.sequences import from_sequences
+from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.errors import CheckpointError
+from rnatracker.prediction.predictor import Predictor
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPREAD = "_sd"
+"""Suffix of the columns that hold the standard deviation over an ensemble's models."""
+MOST_LIKELY = "most_likely"
+ID = "id"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model predicts for N transcripts.
+
+    Attributes:
+        ids: (N,).
+        sites: (S,), in the model's order.
+        fractions: (N, S) float64; of an ensemble the mean of its models. Rows sum to 1.
+        spread: (N, S) float64, standard deviation over an ensemble's K models (divisor K - 1); None of one model.
+    """
+
+    ids: tuple[str, ...]
+    sites: tuple[str, ...]
+    fractions: Fractions
+    spread: Fractions | None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def likely(self) -> list[str]:
+        """(N,) the site with the largest fraction; of equal ones the first."""
+        return [self.sites[index] for index in self.fractions.argmax(axis=1)]
+
+
+def columns(sites: Sequence[str], ensemble: bool) -> list[str]:
+    """Return the names of the columns, without `id`.
+
+    Raises:
+        CheckpointError: if a site has the name of another column.
+    """
+    names = [*sites, *(f"{site}{SPREAD}" for site in sites if ensemble), MOST_LIKELY]
+    twice = next((name for name in [ID, *names] if [ID, *names].count(name) > 1), None)
+    if twice is not None:
+        raise CheckpointError(
+            f"the model's site {twice!r} has the name of another column of its predictions; train it with other "
+            "names: --sites"
+        )
+    return names
+
+
+def predict(
+    predictor: Predictor, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None
+) -> Prediction:
+    """Predict transcripts.
+
+    Args:
+        predictor: one model or an ensemble.
+        transcripts: any, measured or not.
+        on_batch: told the number of transcripts done so far, counting each once per model.
+    """
+    return summarise(transcripts.ids, predictor.sites, predictor.predict_each(transcripts, on_batch=on_batch))
+
+
+def summarise(ids: tuple[str, ...], sites: tuple[str, ...], each: Fractions) -> Prediction:
+    """Put together what the models of an ensemble, or one alone, predict, (K, N, S)."""
+    spread: Fractions | None = each.std(axis=0, ddof=1) if len(each) > 1 else None
+    return Prediction(ids, sites, each.mean(axis=0), spread)
+
+
+def prediction_frame(predictor: Predictor, sequences: Sequence[str] | Transcripts) -> pd.DataFrame:
+    """Predict sequences as a DataFrame of `columns`, one row each, in their order.
+
+    Args:
+        predictor: one model or an ensemble.
+        sequences: letters, or transcripts.
+
+    Raises:
+        DataError: naming the first sequence that is none; as the readers of files refuse it.
+        CheckpointError: if a site has the name of another column.
+    """
+    import pandas as pd
+
+    names = columns(predictor.sites, len(predictor) > 1)
+    transcripts = sequences if isinstance(sequences, Transcripts) else from_sequences(sequences)
+    found = predict(predictor, transcripts)
+    frame = pd.DataFrame(found.fractions, columns=list(found.sites))
+    if found.spread is not None:
+        frame[[f"{site}{SPREAD}" for site in found.sites]] = found.spread
+    frame[MOST_LIKELY] = found.likely
+    return frame[names]

@@ -1,0 +1,1 @@
+"""Which processes do what."""

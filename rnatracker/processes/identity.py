@@ -1,0 +1,96 @@
+"""Which process runs a run: tags that name it, and whether it still lives.
+
+Owns the five tags. A process id alone is used again by the system, so the machine's boot and the process's start are
+kept with it; and a container counts its processes by itself, even where it has its host's name. Must not know MLflow.
+Read next: `rnatracker/tracking/contract.py`, which refuses to reopen a run by it, and `rnatracker/tracking/store.py`,
+which ends dead runs by it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+HOST = "rnatracker.host"
+PID = "rnatracker.pid"
+BOOT_ID = "rnatracker.boot_id"
+PROCESS_START = "rnatracker.process_start"
+PID_NAMESPACE = "rnatracker.pid_namespace"
+
+UNKNOWN = "unknown"
+
+
+def tags_of(pid: int) -> dict[str, str]:
+    """Return the tags that name a process of this machine."""
+    return {
+        HOST: socket.gethostname(),
+        PID: str(pid),
+        BOOT_ID: _boot_id(),
+        PROCESS_START: _start(pid),
+        PID_NAMESPACE: _pid_namespace(),
+    }
+
+
+def own_tags() -> dict[str, str]:
+    """Return the tags that name this process."""
+    return tags_of(os.getpid())
+
+
+def is_alive_elsewhere(tags: Mapping[str, str]) -> bool:
+    """Tell whether the process that these tags name lives, on this machine, and is not this one.
+
+    Of a process on another machine nothing can be known: it counts as gone.
+    """
+    pid = tags.get(PID, "")
+    if tags.get(HOST) != socket.gethostname() or tags.get(BOOT_ID) != _boot_id() or not pid.isdigit():
+        return False
+    started = _start(int(pid))
+    return int(pid) != os.getpid() and started not in ("", UNKNOWN) and started == tags.get(PROCESS_START)
+
+
+def is_dead(tags: Mapping[str, str]) -> bool:
+    """Tell whether the process that these tags name was one of this machine and surely lives no more.
+
+    Where that can't be known (another host, a container, tags that are missing) it counts as alive.
+    """
+    pid, started = tags.get(PID, ""), tags.get(PROCESS_START, "")
+    if tags.get(HOST) != socket.gethostname() or tags.get(PID_NAMESPACE) != _pid_namespace():
+        return False
+    if not pid.isdigit() or not tags.get(BOOT_ID) or started in ("", UNKNOWN):
+        return False
+    return tags[BOOT_ID] != _boot_id() or _start(int(pid)) not in (started, UNKNOWN)
+
+
+def _pid_namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return UNKNOWN
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return UNKNOWN
+
+
+def _start(pid: int) -> str:
+    """Return when a process started, in whatever unit the system has; an empty string if it is gone."""
+    if Path("/proc/self/stat").exists():
+        try:
+            # The second field, the command, may hold spaces and brackets: count from behind its last bracket.
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:
+            return ""
+        return "" if fields[0] in "ZX" else fields[19]  # Z, X: ended, and only waits to be collected
+    try:
+        listed = subprocess.run(  # noqa: S603 (a fixed command with a number)
+            ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return UNKNOWN
+    return listed.stdout.strip()

@@ -1,0 +1,264 @@
+"""A run held against the champion on transcripts that neither was trained on.
+
+Owns the conditions of a fair comparison, and the comparison. Changes nothing in the registry. Must not know mlflow or
+typer. Read next: `rnatracker/registry/rule.py` for the rule; `rnatracker/registry/test_set.py` for the test set;
+`promotion.py`, which acts on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rnatracker import metrics
+from rnatracker.choices import Device
+from rnatracker.config import TrainConfig
+from rnatracker.data import fingerprints
+from rnatracker.data.fingerprints import Fingerprints
+from rnatracker.data.transcripts import Fractions
+from rnatracker.errors import CheckpointError, DataError, RegistryError
+from rnatracker.evaluation import evaluate, models, training_data
+from rnatracker.evaluation.models import Model
+from rnatracker.model.device import pick_device
+from rnatracker.prediction.predictor import Predictor
+from rnatracker.registry import mlflow_model, model_files, test_set
+from rnatracker.registry.registry import Registry
+from rnatracker.registry.rule import MARGIN, MAX_DROP, RESAMPLES, Verdict, judge
+from rnatracker.registry.test_set import DataOptions, HeldOut
+from rnatracker.registry.version import CHALLENGER, CHAMPION, NAME, Version
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.mlflow_run import MlflowRun
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.tracking.tags import Tag
+
+OnBatch = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class PromotionRequest:
+    """What is to be promoted, and how it is judged.
+
+    Attributes:
+        run: the run's id or name.
+        tracking: where runs and models are kept.
+        name: the registered model.
+        data: the test set; None: the one that the model keeps.
+        trained_on: data files of the run, where they aren't found where they were.
+        margin: what the difference in `pcc_mean` must surely exceed.
+        max_drop: what no site may surely fall by.
+        force: why it shall be champion whatever the rule says; empty: it is judged.
+        device: where to predict.
+    """
+
+    run: str
+    tracking: TrackingSettings
+    name: str = NAME
+    data: DataOptions | None = None
+    trained_on: tuple[str, ...] = ()
+    margin: float = MARGIN
+    max_drop: float = MAX_DROP
+    force: str = ""
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A run that is to be promoted.
+
+    Attributes:
+        run: the run.
+        model: its networks.
+        trained_on: what they were trained on; None where that can't be known, which only --force passes.
+    """
+
+    run: TrackedRun
+    model: Model
+    trained_on: Fingerprints | None
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of its sites."""
+        return self.model.checkpoints[0].sites
+
+
+def candidate_of(request: PromotionRequest) -> Candidate:
+    """Return the run that is to be promoted.
+
+    Raises:
+        RegistryError: if it is no run of which a model can be made.
+        TrackingError: if there is no such run.
+        CheckpointError: if its weights can't be loaded.
+        DataError: if what it was trained on can't be told.
+    """
+    tracker = open_tracker(request.tracking)
+    run = tracker.find(request.run)
+    if not isinstance(run, MlflowRun):
+        raise RegistryError(
+            f"run {run.name} was made with --no-track, and a version belongs to a run in MLflow; train it again without"
+        )
+    kind, status = run.tags().get(Tag.KIND, ""), run.status()
+    if kind == "fold":
+        raise RegistryError(f"run {run.name} is one fold of {run.parent_name()}; promote that: the mean of its folds")
+    if kind == "study":
+        winner = run.tags().get(Tag.WINNER)
+        known = (
+            f"; promote its winner: rnatracker promote {winner}" if winner else "; promote one of its trials or runs"
+        )
+        raise RegistryError(f"run {run.name} is a study, which has no weights of its own{known}")
+    if status != "FINISHED":
+        raise RegistryError(
+            f"run {run.name} has not finished ({status}); finish it first with: rnatracker train --resume {run.name}"
+        )
+    model = models.model_of_run(run.id, request.tracking)
+    try:
+        trained_on: Fingerprints | None = training_data.of_run(run, tracker, request.trained_on)
+    except DataError:
+        if not request.force:
+            raise
+        trained_on = None
+    return Candidate(run, model, trained_on)
+
+
+def examine(
+    registry: Registry,
+    candidate: Candidate,
+    champion: int | None,
+    request: PromotionRequest,
+    on_batch: OnBatch | None = None,
+) -> tuple[HeldOut | None, Verdict]:
+    """Hold a candidate against the champion, or look at it alone where there is none.
+
+    Args:
+        registry: the model.
+        candidate: the run.
+        champion: number of the champion.
+        request: how it is judged.
+        on_batch: told the predictions done so far and how many there will be.
+
+    Returns:
+        The test set, None where there was none, and the verdict, still without the candidate's number.
+
+    Raises:
+        DataError: if the test set can't be read, or either model was trained on some of it.
+        CheckpointError: if the champion's weights can't be loaded.
+        RegistryError: if the champion's files or the test set are gone. None of these where it is forced.
+    """
+    try:
+        held = _test_set(registry, candidate, request)
+        verdict = _compare(registry, candidate, champion, held, request, on_batch)
+    except (DataError, CheckpointError, RegistryError) as error:
+        if not request.force:
+            raise
+        held, verdict = None, Verdict("challenger", f"not judged: {error}", 0, champion)
+    if request.force and not verdict.promoted:
+        verdict = verdict.force(request.force)
+    return held, verdict
+
+
+def _test_set(registry: Registry, candidate: Candidate, request: PromotionRequest) -> HeldOut | None:
+    sites = candidate.sites
+    held = test_set.kept(registry, sites) if request.data is None else test_set.read(request.data, sites)
+    if held is not None:
+        test_set.check_unseen(held, candidate.model.name, candidate.model.data_digest, candidate.trained_on)
+    return held
+
+
+def _compare(
+    registry: Registry,
+    candidate: Candidate,
+    champion: int | None,
+    held: HeldOut | None,
+    request: PromotionRequest,
+    on_batch: OnBatch | None,
+) -> Verdict:
+    """Return the verdict by the rule."""
+    verdict = Verdict("challenger", "", 0, champion, margin=request.margin, max_drop=request.max_drop)
+    if held is not None:
+        verdict = replace(verdict, data=held.name, data_digest=held.digest, transcripts=len(held.transcripts))
+    if champion is None:
+        scores = {}
+        if held is not None:
+            predicted = _Ballot(held, candidate.sites, request, on_batch, len(candidate.model.checkpoints))
+            scores = {CHALLENGER: predicted.scores(predicted.of(candidate.model))}
+        return replace(verdict, outcome="champion", reason="there was no champion", scores=scores)
+    if held is None:
+        reason = (
+            "it could not be compared with the champion, since the model keeps no test set; give labelled transcripts "
+            "that neither was trained on with --data FILE"
+        )
+        return replace(verdict, reason=reason)
+    return _contest(registry, candidate, registry.version(champion), held, request, verdict, on_batch)
+
+
+def _contest(
+    registry: Registry,
+    candidate: Candidate,
+    champion: Version,
+    held: HeldOut,
+    request: PromotionRequest,
+    verdict: Verdict,
+    on_batch: OnBatch | None,
+) -> Verdict:
+    rival = registry.model(champion)
+    test_set.check_unseen(held, f"the champion, {rival.name},", rival.data_digest, _trained_on(registry, champion))
+    if sorted(rival.checkpoints[0].sites) != sorted(candidate.sites):
+        raise RegistryError(
+            f"the champion, {rival.name}, predicts {', '.join(rival.checkpoints[0].sites)}, and {candidate.model.name} "
+            f"{', '.join(candidate.sites)}: they can't be compared; register it under another --name"
+        )
+    ballot = _Ballot(
+        held, candidate.sites, request, on_batch, len(candidate.model.checkpoints) + len(rival.checkpoints)
+    )
+    ours, theirs = ballot.of(candidate.model), ballot.of(rival)
+    differences = metrics.paired_differences(ours, theirs, ballot.measured, candidate.sites, resamples=RESAMPLES)
+    better, reason = judge(differences, margin=request.margin, max_drop=request.max_drop)
+    return replace(
+        verdict,
+        outcome="champion" if better else "challenger",
+        reason=reason,
+        scores={CHALLENGER: ballot.scores(ours), CHAMPION: ballot.scores(theirs)},
+        differences=differences,
+        earlier=sum(
+            each.verdict.get("data_digest") == held.digest and each.run_id != candidate.run.id
+            for each in registry.versions()
+        ),
+    )
+
+
+def _trained_on(registry: Registry, version: Version) -> Fingerprints | None:
+    folder = model_files.folder(registry.backend, version)
+    return fingerprints.load(folder / mlflow_model.ARTIFACTS / mlflow_model.RECORDS_FILE)
+
+
+class _Ballot:
+    """Predictions of one test set by several models, their columns in one order."""
+
+    def __init__(
+        self, held: HeldOut, sites: tuple[str, ...], request: PromotionRequest, on_batch: OnBatch | None, networks: int
+    ) -> None:
+        self.sites = sites
+        self.transcripts = evaluate.match_sites(held.transcripts, sites, request.run)
+        self.measured = self.transcripts.measured()
+        self._device = pick_device(TrainConfig(device=request.device))
+        self._on_batch = on_batch
+        self._total = networks * len(self.transcripts)
+        self._done = 0
+
+    def of(self, model: Model) -> Fractions:
+        """Return what a model predicts, (N, S) in the order of the sites here."""
+        predictor = Predictor(model.checkpoints, self._device)
+        before = self._done
+
+        def tell(done: int) -> None:
+            self._done = before + done
+            if self._on_batch:
+                self._on_batch(self._done, self._total)
+
+        predicted = predictor.predict(self.transcripts, on_batch=tell)
+        return predicted[:, [predictor.sites.index(site) for site in self.sites]]
+
+    def scores(self, predicted: Fractions) -> dict[str, float]:
+        """Return PCC of each site under its name, `pcc_mean` and `pcc_overall`."""
+        found = metrics.summarise(predicted, self.measured, self.sites)
+        return {name.removeprefix("pcc_") if name[4:] in self.sites else name: value for name, value in found.items()}

@@ -1,0 +1,104 @@
+"""A run's weights as a version of a registered model.
+
+Owns what is recorded of a version. Must not know mlflow, nor what makes a champion. Read next:
+`rnatracker/registry/mlflow_model.py` for the files, `registry.py` for how it is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+
+from rnatracker import __version__
+from rnatracker.data import fingerprints
+from rnatracker.data.fingerprints import Fingerprints
+from rnatracker.errors import CheckpointError, RegistryError
+from rnatracker.evaluation.models import Model
+from rnatracker.registry import mlflow_model
+from rnatracker.registry.registry import Registry
+from rnatracker.registry.version import Version
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.tags import Tag
+
+_SUMMARY = re.compile(r"(best|oof|mean|sd|ceiling)/\w+")
+
+
+def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fingerprints | None) -> Version:
+    """Register a run's weights, or return the version that they are already.
+
+    Args:
+        registry: where.
+        run: the run.
+        model: its networks.
+        trained_on: what they were trained on; None where that isn't known.
+
+    Raises:
+        TrackingError: if the registry or the disk can't be written.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        weights = Path(temporary) / mlflow_model.WEIGHTS
+        checksums = mlflow_model.write_weights(weights, model.checkpoints)
+        known = _same(registry, run, checksums)
+        if known is not None:
+            return known
+        told = Path(temporary) / mlflow_model.RECORDS_FILE
+        if trained_on is not None:
+            fingerprints.write(told, trained_on)
+        sites = model.checkpoints[0].sites
+
+        def build(model_id: str, folder: Path) -> None:
+            mlflow_model.write_model(
+                folder, weights, told if told.exists() else None, sites, model_id=model_id, run_id=run.id
+            )
+
+        size = sum(path.stat().st_size for path in weights.iterdir())
+        return registry.register(run.id, build, _tags(run, model, checksums, size), description(run, model))
+
+
+def _same(registry: Registry, run: TrackedRun, checksums: dict[str, str]) -> Version | None:
+    """Return the version of these very weights, if its files are whole."""
+    for version in registry.versions():
+        if version.run_id == run.id and version.checksums == checksums:
+            try:
+                registry.model(version)
+            except (RegistryError, CheckpointError):
+                continue
+            return version
+    return None
+
+
+def _tags(run: TrackedRun, model: Model, checksums: dict[str, str], size: int) -> dict[str, str]:
+    tags = run.tags()
+    return {
+        Tag.CHECKSUMS: json.dumps(checksums),
+        Tag.RUN_NAME: full_name(run),
+        Tag.DATA_DIGEST: model.data_digest,
+        Tag.SPLIT_DIGEST: tags.get(Tag.SPLIT_DIGEST, ""),
+        Tag.SITES: json.dumps(list(model.checkpoints[0].sites)),
+        Tag.METRICS: json.dumps({key: value for key, value in run.metrics().items() if _SUMMARY.match(key)}),
+        Tag.DESCRIPTION: model.description,
+        Tag.SIZE: str(size),
+        Tag.KIND: tags.get(Tag.KIND, ""),
+        Tag.VERSION: __version__,
+    }
+
+
+def full_name(run: TrackedRun) -> str:
+    """Return a run's name, and its parent's where it has one: `exp4/trial3`."""
+    parent = run.parent_name()
+    return f"{parent}/{run.name}" if parent else run.name
+
+
+def description(run: TrackedRun, model: Model) -> str:
+    """Return what MLflow shows above a version, as Markdown: what it is, and its figures as the run had them."""
+    figures = run.metrics()
+    headings = {"best": "validation", "oof": "out-of-fold"}
+    group = next((each for each in ("oof", "best") if f"{each}/pcc_mean" in figures), None)
+    lines = [f"Run {full_name(run)}: {model.description}. Sites: {', '.join(model.checkpoints[0].sites)}."]
+    if group:
+        rows = [(name, figures.get(f"{group}/pcc_{name}")) for name in (*model.checkpoints[0].sites, "mean", "overall")]
+        lines += ["", f"| site | {headings[group]} PCC |", "|---|---|"]
+        lines += [f"| {name} | {value:.3f} |" for name, value in rows if value is not None]
+    return "\n".join(lines)

@@ -1,0 +1,275 @@
+"""MLflow's model registry: versions of a model, their aliases, and any model by what a user calls it.
+
+Owns every use of MLflow's registry. Must not know torch, nor what makes a champion: `promotion.py` does, and is to be
+read next, with `rnatracker/registry/version.py` for what a version is and `rnatracker/registry/mlflow_model.py` for
+its files.
+
+An alias names one version at a time and is moved in one step, so there is never more than one champion. Aliases are
+changed under the store's lock.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rnatracker.errors import CheckpointError, RegistryError
+from rnatracker.registry import model_files
+from rnatracker.registry.version import CHAMPION, NAME, PREVIOUS, Version, name_option, version_of
+from rnatracker.tracking import store
+from rnatracker.tracking.mlflow_tracker import MlflowTracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.tracking.store import mlflow_errors
+from rnatracker.tracking.tags import Tag
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+    from rnatracker.evaluation.models import Model
+
+
+class Registry:
+    """The versions of one registered model, in the same store or server as the runs.
+
+    Args:
+        tracking: where that is.
+        name: the model's name.
+
+    Attributes:
+        name: the same.
+        location: what to call the store or server in messages.
+
+    Raises:
+        TrackingError: if it can't be reached or used.
+        RegistryError: if there can be no model of that name, or runs are kept without MLflow.
+    """
+
+    def __init__(self, tracking: TrackingSettings, name: str = NAME) -> None:
+        if not re.fullmatch(r"[\w.+ -]{1,100}", name):
+            raise RegistryError(
+                f"--name {name!r}: expected up to 100 letters, digits, spaces and _ . + - for a model's name"
+            )
+        if not tracking.enabled:
+            raise RegistryError("a model can't be registered without tracking; leave out --no-track")
+        self.name = name
+        self.backend = MlflowTracker(tracking).backend
+        self.location = self.backend.location
+        self._client = self.backend.client
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the store's lock: of processes and threads on this machine one at a time. Not to be nested."""
+        with store.lock(self.backend.folder):
+            yield
+
+    def aliases(self) -> dict[str, int]:
+        """Return the version that each alias names; none where there is no such model."""
+        found = self._model()
+        return {str(alias): int(number) for alias, number in found.aliases.items()} if found else {}
+
+    def versions(self) -> list[Version]:
+        """Return all versions, the latest first."""
+        aliases = self.aliases()
+        found: list[ModelVersion] = []
+        token = None
+        with self._asking("reading the versions of"):
+            while True:
+                page = self._client.search_model_versions(f"name='{self.name}'", max_results=1000, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    break
+        return sorted((version_of(each, aliases) for each in found), key=lambda each: -each.number)
+
+    def version(self, number: int) -> Version:
+        """Return one version.
+
+        Raises:
+            RegistryError: if there is none of that number, or it was deleted.
+        """
+        found = self._get(number)
+        if found is None:
+            known = ", ".join(str(each.number) for each in self.versions()) or "none"
+            raise RegistryError(
+                f"Model {self.name!r} has no version {number}; it has {known}. See them with: rnatracker models"
+                f"{name_option(self.name)}"
+            )
+        return found
+
+    def by_alias(self, alias: str) -> Version | None:
+        """Return the version that an alias names, or None.
+
+        Raises:
+            RegistryError: if the alias names a version that was deleted.
+        """
+        number = self.aliases().get(alias)
+        if number is None:
+            return None
+        found = self._get(number)
+        if found is None:
+            raise RegistryError(
+                f"Model {self.name!r}: its {alias}, version {number}, was deleted. {self._remedy(alias)}"
+            )
+        return found
+
+    def named(self, alias: str) -> Version:
+        """Return the version that an alias names.
+
+        Raises:
+            RegistryError: if it names none.
+        """
+        found = self.by_alias(alias)
+        if found is not None:
+            return found
+        known = sorted(self.aliases())
+        if alias in (CHAMPION, PREVIOUS) or not known:
+            raise RegistryError(f"Model {self.name!r} has no {alias}. {self._remedy(alias)}")
+        raise RegistryError(
+            f"Model {self.name!r} has no {alias}; it has {', '.join(known)}, and versions by number. See them with: "
+            f"rnatracker models{name_option(self.name)}"
+        )
+
+    def set_alias(self, alias: str, number: int) -> None:
+        """Make an alias name this version, in one step and whichever it named before."""
+        with self._asking(f"making version {number} the {alias} of"):
+            self._client.set_registered_model_alias(self.name, alias, str(number))
+
+    def delete_alias(self, alias: str) -> None:
+        """Make an alias name nothing."""
+        with self._asking(f"taking away the {alias} of"):
+            self._client.delete_registered_model_alias(self.name, alias)
+
+    def register(
+        self, run_id: str, build: Callable[[str, Path], None], tags: Mapping[str, str], description: str
+    ) -> Version:
+        """Make a new version of this model, which is there whole or not at all.
+
+        Its files are those of a logged model of MLflow's, which outlives the run.
+
+        Args:
+            run_id: the run that trained it.
+            build: writes the files of a model of this id into a folder that isn't there yet.
+            tags: tags of the version.
+            description: what MLflow shows above it, as Markdown.
+        """
+        client = self._client
+        with self._asking("registering a version of"):
+            experiment = client.get_run(run_id).info.experiment_id
+            made = client.create_logged_model(experiment, self.name.replace(".", "_"), run_id)
+            try:
+                with tempfile.TemporaryDirectory() as temporary:
+                    build(made.model_id, Path(temporary) / "model")
+                    client.log_model_artifacts(made.model_id, str(Path(temporary) / "model"))
+                client.finalize_logged_model(made.model_id, "READY")
+                number = self._create_version(made.model_id, made.artifact_location, run_id, tags, description)
+            except BaseException:
+                with suppress(Exception):  # what stopped it is the thing to tell
+                    if not any(each.model_id == made.model_id for each in self.versions()):
+                        client.delete_logged_model(made.model_id)
+                raise
+        return self.version(number)
+
+    def describe(self, number: int, description: str) -> None:
+        """Set what MLflow shows above a version, as Markdown."""
+        with self._asking(f"describing version {number} of"):
+            self._client.update_model_version(self.name, str(number), description)
+
+    def _create_version(self, model_id: str, place: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
+        from mlflow.exceptions import MlflowException
+
+        client = self._client
+        try:
+            client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        # In a database of its own, MLflow would look for models:/ID in the store that the process uses globally.
+        source = f"models:/{model_id}" if self.backend.uri.startswith("http") else place
+        made = client.create_model_version(
+            self.name, source, run_id, {**tags, Tag.MODEL_ID: model_id}, description=description, model_id=model_id
+        )
+        listed = json.dumps([{"name": self.name, "version": str(made.version)}])
+        client.set_logged_model_tags(model_id, {Tag.MODEL_VERSIONS: listed})
+        return int(made.version)
+
+    def model_tags(self) -> dict[str, str]:
+        """Return the tags of the model as a whole; none where there is no such model."""
+        found = self._model()
+        return dict(found.tags) if found else {}
+
+    def set_model_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the model as a whole."""
+        with self._asking("tagging"):
+            for key, value in tags.items():
+                self._client.set_registered_model_tag(self.name, key, value)
+
+    def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        with self._asking(f"tagging version {number} of"):
+            for key, value in tags.items():
+                self._client.set_model_version_tag(self.name, str(number), key, value)
+
+    def model(self, version: Version) -> Model:
+        """Load a version's weights, after holding them against their recorded checksums.
+
+        Raises:
+            RegistryError: if its files are gone.
+            CheckpointError: if they aren't what was registered.
+        """
+        try:
+            return self._load(version)
+        except CheckpointError:
+            if not model_files.forget(self.backend, version):
+                raise
+            return self._load(version)  # a copy from a server was damaged: fetched again
+
+    def _load(self, version: Version) -> Model:
+        from rnatracker.evaluation.models import Model
+        from rnatracker.registry import mlflow_model
+
+        folder = model_files.folder(self.backend, version) / mlflow_model.ARTIFACTS / mlflow_model.WEIGHTS
+        found = mlflow_model.load_weights(folder, version.checksums, version.label, version.mending)
+        description = version.tags.get(Tag.DESCRIPTION) or f"{len(found)} networks"
+        return Model(
+            version.label, found, version.tags.get(Tag.DATA_DIGEST, ""), f"run {version.run_name}, {description}"
+        )
+
+    def _model(self) -> RegisteredModel | None:
+        from mlflow.exceptions import MlflowException
+
+        with self._asking("reading"):
+            try:
+                return self._client.get_registered_model(self.name)
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return None
+                raise
+
+    def _get(self, number: int) -> Version | None:
+        from mlflow.exceptions import MlflowException
+
+        with self._asking(f"reading version {number} of"):
+            try:
+                found = self._client.get_model_version(self.name, str(number))
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+        return version_of(found, self.aliases())
+
+    def _remedy(self, alias: str) -> str:
+        option = name_option(self.name)
+        choose = f"Choose one with: rnatracker promote RUN_ID{option}"
+        if alias == CHAMPION and PREVIOUS in self.aliases():
+            return f"{choose}, or return to the previous one with: rnatracker models --rollback{option}"
+        return choose
+
+    @contextmanager
+    def _asking(self, doing: str) -> Iterator[None]:
+        with mlflow_errors(f"{doing} the model {self.name!r}", self.location):
+            yield

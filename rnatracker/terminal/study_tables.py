@@ -1,0 +1,124 @@
+"""A study as a table on stdout, and as JSON.
+
+Owns their layout. Must not compute. Read next: `summary.py` for the figures.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from optuna.trial import FrozenTrial
+
+from rnatracker.search import summary
+from rnatracker.search.study import Search
+from rnatracker.terminal.tables import new_table, show
+
+if TYPE_CHECKING:
+    from rnatracker.search.refit import Verdict
+
+
+def print_study(search: Search, limit: int) -> None:
+    """Print the best trials and the settings in use, importances, and what pruning saved."""
+    request, found = search.request, summary.best(search, limit)
+    objective = request.config.train.objective
+    table = new_table()
+    keys = [each.key for each in request.space]
+    for header in ("trial", objective, "epochs", *(key.partition(".")[2] for key in keys)):
+        table.add_column(header, justify="right")
+    start = summary.start_trial(search)
+    shown = found if start is None or start in found or start.value is None else [*found, start]
+    base = request.config.flat()
+    for trial in shown:
+        name = f"{trial.number} (in use)" if start is not None and trial.number == start.number else str(trial.number)
+        values = {**base, **trial.params}
+        cells = [summary.short(values[key]) if key in trial.params or trial is start else "-" for key in keys]
+        table.add_row(name, f"{trial.value:.4f}", str(trial.user_attrs.get("epochs", "")), *cells)
+    counts = search.counts()
+    title = (
+        f"Study {request.name}: {counts.complete} trials complete, {counts.pruned} pruned, {counts.failed} failed"
+        + (f", {counts.running} running" if counts.running else "")
+        + (f", {counts.waiting} waiting" if counts.waiting else "")
+    )
+    show(table, title)
+    _print_figures(search)
+
+
+def _print_figures(search: Search) -> None:
+    saved, important = summary.savings(search), summary.importances(search)
+    if saved.saved:
+        print(
+            f"Pruning saved {saved.saved} of {saved.trained + saved.saved} epochs ({saved.share:.0%}), about "
+            f"{saved.seconds:.0f} s"
+        )
+    if important:
+        print("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
+    if summary.best(search, 1):
+        print("These are validation values, the best of many: optimistic. --refit measures without that.")
+
+
+def as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
+    """Return a trial for a script."""
+    return {
+        "trial": trial.number,
+        "value": trial.value,
+        "params": trial.params,
+        "folds": trial.user_attrs.get("fold_values", []),
+        "run_id": trial.user_attrs.get("run_id"),
+        "command": summary.rerun_command(search, trial),
+    }
+
+
+def study_as_json(search: Search, limit: int) -> dict[str, Any]:
+    """Return a study for a script."""
+    return {
+        "study": search.request.name,
+        "objective": search.request.config.train.objective,
+        "trials": vars(search.counts()),
+        "best": [as_json(search, trial) for trial in summary.best(search, limit)],
+        "importances": summary.importances(search),
+        "saved": vars(summary.savings(search)),
+        "run_id": search.study.user_attrs.get("run_id"),
+    }
+
+
+def print_verdict(verdict: Verdict) -> None:
+    """Print what fresh seeds say of each setting, and the winner."""
+    table = new_table()
+    for header in ("trial", "in the study", "fresh seeds", "sd", "optimism"):
+        table.add_column(header, justify="right")
+    for each in verdict.refitted:
+        name = f"{each.trial} (in use)" if each.is_start else str(each.trial)
+        figures = [f"{value:.4f}" for value in (each.claimed, each.mean, each.sd, each.optimism)]
+        table.add_row(name, *figures)
+    seeds, folds = verdict.winner.values.shape
+    show(table, f"Fresh seeds: {verdict.objective} on the folds' test parts, {seeds} seeds, {folds} folds")
+    print(
+        f"The best other setting less that in use: {verdict.difference:+.4f} (95 % interval {verdict.low:+.4f} to "
+        f"{verdict.high:+.4f}, paired over folds and seeds)"
+    )
+    name = "the config in use" if verdict.winner.is_start else f"trial {verdict.winner.trial}"
+    print(f"Winner: {name}, run {verdict.winner.run_ids[0]}")
+
+
+def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict for a script."""
+    return {
+        "objective": verdict.objective,
+        "winner": verdict.winner.trial,
+        "run_id": verdict.winner.run_ids[0],
+        "difference": verdict.difference,
+        "interval": [verdict.low, verdict.high],
+        "settings": [
+            {
+                "trial": each.trial,
+                "in_use": each.is_start,
+                "claimed": each.claimed,
+                "mean": each.mean,
+                "sd": each.sd,
+                "optimism": each.optimism,
+                "values": each.values.tolist(),
+                "run_ids": list(each.run_ids),
+            }
+            for each in verdict.refitted
+        ],
+    }

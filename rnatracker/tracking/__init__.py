@@ -1,0 +1,1 @@
+"""Runs: recorded, listed, found again."""

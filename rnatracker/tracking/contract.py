@@ -1,0 +1,277 @@
+"""The contract of tracking: what a tracker and a tracked run do, whichever keeps them.
+
+Owns the two base classes, whose docstrings are the contract, and what a run is started with. Must not know MLflow, the
+trainer or Optuna. Read next: `rnatracker/tracking/mlflow_tracker.py`, which keeps runs in MLflow, and
+`rnatracker/tracking/folders.py`, which keeps them in plain folders.
+"""
+
+from __future__ import annotations
+
+import abc
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rnatracker.errors import TrackingError
+from rnatracker.processes import identity
+from rnatracker.tracking import ui_views
+from rnatracker.tracking.tags import Tag
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+"""How a run may end; KILLED is one that was stopped, by a user or by pruning."""
+
+SUMMARY_STEP = 0
+"""Step of figures that a run has once: MLflow draws those of step 0 as bars, run beside run, all others as curves."""
+
+
+_log = logging.getLogger("rnatracker")
+
+
+@dataclass(frozen=True)
+class DatasetInput:
+    """A file of transcripts as the input of a run.
+
+    Attributes:
+        name: the file's name.
+        digest: what identifies its content, 36 characters at most.
+        source: where it lies.
+        n_records: how many transcripts it holds.
+        context: what the run used it for.
+    """
+
+    name: str
+    digest: str
+    source: str
+    n_records: int
+    context: str = "training"
+
+
+class TrackedRun(abc.ABC):
+    """One run: what is known of it, and what is still to be recorded.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        name: `exp<N>` or `exp<N>_<log name>`; for a child what it was started as (`fold1`).
+    """
+
+    id: str
+    name: str
+
+    @property
+    @abc.abstractmethod
+    def folder(self) -> Path:
+        """The local folder whose content is the run's artifacts: `config.yaml`, `log.txt`, `checkpoints/`."""
+
+    @abc.abstractmethod
+    def status(self) -> str:
+        """Return RUNNING, FINISHED, FAILED or KILLED."""
+
+    @abc.abstractmethod
+    def params(self) -> dict[str, str]:
+        """Return the parameters as text (see `as_text`), long ones cut."""
+
+    @abc.abstractmethod
+    def tags(self) -> dict[str, str]:
+        """Return all tags."""
+
+    @abc.abstractmethod
+    def metrics(self) -> dict[str, float]:
+        """Return the value of each metric at its last step."""
+
+    @abc.abstractmethod
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record metrics of one step; cheap, and never the end of a training.
+
+        Values that are not finite are left out. Characters that MLflow doesn't admit in a name become `_`.
+        Values may wait until `flush`. Where they can't be written they are kept for the next try, and a
+        warning goes to the logger `rnatracker`, once.
+        """
+
+    @abc.abstractmethod
+    def flush(self) -> None:
+        """Write what `log_metrics` still keeps, under the same promise."""
+
+    @abc.abstractmethod
+    def history(self, key: str) -> dict[int, float]:
+        """Return a metric's values by step; empty if there is no such metric."""
+
+    def logged_steps(self, key: str) -> set[int]:
+        """Return the steps at which a metric has been recorded."""
+        return set(self.history(key))
+
+    @abc.abstractmethod
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags; values beyond MLflow's limit are cut, and say so.
+
+        Raises:
+            TrackingError: if the store can't be written.
+        """
+
+    def describe(self, markdown: str) -> None:
+        """Set the description that MLflow shows above the run, the pictures in `plots/` below it.
+
+        Never the end of a training: what can't be written is warned of.
+        """
+        try:
+            self.set_tags({Tag.NOTE: "\n\n".join([markdown, *self._picture_links()])})
+        except TrackingError as error:
+            _log.warning("%s. The run goes on without its description.", error)
+
+    def _picture_links(self) -> list[str]:
+        """Return Markdown for each picture, with the address under which MLflow's UI serves it."""
+        names = sorted(path.name for path in (self.folder / "plots").glob("*.png"))
+        return [f"![{name}](get-artifact?path=plots%2F{name}&run_uuid={self.id})" for name in names]
+
+    @abc.abstractmethod
+    def parent_name(self) -> str | None:
+        """Return the name of the run that this one was started under, or None."""
+
+    @abc.abstractmethod
+    def children(self) -> dict[str, TrackedRun]:
+        """Return the runs started with this one as parent, by name; of one name the latest."""
+
+    @abc.abstractmethod
+    def publish(self, *, now: bool = False) -> None:
+        """Upload what has changed in `folder` to a remote store; with a local one it is there already.
+
+        Cheap enough for every epoch: it does nothing within a minute of the last time, or longer where that took
+        long. `finish` uploads all. Never the end of a training: what can't be uploaded is warned of, once, and tried
+        again later.
+
+        Args:
+            now: upload however short ago the last time was.
+        """
+
+    @abc.abstractmethod
+    def reopen(self, *, even_finished: bool = False) -> None:
+        """Make an interrupted run RUNNING again, as this process's.
+
+        Args:
+            even_finished: also one that is FINISHED, as that of a study which is to have more trials.
+
+        Raises:
+            TrackingError: if it is FINISHED, or another live process of this machine still runs it.
+        """
+
+    @abc.abstractmethod
+    def finish(self, status: Status, message: str = "") -> None:
+        """End the run and write everything; once both are done, nothing happens.
+
+        The status is written first, and if one thing can't be written the others still are, unless a server has
+        stopped answering. After a failure it may be called again. A message from before, as that the run's process
+        had died, gives way to this one, even an empty one.
+
+        Raises:
+            TrackingError: if the store can't be written; it names the folder where the run's files lie.
+        """
+
+
+class Tracker(abc.ABC):
+    """A place that keeps runs.
+
+    Attributes:
+        location: what to call that place in messages.
+    """
+
+    location: str
+
+    @abc.abstractmethod
+    def start(
+        self,
+        *,
+        log_name: str | None,
+        params: Mapping[str, object],
+        tags: Mapping[str, str],
+        dataset: DatasetInput | None,
+        parent: TrackedRun | None = None,
+        name: str | None = None,
+    ) -> TrackedRun:
+        """Start a run, with its parameters and tags recorded and its folder there.
+
+        Args:
+            log_name: what the user wants to see in the name: `exp<N>_<log_name>`. N counts up from 1.
+            params: parameters; see `as_text` for how values are written.
+            tags: tags, beside those that name this process.
+            dataset: the data it is trained on.
+            parent: the run that this one belongs under.
+            name: the whole name, for children (`fold1`); `log_name` is then not looked at.
+
+        Raises:
+            ConfigError: if the name can't be a folder's name.
+            TrackingError: if the store can't be written. Whatever it is that stops it, no run is left RUNNING.
+        """
+
+    @abc.abstractmethod
+    def find(self, run: str) -> TrackedRun:
+        """Return a run by its id, the first 6 or more characters of it, its name, or an untracked run's folder.
+
+        `exp12` finds `exp12_name` too, and `exp12/fold1` its child.
+
+        Raises:
+            TrackingError: if there is none or more than one; it says which there are.
+        """
+
+    @abc.abstractmethod
+    def ui_command(self, port: int = 5000) -> str | None:
+        """Return the shell command that opens MLflow's UI on this place, or None where it needs none."""
+
+    @abc.abstractmethod
+    def ui_url(self, port: int = 5000, view: str = ui_views.RUNS) -> str | None:
+        """Return the address of this place's runs in MLflow's UI, or None where there is none.
+
+        Args:
+            port: of the UI on this machine.
+            view: which view of the runs; see `rnatracker/tracking/ui_views.py`.
+        """
+
+    @abc.abstractmethod
+    def has_view(self, key: str) -> bool:
+        """Tell whether a view of that key is kept."""
+
+    @abc.abstractmethod
+    def keep_view(self, key: str, view: str) -> None:
+        """Keep a view of the runs, so that `ui_url` can open on it.
+
+        Raises:
+            TrackingError: if the store can't be written.
+        """
+
+
+def check_reopenable(run: TrackedRun, *, even_finished: bool = False) -> None:
+    """Hold that a run may be continued by this process.
+
+    Raises:
+        TrackingError: if it has finished, or another live process of this machine runs it.
+    """
+    status, tags = run.status(), run.tags()
+    if status == "FINISHED" and not even_finished:
+        raise TrackingError(
+            f"run {run.name} ({run.id}) has finished, there is nothing to resume; to train its model further, "
+            "start a new run with --weights and its checkpoints/last.pt"
+        )
+    if status == "RUNNING" and identity.is_alive_elsewhere(tags):
+        raise TrackingError(
+            f"run {run.name} ({run.id}) is still being run by process {tags[identity.PID]} on this machine; "
+            "stop that first, with Ctrl-C in its terminal"
+        )
+
+
+def one_of(found: list[TrackedRun], run: str, location: str, latest: list[str]) -> TrackedRun:
+    """Return the one run that was found for `run`.
+
+    Raises:
+        TrackingError: if there is none, naming the latest ones, or several, naming their ids and parents.
+    """
+    if len(found) == 1:
+        return found[0]
+    if found:
+        parents = [each.parent_name() for each in found[:10]]
+        names = ", ".join(
+            f"{each.id} ({each.name} of {parent})" if parent else f"{each.id} ({each.name})"
+            for each, parent in zip(found, parents, strict=False)
+        )
+        raise TrackingError(f"{location}: {run} names {len(found)} runs; give one of the ids {names}")
+    hint = f"the latest are {', '.join(latest)}" if latest else "there are no runs yet"
+    raise TrackingError(f"{location}: no run with the id, name or folder {run}; {hint}")

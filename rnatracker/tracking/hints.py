@@ -1,0 +1,58 @@
+"""The commands that users are told to type next.
+
+Owns their wording, so that each finds the store that the run is in. Must not know what they do.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.settings import TrackingSettings
+
+
+def resume_command(run: TrackedRun, tracking: TrackingSettings, jobs: int = 1) -> str:
+    """Return what to type to go on with a run that was interrupted."""
+    words = ["train", "--resume", _name(run.name, run.folder if not tracking.enabled else None)]
+    return command([*words, *(["--jobs", str(jobs)] if jobs > 1 else [])], tracking)
+
+
+def evaluate_command(name: str, folder: Path, tracking: TrackingSettings) -> str:
+    """Return what to type to measure a run on a file that is still to be named."""
+    words = ["evaluate", _name(name, folder if not tracking.enabled else None)]
+    return f"{command(words, tracking)} --data FILE"
+
+
+def attention_command(source: str, model: str, out: Path | None, tracking: TrackingSettings) -> str:
+    """Return what to type to predict once more, with a file of the attention that is still to be named."""
+    words = ["predict", source, *([] if model == "champion" else ["--model", model])]
+    return f"{command([*words, *(['--out', str(out)] if out else [])], tracking)} --attention FILE"
+
+
+def model_command(words: list[str], tracking: TrackingSettings, name: str) -> str:
+    """Return a command about the registered model of this name, as `models show 3`."""
+    return command([*words, *(["--name", name] if name != "rnatracker" else [])], tracking)
+
+
+def ui_command(tracking: TrackingSettings, study: str | None = None) -> str:
+    """Return what to type to see the store, or a study in it, in MLflow's UI."""
+    return command(["ui", *(["--study", study] if study else [])], tracking)
+
+
+def _name(name: str, folder: Path | None) -> str:
+    return name if folder is None else str(folder)
+
+
+def command(words: list[str], tracking: TrackingSettings) -> str:
+    """Return what to type: these words after `rnatracker`, with the options that lead to this store."""
+    options = []
+    if tracking.enabled:
+        if tracking.store.resolve() != (Path.cwd() / "mlruns").resolve():
+            options += ["--store", str(tracking.store)]
+        if tracking.tracking_uri:
+            options += ["--tracking-uri", re.sub(r"//[^/@]*@", "//USER:PASSWORD@", tracking.tracking_uri)]
+        if tracking.experiment != "rnatracker":
+            options += ["--experiment", tracking.experiment]
+    return shlex.join(["rnatracker", *words, *options])

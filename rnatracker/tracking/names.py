@@ -1,0 +1,71 @@
+"""How runs, parameters, metrics and addresses are written.
+
+Owns the form of names and the limits that MLflow and file systems set them. Must not know MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+
+from rnatracker.errors import ConfigError
+
+
+def as_text(value: object) -> str:
+    """Write a parameter's value as YAML would read it: `true`, `null`, `0.0001`, `["Nucleus", "ERM"]`."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def cut(value: str, limit: int) -> str:
+    """Return `value` in at most `limit` characters, and where it had more, saying so at its end."""
+    if len(value) <= limit:
+        return value
+    note = f" ... [cut, {len(value)} characters]"
+    return value[: limit - len(note)] + note
+
+
+def masked(text: str) -> str:
+    """Return a text with `***` for the user and password in each address, `http://user:password@host`."""
+    text = re.sub(r"://[^/\s]+@", "://***@", text)
+    return re.sub(r"([?&](?:password|passwd|pwd|token)=)[^&\s]+", r"\1***", text)
+
+
+def login_of(uri: str) -> str:
+    """Return what an address has before its host, `user:password@`, which no link shall show."""
+    match = re.search(r"(?<=://)[^/]+@", uri)
+    return match[0] if match else ""
+
+
+def metric_key(key: str) -> str:
+    """Return a metric's name as MLflow admits it: other characters than letters, digits and `_ . - : /` as `_`."""
+    admitted = re.sub(r"[^\w.\- :/]", "_", key)[:250]
+    return posixpath.normpath(admitted).lstrip("./") or "_"
+
+
+def run_name(number: int, log_name: str | None) -> str:
+    """Return the name of a top-level run, `exp12` or `exp12_name`."""
+    return f"exp{number}_{log_name}" if log_name else f"exp{number}"
+
+
+def run_number(name: str) -> int:
+    """Return N of a name `exp<N>...`, else 0."""
+    match = re.match(r"exp(\d+)(?:_|$)", name)
+    return int(match[1]) if match else 0
+
+
+def check_name(name: str, typed: str | None = None) -> None:
+    """Hold that a name can be a folder's on any system.
+
+    Args:
+        name: the run's whole name.
+        typed: the part of it that the user gave, if it isn't all.
+
+    Raises:
+        ConfigError: if it can't.
+    """
+    if not re.fullmatch(r"[\w.+-][\w.+ -]{0,99}", name) or name in (".", ".."):
+        raise ConfigError(
+            f"--log-name {(typed or name)!r}: a run's name, exp<N>_ included, may hold up to 100 letters, digits, "
+            "spaces and _ . + -, and begins with no space"
+        )

@@ -1,0 +1,321 @@
+"""k-fold cross-validation: a parent run, and a child run for each fold.
+
+Owns the division into folds and the parent's summary. Must not know optuna or typer. Read next:
+`rnatracker/training/crossval.py` for folds in parallel.
+
+The fold that measures never chooses: each fold's best epoch is picked on an inner validation part of its training
+transcripts, and only then is the fold itself predicted, once. The out-of-fold PCC is therefore free of the optimism of
+choosing. Source: the original does the same, with 10 % inside.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from rnatracker import metrics, plots
+from rnatracker.choices import Objective
+from rnatracker.data import shared
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.errors import RNATrackerError, TrainingError
+from rnatracker.prediction import run_table
+from rnatracker.processes.stop import Interrupted, StopOrOrphaned, StopSignal
+from rnatracker.processes.worker import Spawned, Voice, wait_for_any
+from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker
+from rnatracker.tracking.hints import resume_command
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.tags import Tag
+from rnatracker.training.division import FoldPlan
+from rnatracker.training.reporting import LogFile, Reporter
+from rnatracker.training.request import Outcome, Setting
+from rnatracker.training.session import describe_start, ending, fit, leave_results
+from rnatracker.training.trainer import EpochResult, Stopped
+
+
+def cross_validate(
+    tracker: Tracker, run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter: Reporter, stop: StopSignal
+) -> Outcome:
+    """Train and measure every fold that has not finished yet, then sum them up in the parent run.
+
+    Raises:
+        Interrupted: if it was stopped; finished folds stay finished.
+        TrainingError: if a fold fails; others that run beside it are ended first.
+    """
+    from rnatracker.training import crossval  # it imports this module, in every worker
+
+    with ending(run, setting.request, stop), LogFile(run.folder / "log.txt", reporter) as log:
+        describe_start(run, setting, log)
+        done = {name for name, child in run.children().items() if child.status() == "FINISHED"}
+        pending = [each for each in plans if each.name not in done]
+        log.line(f"{len(plans)} folds" + (f", {len(done)} of them finished before" if done else ""))
+        if setting.request.jobs > 1 and len(pending) > 1:
+            crossval.run_folds(run, setting, pending, log, stop)
+        else:
+            for each in pending:
+                run_fold(tracker, run, setting, each, log, stop)
+        return _summarise(run, setting, plans, log)
+
+
+def run_fold(
+    tracker: Tracker, parent: TrackedRun, setting: Setting, fold: FoldPlan, reporter: Reporter, stop: StopSignal
+) -> None:
+    """Train one fold in a child run, new or interrupted before, and measure it."""
+    with stop.shielded():
+        child = parent.children().get(fold.name)
+        if child is None:
+            child = _start_fold(tracker, parent, setting, fold)
+        else:
+            child.reopen()
+    command = resume_command(parent, setting.request.tracking, setting.request.jobs)
+    with (
+        ending(child, setting.request, stop, command=command),
+        LogFile(child.folder / "log.txt", reporter) as log,
+    ):
+        log.line(
+            f"{fold.name}: training on {len(fold.train)} transcripts, choosing the epoch on {len(fold.inner)}, "
+            f"measuring on {len(fold.test)}"
+        )
+        history, best = fit(child, setting, (fold.train, fold.inner), log, fold.name, stop)
+        part, predicted = leave_results(child, setting, best, history, fold.test, "test")
+        scores = metrics.summarise(predicted, part.measured(), part.sites)
+        child.log_metrics(
+            {f"test/{name}": value for name, value in scores.items()} | {"best/epoch": float(best.epoch)}, SUMMARY_STEP
+        )
+        log.line(
+            f"{fold.name}: epoch {best.epoch} measured on the fold: PCC mean {scores['pcc_mean']:.3f}, "
+            f"overall {scores['pcc_overall']:.3f}"
+        )
+
+
+def _start_fold(tracker: Tracker, parent: TrackedRun, setting: Setting, fold: FoldPlan) -> TrackedRun:
+    tags = {
+        Tag.KIND: "fold",
+        Tag.FOLD: str(fold.number),
+        Tag.DATA_DIGEST: setting.transcripts.digest(),
+        Tag.THREADS: str(setting.threads),
+    }
+    params = setting.config.flat() | {"fold": fold.number}
+    return tracker.start(log_name=None, params=params, tags=tags, dataset=None, parent=parent, name=fold.name)
+
+
+def _summarise(run: TrackedRun, setting: Setting, plans: list[FoldPlan], log: Reporter) -> Outcome:
+    """Pool the folds' predictions and log mean, standard deviation and out-of-fold figures."""
+    transcripts, children = setting.transcripts, run.children()
+    predicted = np.empty_like(transcripts.measured())
+    by_fold, best_epochs = [], []
+    for each in plans:
+        child = children[each.name]
+        _, predicted[each.test], measured = run_table.read_predictions(child.folder / "predictions" / "test.tsv")
+        scores = metrics.summarise(predicted[each.test], measured, transcripts.sites)
+        by_fold.append({f"test/{name}": value for name, value in scores.items()})
+        best_epochs.append(int(child.metrics()["best/epoch"]))
+        run.log_metrics({f"fold/{name}": value for name, value in scores.items()}, each.number)
+    summary = _statistics(by_fold) | {
+        f"oof/{name}": value
+        for name, value in metrics.summarise(predicted, transcripts.measured(), transcripts.sites).items()
+    }
+    if transcripts.replicates is not None:
+        ceiling = metrics.summarise(*transcripts.replicates, transcripts.sites)
+        summary |= {f"ceiling/{name}": value for name, value in ceiling.items()}
+    run.log_metrics(summary, SUMMARY_STEP)
+    run_table.write_predictions(
+        run.folder / "predictions" / "out_of_fold.tsv",
+        transcripts.ids,
+        transcripts.sites,
+        predicted,
+        transcripts.measured(),
+    )
+    pictures = run.folder / "plots"
+    pictures.mkdir(exist_ok=True)
+    plots.predicted_against_measured(
+        predicted,
+        transcripts.measured(),
+        transcripts.sites,
+        pictures / "predicted_against_measured.png",
+        title=f"{run.name}: out-of-fold, {len(transcripts)} transcripts, {len(plans)} folds",
+    )
+    run.describe(_note(summary, transcripts.sites, len(plans)))
+    log.line(f"out-of-fold PCC: mean {summary['oof/pcc_mean']:.3f}, overall {summary['oof/pcc_overall']:.3f}")
+    return Outcome(
+        run.id, run.name, "FINISHED", int(median(best_epochs)), summary, run.folder, transcripts.sites, by_fold
+    )
+
+
+def _statistics(by_fold: list[dict[str, float]]) -> dict[str, float]:
+    summary = {}
+    for key in by_fold[0]:
+        values = np.array([scores[key] for scores in by_fold])
+        name = key.removeprefix("test/")
+        summary[f"mean/{name}"] = float(values.mean())
+        summary[f"sd/{name}"] = float(values.std(ddof=1))
+    return summary
+
+
+def _note(summary: dict[str, float], sites: tuple[str, ...], n_folds: int) -> str:
+    rows = [
+        f"| {name} | {summary[f'oof/pcc_{name}']:.3f} | {summary[f'mean/pcc_{name}']:.3f} "
+        f"| {summary[f'sd/pcc_{name}']:.3f} |"
+        for name in (*sites, "mean", "overall")
+    ]
+    header = [f"{n_folds}-fold cross-validation, PCC on transcripts that chose nothing:", ""]
+    return "\n".join([*header, "| site | out-of-fold | mean of folds | sd |", "|---|---|---|---|", *rows])
+
+
+_ENDED = "ended"
+
+
+_STOPPED = "stopped"
+
+
+_TICK_SECONDS = 0.2
+
+
+_NO_TRANSCRIPTS = Transcripts((), np.empty(0, np.uint8), np.zeros(1, np.int64))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker is given; the transcripts come from the shared folder."""
+
+    setting: Setting
+    parent_id: str
+    fold: FoldPlan
+    data: Path
+
+
+class _Sender:
+    """A reporter that tells everything to the parent process, as the name of its method and the values."""
+
+    def __init__(self, voice: Voice) -> None:
+        self._voice = voice
+
+    def line(self, text: str) -> None:
+        self._voice.tell(("line", (text,)))
+
+    def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
+        self._voice.tell(("batch", (label, epoch, epochs, done, total)))
+
+    def epoch(self, label: str, result: EpochResult, epochs: int, objective: Objective) -> None:
+        self._voice.tell(("epoch", (label, result, epochs, objective)))
+
+    def end(self, label: str) -> None:
+        self._voice.tell(("end", (label,)))
+
+
+def run_folds(run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter: Reporter, stop: StopSignal) -> None:
+    """Run folds, as many at a time as the request's `jobs`.
+
+    Raises:
+        Stopped: if it was asked to; the workers have saved and ended.
+        TrainingError: with the first fold's message, if any failed; the others have been trained to their end.
+    """
+    with tempfile.TemporaryDirectory(prefix="rnatracker-") as folder, stop.polite():
+        shared.dump(setting.transcripts, Path(folder))
+        light = replace(setting, transcripts=_NO_TRANSCRIPTS)
+        tasks = [_Task(light, run.id, plan, Path(folder)) for plan in plans]
+        try:
+            failures = _Pool(tasks, setting.request.jobs, reporter, stop).run()
+        finally:
+            _end_orphans(run, stop())
+    if stop():
+        raise Stopped
+    if failures:
+        raise TrainingError("; ".join(failures))
+
+
+def _end_orphans(run: TrackedRun, stopped: bool) -> None:
+    """End the runs of workers that could not do so themselves, since they were killed."""
+    for child in run.children().values():
+        if child.status() == "RUNNING":
+            child.finish("KILLED" if stopped else "FAILED", "its process was killed")
+
+
+class _Pool:
+    """Runs tasks in processes and passes on what they tell."""
+
+    def __init__(self, tasks: list[_Task], jobs: int, reporter: Reporter, stop: StopSignal) -> None:
+        self._waiting, self._jobs, self._reporter, self._stop = list(tasks), jobs, reporter, stop
+        self._running: list[Spawned] = []
+        self._told_to_stop = False
+        self._ended: set[str] = set()
+        self._failures: dict[str, list[str]] = {}
+
+    def run(self) -> list[str]:
+        """Run all tasks; return the messages of those that failed."""
+        try:
+            while self._running or (self._waiting and not self._stop()):
+                self._start_more()
+                self._pass_on_stop()
+                wait_for_any(self._running, _TICK_SECONDS)
+                for worker in list(self._running):
+                    self._attend_to(worker)
+        finally:
+            for worker in self._running:
+                worker.close()
+        return [f"{', '.join(names)}: {message}" for message, names in self._failures.items()]
+
+    def _start_more(self) -> None:
+        while self._waiting and len(self._running) < self._jobs and not self._stop():
+            task = self._waiting.pop(0)
+            self._running.append(Spawned(task.fold.name, _work, task))
+
+    def _pass_on_stop(self) -> None:
+        if self._stop() and not self._told_to_stop:
+            self._told_to_stop = True
+            for worker in self._running:
+                worker.ask_to_stop()
+
+    def _attend_to(self, worker: Spawned) -> None:
+        """Pass on what a worker has told; let it go if it has ended."""
+        is_over = worker.is_over  # before it is listened to: then nothing comes after what is heard
+        for kind, values in worker.told():
+            self._take(worker.name, kind, values)
+        if not is_over:
+            return
+        if worker.name not in self._ended and not self._stop():
+            reason = worker.death or "code 0"
+            self._fail(
+                worker.name, f"its process died ({reason}); if memory ran out, use fewer --jobs; then resume the run"
+            )
+        worker.close()
+        self._running.remove(worker)
+
+    def _take(self, name: str, kind: str, values: tuple[Any, ...]) -> None:
+        if kind not in (_ENDED, _STOPPED):
+            getattr(self._reporter, kind)(*values)
+            return
+        self._ended.add(name)
+        if kind == _ENDED:
+            (message,) = values
+            if message:
+                self._fail(name, message)
+        elif not self._stop():  # somebody else has stopped it, and its fold is not trained
+            self._fail(name, "its process was stopped; resume the run")
+
+    def _fail(self, name: str, message: str) -> None:
+        """Say so at once: other folds may train for hours yet."""
+        self._reporter.line(f"{name} failed: {message}")
+        self._failures.setdefault(message, []).append(name)
+
+
+def _work(task: _Task, voice: Voice) -> None:
+    """Run one fold in this process and say how it ended."""
+    kind, message = _ENDED, ""
+    try:
+        with StopOrOrphaned() as stop:
+            setting = replace(task.setting, transcripts=shared.open_shared(task.data))
+            tracker = open_tracker(setting.request.tracking)
+            run_fold(tracker, tracker.find(task.parent_id), setting, task.fold, _Sender(voice), stop)
+    except (Interrupted, KeyboardInterrupt):
+        kind = _STOPPED
+    except RNATrackerError as error:
+        message = str(error)
+    except BaseException:
+        message = traceback.format_exc().strip()
+    voice.tell((kind, (message,)))

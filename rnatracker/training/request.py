@@ -1,0 +1,166 @@
+"""What a run is given, and what is checked before there is one.
+
+Owns the request, the data read for it, and the settings that a file of weights brings. Must not know optuna or typer.
+Read next: `rnatracker/training/session.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from rnatracker import config
+from rnatracker.config import Config, Settings
+from rnatracker.data.readers import read
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.errors import ConfigError, DataError
+from rnatracker.model import checkpoint
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.model.device import pick_device
+from rnatracker.model.threads import pick_threads
+from rnatracker.tracking.settings import TrackingSettings
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What is to be run.
+
+    Attributes:
+        config: all settings.
+        tracking: where the run is kept.
+        log_name: what to add to the run's name.
+        weights: a file of weights to continue from, in a new run.
+        tensorboard: write TensorBoard events too.
+        jobs: folds that are trained at a time.
+    """
+
+    config: Config
+    tracking: TrackingSettings
+    log_name: str | None = None
+    weights: str | None = None
+    tensorboard: bool = False
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all parts of a run share.
+
+    Attributes:
+        request: what is to be run.
+        transcripts: the data.
+        device: where it is computed.
+        threads: CPU threads of each training.
+        start: the weights to continue from in a new run.
+    """
+
+    request: RunRequest
+    transcripts: Transcripts
+    device: torch.device
+    threads: int
+    start: Checkpoint | None = None
+
+    @property
+    def config(self) -> Config:
+        """The run's settings."""
+        return self.request.config
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        run_id: its id in the store.
+        name: its name.
+        state: FINISHED; any other end is an exception.
+        best_epoch: its best epoch; for a cross-validation the median of its folds'.
+        metrics: its summary: `best/...` of a single run; `oof/...`, `mean/...`, `sd/...` of a cross-validation.
+        folder: where its files lie.
+        sites: names of the sites.
+        folds: for each fold its `test/...` metrics.
+    """
+
+    run_id: str
+    name: str
+    state: str
+    best_epoch: int
+    metrics: dict[str, float]
+    folder: Path
+    sites: tuple[str, ...]
+    folds: list[dict[str, float]] = field(default_factory=list)
+
+
+def prepare(request: RunRequest, *, threads: int | None = None) -> Setting:
+    """Read and check everything that a run needs, before there is a run.
+
+    Args:
+        request: what is to be run.
+        threads: CPU threads; None: as the settings say, else one where folds run in parallel, else what is found to be
+            fastest now.
+
+    Raises:
+        RNATrackerError: if anything of it is wrong.
+    """
+    settings = request.config
+    data, asked = settings.data, settings.train.threads
+    if data.path is None:
+        raise ConfigError(
+            "data.path: no data to train on; give a file with --data, or make one with: rnatracker data simulate"
+        )
+    if request.weights and data.fold:
+        raise ConfigError(
+            "--weights with --fold: every fold would start from weights that have seen its test part; use one of them"
+        )
+    device = pick_device(settings.train)
+    transcripts = read(data.path, format=data.format, sites=data.sites, labels=data.labels)
+    _check_sites(transcripts)
+    start = _read_weights(request, transcripts.sites) if request.weights else None
+    threads = threads or asked or _threads(request, device, len(transcripts.sites))
+    return Setting(request, transcripts, device, threads, start)
+
+
+def _check_sites(transcripts: Transcripts) -> None:
+    """Check that no two figures of a run would have one name."""
+    names = [re.sub(r"[^\w\-. ]", "_", site) for site in transcripts.sites]
+    for site, name in zip(transcripts.sites, names, strict=True):
+        if name in ("mean", "overall"):
+            raise DataError(f"{transcripts.source}: a site is called {site}, as figures over all sites are; rename it")
+        if names.count(name) > 1:
+            raise DataError(f"{transcripts.source}: site {site} differs from another in punctuation only; rename it")
+
+
+def _threads(request: RunRequest, device: torch.device, n_sites: int) -> int:
+    if request.jobs > 1 and request.config.data.fold:
+        return 1
+    return pick_threads(request.config, n_sites) if device.type == "cpu" else torch.get_num_threads()
+
+
+def settings_of_weights(path: str) -> Settings:
+    """Return the settings that a file of weights brings: what it was trained with, but for the data.
+
+    The ancestor's files bring their network's sizes, and `configs/ancestor.yaml` for the rest.
+
+    Raises:
+        CheckpointError: if it can't be loaded.
+    """
+    found = checkpoint.load(Path(path))
+    if found.settings:
+        return {section: values for section, values in found.settings.items() if section != "data"}
+    sizes = {"model": found.model.model_dump(mode="json"), "encoding": found.encoding.model_dump(mode="json")}
+    return config.merge(config.read(config.find("ancestor")), sizes)
+
+
+def _read_weights(request: RunRequest, sites: tuple[str, ...]) -> Checkpoint:
+    path, settings = Path(str(request.weights)), request.config
+    start = checkpoint.load(path).named(sites)
+    checkpoint.check_fits(start, settings.model, settings.encoding, sites, path.name)
+    if start.epoch >= settings.train.epochs:
+        raise ConfigError(
+            f"train.epochs: {request.weights} has {start.epoch} epochs behind it, and {settings.train.epochs} in all "
+            f"are asked for; ask for more, as in --epochs {start.epoch + 50}"
+        )
+    return replace(start, progress=None)

@@ -1,0 +1,338 @@
+"""The one train and validate loop.
+
+Owns the loop, the optimizer, the choice of the best epoch, and what is kept to resume. Must not know mlflow or optuna,
+and prints nothing: whoever wants to know listens to `on_epoch`. Read next: `rnatracker/model/network.py` for what is
+trained, `rnatracker/training/run.py` for what is done with the results.
+
+Randomness: the order of an epoch's batches and its dropout are drawn from generators seeded by (seed, epoch), so that
+an epoch is the same whether or not the process was started anew before it. An epoch that was interrupted half way is
+resumed at its next batch with the generator's saved state. On one machine with one number of threads, a resumed CPU
+training therefore ends with the same bits as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rnatracker import metrics
+from rnatracker.config import Config
+from rnatracker.data.transcripts import Fractions
+from rnatracker.errors import CheckpointError, TrainingError
+from rnatracker.model import checkpoint as checkpoints
+from rnatracker.model.batching import Batches
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.model.device import random_state, set_random_state
+from rnatracker.model.network import RNATracker
+from rnatracker.prediction.predictor import predict_fractions
+
+_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "nadam": torch.optim.NAdam,
+}
+_AT_ONCE: dict[str, dict[str, bool]] = {"adam": {"fused": True}, "adamw": {"fused": True}, "nadam": {"foreach": True}}
+"""How each takes its step in all parameters at once: one by one, it would take longer than the network's last layers,
+and on a busy machine threads that wait for each other made it 60 ms."""
+
+
+class Stopped(Exception):  # noqa: N818 - not an error
+    """The training was asked to stop and has saved `last.pt`, from which it can go on."""
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch gave.
+
+    Attributes:
+        epoch: its number, from 1.
+        train_loss: mean over transcripts of the Kullback-Leibler divergence, in nats, dropout on.
+        val_loss: the same on the validation part, dropout off; None where the epoch was not evaluated.
+        scores: `pcc_<site>`, `pcc_mean`, `pcc_overall` on the validation part; empty where not evaluated.
+        best_epoch: the best epoch so far; 0 before the first evaluation.
+        best_value: its value of the objective.
+        epoch_seconds: wall time of the epoch with its validation.
+        sequences_per_second: transcripts trained on per second.
+    """
+
+    epoch: int
+    train_loss: float
+    val_loss: float | None
+    scores: dict[str, float]
+    best_epoch: int
+    best_value: float
+    epoch_seconds: float
+    sequences_per_second: float
+
+    def as_metrics(self) -> dict[str, float]:
+        """Return the result under the names by which it is tracked: `train/loss`, `val/pcc_mean`, ..."""
+        named = {"train/loss": self.train_loss}
+        if self.val_loss is not None:
+            named["val/loss"] = self.val_loss
+        named |= {f"val/{name}": value for name, value in self.scores.items()}
+        named["time/epoch_seconds"] = self.epoch_seconds
+        named["time/sequences_per_second"] = self.sequences_per_second
+        return named
+
+
+@dataclass(frozen=True)
+class Part:
+    """Transcripts to train on or to validate on, with their measured fractions, (N, S)."""
+
+    batches: Batches
+    fractions: Fractions
+
+
+@dataclass
+class _Progress:
+    """How far a training has come: all of it goes into `last.pt`."""
+
+    history: list[EpochResult] = field(default_factory=list)
+    first_epoch: int = 1
+    best_epoch: int = 0
+    best_value: float = -math.inf
+    batch: int = 0
+    loss_sum: float = 0.0
+    random_state: Tensor | None = None
+
+    @property
+    def next_epoch(self) -> int:
+        return self.first_epoch + len(self.history)
+
+
+class Trainer:
+    """Trains one network.
+
+    Args:
+        config: all settings.
+        sites: names of the sites, in the order of the fractions' columns.
+        train: what to train on.
+        validation: on what the best epoch is chosen.
+        folder: where `best.pt`, `last.pt` and numbered checkpoints go; must exist.
+        start: continue from these weights; their `progress`, if kept, is continued as if nothing had happened,
+            else only network, optimizer and epoch are taken over.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        sites: tuple[str, ...],
+        train: Part,
+        validation: Part,
+        folder: Path,
+        *,
+        device: torch.device,
+        start: Checkpoint | None = None,
+    ) -> None:
+        self._config, self._settings = config, config.train
+        self._sites, self._train, self._validation = sites, train, validation
+        self._folder = folder
+        self._device = device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.train.seed)
+            self.model = RNATracker(config.model, len(sites))
+        self.model.to(device)
+        self._targets = torch.from_numpy(train.fractions).float().to(device)
+        options = {"lr": config.train.lr, "weight_decay": config.train.weight_decay}
+        options |= _AT_ONCE[config.train.optimizer]
+        self._optimizer = _OPTIMIZERS[config.train.optimizer](self.model.parameters(), **options)  # type: ignore[arg-type]
+        self._progress = _Progress()
+        if start is not None:
+            self._restore(start)
+
+    @property
+    def history(self) -> list[EpochResult]:
+        """The epochs so far, those before a resumption included."""
+        return self._progress.history
+
+    def fit(
+        self,
+        on_epoch: Callable[[EpochResult], None],
+        *,
+        on_batch: Callable[[int, int, int], None] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Train until the last epoch, or until patience ends.
+
+        After each epoch `last.pt` is written, and `best.pt` where it is the best so far, before `on_epoch` is told.
+
+        Args:
+            on_epoch: told each epoch's result; an exception from it ends the training.
+            on_batch: told the epoch, its transcripts done so far, and how many it has.
+            should_stop: asked after each batch and each epoch; True saves `last.pt` and ends the training.
+
+        Raises:
+            Stopped: if `should_stop` said so.
+            TrainingError: if the loss is no longer a number.
+        """
+        progress, settings = self._progress, self._settings
+        if not progress.history and not progress.batch:
+            self._save_last()
+        for epoch in range(progress.next_epoch, settings.epochs + 1):
+            if self._out_of_patience():
+                break
+            before = progress.batch * settings.batch_size
+            began = time.perf_counter()
+            train_loss = self._train_epoch(epoch, on_batch, should_stop)
+            train_seconds = time.perf_counter() - began
+            val_loss: float | None = None
+            scores: dict[str, float] = {}
+            if epoch % settings.eval_every == 0 or epoch == settings.epochs:
+                val_loss, scores = self._validate(epoch)
+                value = self._objective(val_loss, scores)
+                if value > progress.best_value or not progress.best_epoch:
+                    progress.best_epoch, progress.best_value = epoch, value
+                    self._save("best.pt", epoch, scores | {"loss": val_loss})
+            result = EpochResult(
+                epoch=epoch,
+                train_loss=train_loss,
+                val_loss=val_loss,
+                scores=scores,
+                best_epoch=progress.best_epoch,
+                best_value=-progress.best_value if settings.objective == "val_loss" else progress.best_value,
+                epoch_seconds=time.perf_counter() - began,
+                sequences_per_second=max(len(self._train.batches) - before, 0) / train_seconds,
+            )
+            progress.history.append(result)
+            if settings.save_every and epoch % settings.save_every == 0:
+                self._save(f"epoch{epoch}.pt", epoch, scores, optimizer=True)
+            self._save_last()
+            on_epoch(result)
+            if should_stop() and epoch < settings.epochs:
+                raise Stopped
+
+    def _train_epoch(
+        self, epoch: int, on_batch: Callable[[int, int, int], None] | None, should_stop: Callable[[], bool]
+    ) -> float:
+        """Train on every transcript once, or on those that an interruption left; return the mean loss."""
+        progress, settings = self._progress, self._settings
+        order = self._train.batches.training_order(settings.batch_size, np.random.default_rng([settings.seed, epoch]))
+        self._seed_dropout(epoch)
+        self.model.train()
+        exact = torch.float32 if self._device.type == "mps" else torch.float64  # MPS has no float64
+        loss_sum = torch.tensor(progress.loss_sum, dtype=exact, device=self._device)
+        n, done = len(self._train.batches), sum(map(len, order[: progress.batch]))
+        for number in range(progress.batch, len(order)):
+            loss = self._step(order[number])
+            loss_sum += loss * len(order[number])
+            done += len(order[number])
+            if on_batch:
+                on_batch(epoch, done, n)
+            if should_stop() and number + 1 < len(order):
+                progress.batch, progress.loss_sum = number + 1, float(loss_sum)
+                progress.random_state = random_state(self._device)
+                self._save_last()
+                raise Stopped
+        progress.batch, progress.loss_sum, progress.random_state = 0, 0.0, None
+        mean = float(loss_sum) / n
+        if not math.isfinite(mean):
+            raise TrainingError(
+                f"epoch {epoch}: the training loss is {mean}; train.lr {settings.lr:g} is probably too high: "
+                f"try --lr {settings.lr / 10:g}"
+            )
+        return mean
+
+    def _step(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
+        """Take one step of the optimizer; return the batch's loss without waiting for the device.
+
+        Source: the loss of both ancestors, the Kullback-Leibler divergence; divided by the number of transcripts
+        (`batchmean`), where the port sums, so that the step doesn't depend on the batch's size.
+        """
+        batch = self._train.batches.gather(indices)
+        target = self._targets[torch.from_numpy(indices).to(self._device)]
+        amp = self._settings.amp and self._device.type == "cuda"
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=amp):
+            logits = self.model(batch.codes, batch.lengths, batch.total_lengths)
+        loss = F.kl_div(F.log_softmax(logits.float(), dim=1), target, reduction="batchmean")
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        return loss.detach()
+
+    def _validate(self, epoch: int) -> tuple[float, dict[str, float]]:
+        predicted = predict_fractions(self.model, self._validation.batches)
+        measured = self._validation.fractions
+        loss = metrics.kl_divergence(predicted, measured)
+        if not math.isfinite(loss):
+            raise TrainingError(f"epoch {epoch}: the validation loss is {loss}; try a lower --lr")
+        return loss, metrics.summarise(predicted, measured, self._sites)
+
+    def _objective(self, val_loss: float, scores: dict[str, float]) -> float:
+        """Return what the best epoch has most of; a PCC that is undefined is worse than any other."""
+        value = -val_loss if self._settings.objective == "val_loss" else scores[self._settings.objective]
+        return -math.inf if math.isnan(value) else value
+
+    def _out_of_patience(self) -> bool:
+        settings, history = self._settings, self._progress.history
+        if not settings.patience or not self._progress.best_epoch:
+            return False
+        evaluated = [r for r in history if r.val_loss is not None and r.epoch > self._progress.best_epoch]
+        return len(evaluated) >= settings.patience
+
+    def _seed_dropout(self, epoch: int) -> None:
+        if self._progress.random_state is not None:
+            set_random_state(self._device, self._progress.random_state)
+        else:
+            torch.manual_seed(int(np.random.SeedSequence([self._settings.seed, epoch]).generate_state(1)[0]))
+
+    def _save(self, name: str, epoch: int, scores: dict[str, float], *, optimizer: bool = False) -> None:
+        self._write(name, Checkpoint(**self._content(), epoch=epoch, metrics=scores), optimizer)
+
+    def _save_last(self) -> None:
+        progress = self._progress
+        state = asdict(progress) | {"history": [asdict(result) for result in progress.history]}
+        scores = progress.history[-1].scores if progress.history else {}
+        content = Checkpoint(**self._content(), epoch=progress.next_epoch - 1, metrics=scores, progress=state)
+        self._write("last.pt", content, optimizer=True)
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "model": self._config.model,
+            "encoding": self._config.encoding,
+            "sites": self._sites,
+            "weights": {name: tensor.cpu() for name, tensor in self.model.state_dict().items()},
+            "settings": self._config.model_dump(mode="json"),
+        }
+
+    def _write(self, name: str, content: Checkpoint, optimizer: bool) -> None:
+        state = self._optimizer.state_dict() if optimizer else None
+        checkpoints.save(Checkpoint(**{**vars(content), "optimizer": state}), self._folder / name)
+
+    def _restore(self, start: Checkpoint) -> None:
+        self.model.load_state_dict(start.weights)
+        self._load_optimizer(start)
+        if start.progress is not None:
+            state = dict(start.progress)
+            state["history"] = [EpochResult(**result) for result in state["history"]]
+            self._progress = _Progress(**state)
+        else:
+            self._progress.first_epoch = start.epoch + 1
+
+    def _load_optimizer(self, start: Checkpoint) -> None:
+        """Take over the optimizer's state; its rates only where the same run goes on.
+
+        An optimizer of another kind starts afresh: its state would mean something else.
+        """
+        if start.optimizer is None or optimizer_kind(start) != self._settings.optimizer:
+            return
+        try:
+            self._optimizer.load_state_dict(start.optimizer)
+        except ValueError as error:
+            raise CheckpointError(f"the checkpoint's optimizer doesn't fit its network: {error}") from None
+        if start.progress is None:
+            for group in self._optimizer.param_groups:
+                group |= {"lr": self._settings.lr, "weight_decay": self._settings.weight_decay}
+
+
+def optimizer_kind(start: Checkpoint) -> str:
+    """Return which optimizer a checkpoint's state belongs to; the ancestor has Adam only."""
+    return str(start.settings.get("train", {}).get("optimizer", "adam"))
