@@ -24,9 +24,8 @@ from rnatracker.data import simulate, writers
 from rnatracker.data.readers import read
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import space, summary, tune
-from rnatracker.search.crew import WorkerTask
 from rnatracker.search.opening import open_search
-from rnatracker.search.study import Search, StudyRequest
+from rnatracker.search.study import Search, StudyRequest, WorkerTask
 from rnatracker.search.worker import Quiet, run_trials, set_up
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings

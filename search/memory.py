@@ -77,21 +77,14 @@ def _kept_bytes(model: RNATracker, n: int, length: int) -> int:
     return sum(kept.values())
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Return how much memory is free on a device, or None where that can't be known."""
+def free_bytes(device: torch.device) -> int:
+    """Return how much memory is free on a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    known = [each for each in (_free_of_machine(), _free_of_group()) if each is not None]
-    return min(known, default=None)
+    import psutil
 
-
-def _free_of_machine() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
-    return 1024 * found[0] if found else None
+    of_group, of_machine = _free_of_group(), int(psutil.virtual_memory().available)
+    return of_machine if of_group is None else min(of_group, of_machine)
 
 
 def _free_of_group() -> int | None:
@@ -108,8 +101,6 @@ def _free_of_group() -> int | None:
 def why_not(config: Config, n_sites: int, longest: int, device: torch.device) -> str | None:
     """Return why a training can't fit into memory, or None if it probably does."""
     free = free_bytes(device)
-    if free is None:
-        return None
     needed = estimate_bytes(config, n_sites, longest, device) + _SPARE_BYTES
     if needed <= free:
         return None

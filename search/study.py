@@ -304,3 +304,22 @@ def _is_worked_on(attributes: Mapping[str, Any]) -> bool:
     ):  # its processes can't be seen
         return time.time() - float(attributes.get(SEEN, 0.0)) < _REMOTE_SILENCE_SECONDS
     return identity.is_alive_elsewhere(worker)
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """What a worker is given.
+
+    Attributes:
+        request: the study.
+        parent_id: its run.
+        data: the shared folder with the transcripts.
+        data_digest: what identifies them.
+        threads: CPU threads of each training.
+    """
+
+    request: StudyRequest
+    parent_id: str
+    data: Path
+    data_digest: str
+    threads: int

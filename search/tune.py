@@ -1,15 +1,17 @@
 """Run a study with worker processes, from its beginning or from where it is.
 
 Owns the study's run, the workers, and how the command ends. Must not know torch, which only workers need, nor typer.
-Read next: `crew.py`, and `summary.py` for what is left in the study's run.
+Read next: `worker.py`, and `summary.py` for what is left in the study's run.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from optuna.trial import TrialState
@@ -20,18 +22,36 @@ from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import ConfigError, StudyError
 from rnatracker.processes import identity
+from rnatracker.processes.pool import Pool
 from rnatracker.processes.stop import StopSignal
+from rnatracker.processes.worker import Ending, How
 from rnatracker.search import summary, weights
-from rnatracker.search.crew import USED_UP, Crew, Watch, WorkerTask
 from rnatracker.search.opening import check_name, open_search, warm_start
 from rnatracker.search.sampling import REASON
-from rnatracker.search.study import RUN_ID, WORKER, Counts, Search, StudyRequest
+from rnatracker.search.study import RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.tracking import provenance, ui_views
 from rnatracker.tracking.contract import DatasetInput, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
 
 KIND = "study"
+
+Watch = Callable[[Search, float | None], None]
+"""Told twice a second how the study goes, and how many seconds are left, where there is a limit."""
+
+_TICK_SECONDS = 0.5
+_SPARE_STARTS = 20
+"""Workers that may be started in place of ones that have died."""
+
+
+class StopReason(StrEnum):
+    """Why a study's command ended before it had as many trials as asked for."""
+
+    REQUEST = "stopped on request"
+    TIME = "its time is over"
+    USED_UP = "its space is used up"
+    ERROR = "an error"
+    OTHERS = "others still work on it"
 
 
 @dataclass(frozen=True)
@@ -43,14 +63,14 @@ class TuneOutcome:
         run: its run.
         counts: its trials.
         state: FINISHED; KILLED if it was stopped, timed out; RUNNING if others still work on it.
-        reason: why it has fewer trials than asked for.
+        reason: why it has fewer trials than asked for; None: it has as many.
     """
 
     search: Search
     run: TrackedRun
     counts: Counts
     state: str
-    reason: str = ""
+    reason: StopReason | None = None
 
 
 def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> TuneOutcome:
@@ -75,18 +95,84 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
         say(line)
     with StopSignal() as stop, stop.polite(), tempfile.TemporaryDirectory(prefix="rnatracker-") as folder:
         shared.dump(transcripts, Path(folder))
-        task = WorkerTask(request, run.id, Path(folder), digest, _threads(request))
-        crew = Crew(task, request.jobs, say)
+        workers = _Workers(WorkerTask(request, run.id, Path(folder), digest, _threads(request)), say)
         try:
-            reason = crew.run(search, stop, watch)
+            reason = workers.run(search, stop, watch)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):  # the second: workers were ended without saving
-                search.put_back_those_of(crew.pids)
+                search.put_back_those_of(workers.pids)
             _end(search, run, "FAILED" if isinstance(error, StudyError) else "KILLED", str(error))
             raise
-        if reason == USED_UP:
+        if reason is StopReason.USED_UP:
             say(f"the space {request.space.name} is used up: no settings are left that were not tried; widen it")
         return _finish(search, run, reason)
+
+
+class _Workers:
+    """The workers of this command; in place of one that was killed another is started, which takes its trial over."""
+
+    def __init__(self, task: WorkerTask, say: Callable[[str], None]) -> None:
+        self._task, self._say = task, say
+        self._pool = Pool(
+            "rnatracker.search.worker:work",
+            task.request.jobs,
+            on_message=lambda _name, _message: None,
+            on_end=self._take_end,
+            tick_seconds=_TICK_SECONDS,
+        )
+        self._reason: StopReason | None = None
+        self._is_used_up = False
+        self._errors: list[str] = []
+        self._spare = _SPARE_STARTS
+
+    def run(self, search: Search, stop: StopSignal, watch: Watch) -> StopReason | None:
+        """Run workers until there are no more trials, or it is time to stop; return why it stopped.
+
+        Raises:
+            StudyError: if a worker says that something is wrong.
+        """
+        timeout, begun = search.request.timeout, time.monotonic()
+
+        def left() -> float | None:
+            return None if timeout is None else timeout - (time.monotonic() - begun)
+
+        def should_stop() -> bool:
+            self._reason = self._reason or self._reason_to_stop(stop(), left())
+            return self._reason is not None
+
+        for number in range(self._task.request.jobs):
+            self._pool.add(f"worker {number}", self._task)
+        self._pool.run(should_stop, lambda: watch(search, left()))
+        if self._errors:
+            raise StudyError(self._errors[0])
+        return self._reason or (StopReason.USED_UP if self._is_used_up else None)
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The processes of all workers that this command has had."""
+        return self._pool.pids
+
+    def _reason_to_stop(self, was_asked: bool, left: float | None) -> StopReason | None:
+        if was_asked:
+            return StopReason.REQUEST
+        if self._errors:
+            return StopReason.ERROR
+        return StopReason.TIME if left is not None and left <= 0 else None
+
+    def _take_end(self, name: str, ending: Ending) -> None:
+        if ending.how is How.FAILED:
+            self._errors.append(ending.message)
+        elif ending.how is How.DONE and ending.result is StopReason.USED_UP:
+            self._is_used_up = True
+        elif ending.how is How.DIED and self._reason is None:
+            if not self._spare:
+                self._errors.append(
+                    f"{_SPARE_STARTS} workers have died; see whether memory runs out, or use fewer --jobs"
+                )
+                return
+            self._spare -= 1
+            self._say(f"a worker died ({ending.message}); another takes over its trial")
+            self._pool.add(name, self._task)
 
 
 def check_pruner(request: StudyRequest) -> None:
@@ -177,19 +263,19 @@ def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts
     )
 
 
-def _finish(search: Search, run: TrackedRun, reason: str) -> TuneOutcome:
+def _finish(search: Search, run: TrackedRun, reason: StopReason | None) -> TuneOutcome:
     """Leave the summary, and end the study's run if nobody else works on the study."""
     with search.lock():
         search.reap()
         counts = search.counts()
     if counts.running:
         hand_over(search, run)
-        return TuneOutcome(search, run, counts, "RUNNING", "others still work on it")
+        return TuneOutcome(search, run, counts, "RUNNING", StopReason.OTHERS)
     match_runs(search, run)
     summary.leave(search, run)
-    is_over = counts.over >= search.request.trials or reason == USED_UP
+    is_over = counts.over >= search.request.trials or reason is StopReason.USED_UP
     state: Status = "FINISHED" if is_over else "KILLED"
-    _end(search, run, state, "" if is_over else f"{reason or 'ended'}; the same command goes on")
+    _end(search, run, state, "" if is_over else f"{reason.value if reason else 'ended'}; the same command goes on")
     return TuneOutcome(search, run, counts, state, reason)
 
 

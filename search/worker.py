@@ -1,6 +1,6 @@
 """A worker's work: trials of a study, one after another, until there are no more.
 
-Must not know typer or processes. Read next: `crew.py` for the process, and `objective.py` for a trial.
+Must not know typer or processes. Read next: `objective.py` for a trial.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from rnatracker.data import shared
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.model.device import pick_device
 from rnatracker.processes.stop import StopSignal
-from rnatracker.search.crew import WorkerTask
+from rnatracker.processes.worker import Channel
 from rnatracker.search.objective import Bench, run_trial
 from rnatracker.search.opening import open_search
-from rnatracker.search.study import Search
+from rnatracker.search.study import Search, WorkerTask
+from rnatracker.search.tune import StopReason
 from rnatracker.tracking.open import open_tracker
 from rnatracker.training.division import split_digest
 from rnatracker.training.reporting import Reporter
@@ -65,14 +66,19 @@ def run_trials(bench: Bench, reporter: Reporter, stop: StopSignal) -> None:
     raise Stopped
 
 
-def serve(task: WorkerTask, stop: StopSignal) -> bool:
-    """Be a worker, until there are no more trials or it is asked to stop; return whether the space is used up.
+def work(task: WorkerTask, channel: Channel, stop: StopSignal) -> StopReason | None:  # noqa: ARG001
+    """Run trials in a worker process until there are no more, or it is asked to stop.
+
+    A worker whose parent has died saves its trial, puts it back and ends.
+
+    Returns:
+        USED_UP if the space is; None else.
 
     Raises:
         RNATrackerError: if something is wrong that isn't a trial's fault.
     """
     transcripts = shared.open_shared(task.data)
     bench = set_up(task, transcripts, open_search(task.request, task.data_digest))
-    with contextlib.suppress(Stopped):
+    with stop.polite(), contextlib.suppress(Stopped):
         run_trials(bench, Quiet(), stop)
-    return bench.search.is_used_up
+    return StopReason.USED_UP if bench.search.is_used_up else None

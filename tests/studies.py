@@ -8,10 +8,9 @@ from typing import Any
 
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import space, tune
-from rnatracker.search.crew import WorkerTask
 from rnatracker.search.objective import Bench
 from rnatracker.search.opening import open_search
-from rnatracker.search.study import Search, StudyRequest
+from rnatracker.search.study import Search, StudyRequest, WorkerTask
 from rnatracker.search.worker import Quiet, run_trials, set_up
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings

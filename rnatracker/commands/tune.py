@@ -143,6 +143,7 @@ def tune(
     from rnatracker import config as settings
     from rnatracker.search import space as spaces
     from rnatracker.search.study import StudyRequest
+    from rnatracker.search.tune import StopReason
 
     settings_given: dict[str, Any] = {
         "data.path": None if data is None else str(Path(data).resolve()),
@@ -171,7 +172,7 @@ def tune(
         keep_weights=keep_weights,
     )
     outcome = _run(request)
-    stopped = outcome.reason == "stopped on request"
+    stopped = outcome.reason is StopReason.REQUEST
     verdict = None
     if refit and not stopped and outcome.state != "RUNNING":  # when its time is over too
         verdict = _refit(outcome, refit_best, refit_seeds)
@@ -216,7 +217,7 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
             {
                 "study": search.request.name,
                 "state": outcome.state,
-                "reason": outcome.reason,
+                "reason": outcome.reason or "",
                 "run_id": outcome.run.id,
                 "run": outcome.run.name,
                 "trials": vars(counts),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -79,18 +78,19 @@ def _boot_id() -> str:
 
 
 def _start(pid: int) -> str:
-    """Return when a process started, in whatever unit the system has; an empty string if it is gone."""
-    if Path("/proc/self/stat").exists():
-        try:
-            # The second field, the command, may hold spaces and brackets: count from behind its last bracket.
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            return ""
-        return "" if fields[0] in "ZX" else fields[19]  # Z, X: ended, and only waits to be collected
+    """Return when a process started, in hundredths of a second since the machine did; an empty string if it is gone.
+
+    Counted from the boot, it stays the same when the clock is set.
+    """
+    import psutil
+
     try:
-        listed = subprocess.run(  # noqa: S603 (a fixed command with a number)
-            ["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-        )
-    except OSError:
+        booted = psutil.boot_time()
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):  # ended, and only waits to be collected
+            return ""
+        return str(round((process.create_time() - booted) * 100))
+    except psutil.NoSuchProcess:
+        return ""
+    except (psutil.Error, OSError):
         return UNKNOWN
-    return listed.stdout.strip()

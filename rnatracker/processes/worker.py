@@ -1,7 +1,6 @@
-"""A worker process, and what it tells.
+"""A worker: a process that does one task, what it sends, and how it ends.
 
-Owns starting it and the pipe on which it speaks. Must not know what it does. Read next:
-`rnatracker/training/crossval.py` for folds, `search/crew.py` for trials.
+Owns starting it and its pipe. Must not know what the task is. Read next: `pool.py`, which keeps several at work.
 
 Processes are spawned, not forked: a fork after a threaded computation hangs. A worker ignores Ctrl-C, which a terminal
 sends to all; whoever started it passes that on as SIGTERM, so that a stop comes from one place.
@@ -13,63 +12,102 @@ its turn would silence the others for ever.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import multiprocessing
+import traceback
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
 from multiprocessing import connection
 from typing import Any
 
-from rnatracker.processes.stop import ignored_interrupt
+from rnatracker.errors import RNATrackerError
+from rnatracker.processes.stop import Interrupted, StopOrOrphaned, StopSignal, ignored_interrupt
 
 
-class Voice:
-    """What a worker speaks with. Once nobody listens any more, nothing is said; it is `StopOrOrphaned` that notices."""
+class Channel:
+    """What a worker sends messages through. Once nobody listens, they are lost; `StopOrOrphaned` notices that."""
 
     def __init__(self, pipe: connection.Connection) -> None:
         self._pipe = pipe
 
-    def tell(self, message: Any) -> None:
-        """Say something that can be pickled."""
+    def send(self, message: Any) -> None:
+        """Send what can be pickled."""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._pipe.send(message)
 
 
-class Spawned:
-    """A process that was started here.
+class How(Enum):
+    """How a worker's task ended."""
+
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    DIED = "died"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of a worker's task.
+
+    Attributes:
+        how: which kind of end.
+        result: what the task returned, where it is DONE.
+        message: what was wrong, where it FAILED; `signal 9` or `code 1` where its process DIED.
+    """
+
+    how: How
+    result: Any = None
+    message: str = ""
+
+
+class Worker:
+    """A process that was started here to do one task.
 
     Args:
         name: what to call it.
-        work: what it does: a function at a module's top level; its last argument is the `Voice` it is to speak with.
-        given: its first arguments.
+        entry: what it runs, as `package.module:function`. Only the process imports that module, which may be heavy.
+            The function is called with the task, a `Channel` and the `StopSignal` that says when to stop; what it
+            returns comes back in the `Ending`.
+        task: what it is given; can be pickled.
     """
 
-    def __init__(self, name: str, work: Callable[..., None], *given: Any) -> None:
+    def __init__(self, name: str, entry: str, task: Any) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe(duplex=False)
-        self._process = context.Process(target=work, args=(*given, Voice(theirs)), name=name)
+        self._process = context.Process(target=_work, args=(entry, task, Channel(theirs)), name=name)
         with ignored_interrupt():
             self._process.start()
         theirs.close()  # theirs alone then: it ends with them
         self.name = name
-        self._silent = False
+        self._is_silent = False
+        self._said_ending: Ending | None = None
 
-    def told(self) -> Iterator[Any]:
-        """Yield what it has said since last asked, without waiting; of a process that is over, all the rest."""
-        while not self._silent and self._pipe.poll():
+    def messages(self) -> Iterator[Any]:
+        """Yield what it has sent since last asked, without waiting; of a process that is over, all the rest."""
+        while not self._is_silent and self._pipe.poll():
             try:
-                yield self._pipe.recv()
-            except (EOFError, OSError):  # it ended, or was killed within a word
-                self._silent = True
+                message = self._pipe.recv()
+            except (EOFError, OSError):  # it ended, or was killed within a message
+                self._is_silent = True
+                return
+            if isinstance(message, Ending):
+                self._said_ending = message
+            else:
+                yield message
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended."""
+        """Whether its process has ended."""
         return not self._process.is_alive()
 
     @property
-    def death(self) -> str:
-        """How it died, `signal 9` or `code 1`; empty if it lives or ended as it should."""
+    def ending(self) -> Ending:
+        """How its task ended, once it is over and all its messages were taken."""
+        if self._said_ending is not None:
+            return self._said_ending
         code = self._process.exitcode or 0
-        return "" if not code else f"signal {-code}" if code < 0 else f"code {code}"
+        return Ending(How.DIED, message=f"signal {-code}" if code < 0 else f"code {code}")
 
     @property
     def pid(self) -> int:
@@ -87,10 +125,31 @@ class Spawned:
         self._pipe.close()
 
     def signs(self) -> list[Any]:
-        """Return what can be waited for: that it speaks, or ends."""
-        return [self._process.sentinel, *([] if self._silent else [self._pipe])]
+        """Return what can be waited for: that it sends something, or ends."""
+        return [self._process.sentinel, *([] if self._is_silent else [self._pipe])]
 
 
-def wait_for_any(spawned: Iterable[Spawned], seconds: float) -> None:
-    """Wait until one of these says something or ends, and for so long at most."""
-    connection.wait([sign for each in spawned for sign in each.signs()], seconds)
+def wait_for_any(workers: Iterable[Worker], seconds: float) -> None:
+    """Wait until one of these sends something or ends, and for so long at most."""
+    connection.wait([sign for each in workers for sign in each.signs()], seconds)
+
+
+def _work(entry: str, task: Any, channel: Channel) -> None:
+    """Do the task in this process, and send how it ended."""
+    ending = Ending(How.STOPPED)
+    try:
+        with StopOrOrphaned() as stop:
+            ending = Ending(How.DONE, _function(entry)(task, channel, stop))
+    except (Interrupted, KeyboardInterrupt):
+        pass
+    except RNATrackerError as error:
+        ending = Ending(How.FAILED, message=str(error))
+    except BaseException:
+        ending = Ending(How.FAILED, message=traceback.format_exc().strip())
+    channel.send(ending)
+
+
+def _function(entry: str) -> Callable[[Any, Channel, StopSignal], Any]:
+    module, _, name = entry.partition(":")
+    function: Callable[[Any, Channel, StopSignal], Any] = getattr(importlib.import_module(module), name)
+    return function

@@ -11,7 +11,6 @@ choosing. Source: the original does the same, with 10 % inside.
 from __future__ import annotations
 
 import tempfile
-import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -23,10 +22,11 @@ from rnatracker import metrics, plots
 from rnatracker.choices import Objective
 from rnatracker.data import shared
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.errors import RNATrackerError, TrainingError
+from rnatracker.errors import TrainingError
 from rnatracker.prediction import run_table
-from rnatracker.processes.stop import Interrupted, StopOrOrphaned, StopSignal
-from rnatracker.processes.worker import Spawned, Voice, wait_for_any
+from rnatracker.processes.pool import Pool
+from rnatracker.processes.stop import StopSignal
+from rnatracker.processes.worker import Channel, Ending, How
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker
 from rnatracker.tracking.hints import resume_command
 from rnatracker.tracking.open import open_tracker
@@ -47,15 +47,13 @@ def cross_validate(
         Interrupted: if it was stopped; finished folds stay finished.
         TrainingError: if a fold fails; others that run beside it are ended first.
     """
-    from rnatracker.training import crossval  # it imports this module, in every worker
-
     with ending(run, setting.request, stop), LogFile(run.folder / "log.txt", reporter) as log:
         describe_start(run, setting, log)
         done = {name for name, child in run.children().items() if child.status() == "FINISHED"}
         pending = [each for each in plans if each.name not in done]
         log.line(f"{len(plans)} folds" + (f", {len(done)} of them finished before" if done else ""))
         if setting.request.jobs > 1 and len(pending) > 1:
-            crossval.run_folds(run, setting, pending, log, stop)
+            _run_in_parallel(run, setting, pending, log, stop)
         else:
             for each in pending:
                 run_fold(tracker, run, setting, each, log, stop)
@@ -167,20 +165,11 @@ def _note(summary: dict[str, float], sites: tuple[str, ...], n_folds: int) -> st
     return "\n".join([*header, "| site | out-of-fold | mean of folds | sd |", "|---|---|---|---|", *rows])
 
 
-_ENDED = "ended"
-
-
-_STOPPED = "stopped"
-
-
-_TICK_SECONDS = 0.2
-
-
 _NO_TRANSCRIPTS = Transcripts((), np.empty(0, np.uint8), np.zeros(1, np.int64))
 
 
 @dataclass(frozen=True)
-class _Task:
+class _FoldTask:
     """What a worker is given; the transcripts come from the shared folder."""
 
     setting: Setting
@@ -189,44 +178,76 @@ class _Task:
     data: Path
 
 
-class _Sender:
-    """A reporter that tells everything to the parent process, as the name of its method and the values."""
+class _Relay:
+    """A reporter that sends everything to the main process, as the name of its method and the values."""
 
-    def __init__(self, voice: Voice) -> None:
-        self._voice = voice
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
 
     def line(self, text: str) -> None:
-        self._voice.tell(("line", (text,)))
+        self._channel.send(("line", (text,)))
 
     def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
-        self._voice.tell(("batch", (label, epoch, epochs, done, total)))
+        self._channel.send(("batch", (label, epoch, epochs, done, total)))
 
     def epoch(self, label: str, result: EpochResult, epochs: int, objective: Objective) -> None:
-        self._voice.tell(("epoch", (label, result, epochs, objective)))
+        self._channel.send(("epoch", (label, result, epochs, objective)))
 
     def end(self, label: str) -> None:
-        self._voice.tell(("end", (label,)))
+        self._channel.send(("end", (label,)))
 
 
-def run_folds(run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter: Reporter, stop: StopSignal) -> None:
+def _run_in_parallel(
+    run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter: Reporter, stop: StopSignal
+) -> None:
     """Run folds, as many at a time as the request's `jobs`.
 
     Raises:
         Stopped: if it was asked to; the workers have saved and ended.
         TrainingError: with the first fold's message, if any failed; the others have been trained to their end.
     """
+    failures: dict[str, list[str]] = {}
+
+    def fail(name: str, message: str) -> None:  # said at once: other folds may train for hours yet
+        reporter.line(f"{name} failed: {message}")
+        failures.setdefault(message, []).append(name)
+
+    def pass_on(_name: str, message: tuple[str, tuple[Any, ...]]) -> None:
+        method, values = message
+        getattr(reporter, method)(*values)
+
+    def take_end(name: str, ending: Ending) -> None:
+        if ending.how is How.FAILED:
+            fail(name, ending.message)
+        elif ending.how is How.STOPPED and not stop():  # somebody else has stopped it, and its fold is not trained
+            fail(name, "its process was stopped; resume the run")
+        elif ending.how is How.DIED and not stop():
+            fail(
+                name,
+                f"its process died ({ending.message}); if memory ran out, use fewer --jobs; then resume the run",
+            )
+
+    pool = Pool("rnatracker.training.crossval:work", setting.request.jobs, on_message=pass_on, on_end=take_end)
     with tempfile.TemporaryDirectory(prefix="rnatracker-") as folder, stop.polite():
         shared.dump(setting.transcripts, Path(folder))
         light = replace(setting, transcripts=_NO_TRANSCRIPTS)
-        tasks = [_Task(light, run.id, plan, Path(folder)) for plan in plans]
+        for plan in plans:
+            pool.add(plan.name, _FoldTask(light, run.id, plan, Path(folder)))
         try:
-            failures = _Pool(tasks, setting.request.jobs, reporter, stop).run()
+            pool.run(stop)
         finally:
             _end_orphans(run, stop())
     if stop():
         raise Stopped
     if failures:
-        raise TrainingError("; ".join(failures))
+        raise TrainingError("; ".join(f"{', '.join(names)}: {message}" for message, names in failures.items()))
+
+
+def work(task: _FoldTask, channel: Channel, stop: StopSignal) -> None:
+    """Run one fold in a worker process."""
+    setting = replace(task.setting, transcripts=shared.open_shared(task.data))
+    tracker = open_tracker(setting.request.tracking)
+    run_fold(tracker, tracker.find(task.parent_id), setting, task.fold, _Relay(channel), stop)
 
 
 def _end_orphans(run: TrackedRun, stopped: bool) -> None:
@@ -234,88 +255,3 @@ def _end_orphans(run: TrackedRun, stopped: bool) -> None:
     for child in run.children().values():
         if child.status() == "RUNNING":
             child.finish("KILLED" if stopped else "FAILED", "its process was killed")
-
-
-class _Pool:
-    """Runs tasks in processes and passes on what they tell."""
-
-    def __init__(self, tasks: list[_Task], jobs: int, reporter: Reporter, stop: StopSignal) -> None:
-        self._waiting, self._jobs, self._reporter, self._stop = list(tasks), jobs, reporter, stop
-        self._running: list[Spawned] = []
-        self._told_to_stop = False
-        self._ended: set[str] = set()
-        self._failures: dict[str, list[str]] = {}
-
-    def run(self) -> list[str]:
-        """Run all tasks; return the messages of those that failed."""
-        try:
-            while self._running or (self._waiting and not self._stop()):
-                self._start_more()
-                self._pass_on_stop()
-                wait_for_any(self._running, _TICK_SECONDS)
-                for worker in list(self._running):
-                    self._attend_to(worker)
-        finally:
-            for worker in self._running:
-                worker.close()
-        return [f"{', '.join(names)}: {message}" for message, names in self._failures.items()]
-
-    def _start_more(self) -> None:
-        while self._waiting and len(self._running) < self._jobs and not self._stop():
-            task = self._waiting.pop(0)
-            self._running.append(Spawned(task.fold.name, _work, task))
-
-    def _pass_on_stop(self) -> None:
-        if self._stop() and not self._told_to_stop:
-            self._told_to_stop = True
-            for worker in self._running:
-                worker.ask_to_stop()
-
-    def _attend_to(self, worker: Spawned) -> None:
-        """Pass on what a worker has told; let it go if it has ended."""
-        is_over = worker.is_over  # before it is listened to: then nothing comes after what is heard
-        for kind, values in worker.told():
-            self._take(worker.name, kind, values)
-        if not is_over:
-            return
-        if worker.name not in self._ended and not self._stop():
-            reason = worker.death or "code 0"
-            self._fail(
-                worker.name, f"its process died ({reason}); if memory ran out, use fewer --jobs; then resume the run"
-            )
-        worker.close()
-        self._running.remove(worker)
-
-    def _take(self, name: str, kind: str, values: tuple[Any, ...]) -> None:
-        if kind not in (_ENDED, _STOPPED):
-            getattr(self._reporter, kind)(*values)
-            return
-        self._ended.add(name)
-        if kind == _ENDED:
-            (message,) = values
-            if message:
-                self._fail(name, message)
-        elif not self._stop():  # somebody else has stopped it, and its fold is not trained
-            self._fail(name, "its process was stopped; resume the run")
-
-    def _fail(self, name: str, message: str) -> None:
-        """Say so at once: other folds may train for hours yet."""
-        self._reporter.line(f"{name} failed: {message}")
-        self._failures.setdefault(message, []).append(name)
-
-
-def _work(task: _Task, voice: Voice) -> None:
-    """Run one fold in this process and say how it ended."""
-    kind, message = _ENDED, ""
-    try:
-        with StopOrOrphaned() as stop:
-            setting = replace(task.setting, transcripts=shared.open_shared(task.data))
-            tracker = open_tracker(setting.request.tracking)
-            run_fold(tracker, tracker.find(task.parent_id), setting, task.fold, _Sender(voice), stop)
-    except (Interrupted, KeyboardInterrupt):
-        kind = _STOPPED
-    except RNATrackerError as error:
-        message = str(error)
-    except BaseException:
-        message = traceback.format_exc().strip()
-    voice.tell((kind, (message,)))
