@@ -210,7 +210,7 @@ def shipped_folder() -> Path:
     for folder in (package / "configs", package.parent / "configs"):
         if (folder / "default.yaml").is_file():
             return folder
-    raise ConfigError(f"{package}: the shipped configs are missing; install rnatracker again")
+    raise ConfigError(f"{package}: the shipped configs are missing", "install rnatracker again")
 
 
 def shipped() -> dict[str, Path]:
@@ -230,7 +230,7 @@ def find(name_or_path: str) -> Path:
     named = shipped()
     if path.stem in named and (path.name == name_or_path or path.parts[:-1] == ("configs",)):
         return named[path.stem]
-    raise ConfigError(f"--config {name_or_path}: no such file; the shipped configs are {', '.join(named)}")
+    raise ConfigError(f"--config {name_or_path}: no such file", f"the shipped configs are {', '.join(named)}")
 
 
 def read(path: Path) -> Settings:
@@ -379,7 +379,7 @@ def check_keys(given: Iterable[str], source: str) -> None:
         near = [k for k in known if k.split(".")[1] == word] or difflib.get_close_matches(key, known, 1, cutoff=0.5)
         same_section = [k for k in known if k.split(".")[0] == key.split(".")[0]]
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(same_section or known)}"
-        raise ConfigError(f"{source}: unknown key {key}; {hint}")
+        raise ConfigError(f"{source}: unknown key {key}", hint)
 
 
 def number(value: Any) -> Any:

@@ -9,8 +9,8 @@
     ├── RegistryError    MLflow's model registry
     └── StudyError       an Optuna study
 
-Each message says where, which rule, which value, and what to do. The command line prints it as one
-line and exits with 1; nothing else in the package catches them to go on.
+Each says in `problem` where, which rule and which value, and in `remedy` what to do. The command line prints both as
+one line and exits with 1; nothing else in the package catches them to go on.
 """
 
 from __future__ import annotations
@@ -23,11 +23,24 @@ from contextlib import contextmanager
 class RNATrackerError(Exception):
     """Base of all errors that are the input's fault, not the program's.
 
+    Args:
+        problem: the place, the rule and the value.
+        remedy: what to do; empty where the problem says it.
+
     Attributes:
+        problem: the same.
+        remedy: the same.
         run_id: the run that it ended, where there was one.
     """
 
-    run_id: str | None = None
+    def __init__(self, problem: str, remedy: str = "") -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+        self.run_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}" if self.remedy else self.problem
 
 
 class ConfigError(RNATrackerError):
@@ -41,17 +54,18 @@ class DataError(RNATrackerError):
     """
 
     @classmethod
-    def in_record(cls, source: str, number: int, identifier: str, problem: str) -> DataError:
+    def in_record(cls, source: str, number: int, identifier: str, problem: str, remedy: str = "") -> DataError:
         """Word an error about one record.
 
         Args:
             source: the file's name.
             number: the record's number, from 1.
             identifier: the record's id as far as it could be read, or an empty string.
-            problem: the rule, the value and the remedy.
+            problem: the rule and the value.
+            remedy: what to do.
         """
         name = f" ({identifier})" if identifier else ""
-        return cls(f"{source}, record {number}{name}: {problem}")
+        return cls(f"{source}, record {number}{name}: {problem}", remedy)
 
 
 @contextmanager
@@ -60,7 +74,7 @@ def about(source: str) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        raise DataError(f"{source}: {error}") from None
+        raise DataError(f"{source}: {error.problem}", error.remedy) from None
 
 
 class CheckpointError(RNATrackerError):

@@ -98,7 +98,8 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
         more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
         raise StudyError(
             f"study {request.name} was begun with {'; '.join(differing[:3])}{more}: its trials can't be compared with "
-            "such; choose another name with --study, or give what it was begun with"
+            "such",
+            "choose another name with --study, or give what it was begun with",
         )
 
 
@@ -118,11 +119,11 @@ def load_search(name: str, url: str | None, tracking: TrackingSettings) -> Searc
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known)) or 'none yet'}"
-        raise StudyError(f"study {name}: not in {url or tracking.store / storage.JOURNAL}; {hint}")
+        raise StudyError(f"study {name}: not in {url or tracking.store / storage.JOURNAL}", hint)
     study = optuna.load_study(study_name=name, storage=kept)
     found = study.user_attrs.get(DEFINITION)
     if found is None:
-        raise StudyError(f"study {name}: not one of rnatracker tune's, or it was killed as it began; start it again")
+        raise StudyError(f"study {name}: not one of rnatracker tune's, or it was killed as it began", "start it again")
     settings = found["config"] | {"data.path": study.user_attrs.get(DATA_PATH)}
     return Search(
         StudyRequest(

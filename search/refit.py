@@ -127,8 +127,8 @@ def refit(
     found = [trial for trial in summary.best(search) if start is not None and trial.number != start.number][:best]
     if not found or start is None or start.value is None:
         raise StudyError(
-            f"study {search.request.name}: nothing to refit: the config in use or every other trial has no value; see "
-            f"its reason with: rnatracker study {search.request.name}"
+            f"study {search.request.name}: nothing to refit: the config in use or every other trial has no value",
+            f"see its reason with: rnatracker study {search.request.name}",
         )
     trials = [*found, start]
     tracker = open_tracker(search.request.tracking)
@@ -237,7 +237,7 @@ def _fold_values(search: Search, run: TrackedRun) -> list[float]:
     values = [child.metrics().get(f"test/{_objective(search)}") for _, child in children]
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:
-        raise TrackingError(f"run {run.name}: a fold's measurement is missing; delete that run and refit again")
+        raise TrackingError(f"run {run.name}: a fold's measurement is missing", "delete that run and refit again")
     return known
 
 

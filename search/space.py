@@ -169,7 +169,7 @@ def load(name_or_path: str) -> Space:
     if not path.is_file():
         named = shipped()
         if name_or_path not in named:
-            raise ConfigError(f"--space {name_or_path}: no such file; the shipped spaces are {', '.join(named)}")
+            raise ConfigError(f"--space {name_or_path}: no such file", f"the shipped spaces are {', '.join(named)}")
         path = named[name_or_path]
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -207,7 +207,7 @@ def _dimension(key: str, entry: object, source: str) -> Dimension:
         if option != kind and option not in _OPTIONS[kind]:
             near = difflib.get_close_matches(str(option), _OPTIONS[kind], n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(_OPTIONS[kind]))}"
-            raise ConfigError(f"{place}: unknown option {option} for {kind}; {hint}")
+            raise ConfigError(f"{place}: unknown option {option} for {kind}", hint)
     values = _values(entry[kind], kind, place)
     for value in values:
         config.check_value(key, value, source)
@@ -232,7 +232,7 @@ def _values(given: object, kind: Kind, place: str) -> tuple[Value, ...]:
     if len(numbers) != 2 or len(known) != 2:
         raise ConfigError(f"{place}: {kind} takes the lowest and the highest value, got {given!r}")
     if kind == "int" and not all(float(number).is_integer() for number in known):
-        raise ConfigError(f"{place}: int takes whole numbers, got {given!r}; use float")
+        raise ConfigError(f"{place}: int takes whole numbers, got {given!r}", "use float")
     return tuple(int(number) if kind == "int" else float(number) for number in known)
 
 
@@ -257,20 +257,20 @@ def _check_range(dimension: Dimension, place: str) -> None:
         return
     low, high = (float(value) for value in dimension.values if not isinstance(value, str))
     if low > high:
-        raise ConfigError(f"{place}: the lowest value {low:g} is above the highest {high:g}; swap them")
+        raise ConfigError(f"{place}: the lowest value {low:g} is above the highest {high:g}", "swap them")
     if low == high:
-        raise ConfigError(f"{place}: a range of one value, {low:g}, leaves nothing to search; set it in the config")
+        raise ConfigError(f"{place}: a range of one value, {low:g}, leaves nothing to search", "set it in the config")
     if dimension.log and low <= 0:
-        raise ConfigError(f"{place}: a logarithmic scale begins above 0, got {low:g}; raise it, or leave log out")
+        raise ConfigError(f"{place}: a logarithmic scale begins above 0, got {low:g}", "raise it, or leave log out")
     if dimension.log and dimension.step != 1:
-        raise ConfigError(f"{place}: log and step exclude each other; leave one of them out")
+        raise ConfigError(f"{place}: log and step exclude each other", "leave one of them out")
     if (high - low) % dimension.step and dimension.kind == "int":
         fitting = int(high - (high - low) % dimension.step)
         raise ConfigError(
-            f"{place}: {high:g} can't be reached from {low:g} in steps of {dimension.step}; use {fitting}"
+            f"{place}: {high:g} can't be reached from {low:g} in steps of {dimension.step}", f"use {fitting}"
         )
     if dimension.kind == "float" and config.is_whole(dimension.key):
-        raise ConfigError(f"{place}: this key takes whole numbers; use int")
+        raise ConfigError(f"{place}: this key takes whole numbers", "use int")
 
 
 def _in_order(dimensions: list[Dimension], source: str) -> list[Dimension]:
@@ -281,7 +281,7 @@ def _in_order(dimensions: list[Dimension], source: str) -> list[Dimension]:
             if key not in known:
                 near = difflib.get_close_matches(key, known.keys() - {each.key}, n=1, cutoff=0.8)
                 hint = f"did you mean {near[0]}?" if near else "add it to the space, or leave out when"
-                raise ConfigError(f"{source}: {each.key}: when names {key}, which is not in this space; {hint}")
+                raise ConfigError(f"{source}: {each.key}: when names {key}, which is not in this space", hint)
             bad = [value for value in values if not known[key].contains(value)]
             if bad:
                 raise ConfigError(f"{source}: {each.key}: when {key} is {bad[0]!r}: it never is in this space")

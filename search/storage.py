@@ -69,8 +69,8 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         reason = store.first_line(error)
         raise StudyError(
-            f"--storage {url}: can't be opened ({reason}); give a database as in sqlite:////path/studies.db, or the "
-            "path of a journal file"
+            f"--storage {url}: can't be opened ({reason})",
+            "give a database as in sqlite:////path/studies.db, or the path of a journal file",
         ) from None
 
 
@@ -86,12 +86,13 @@ def _open_journal(path: Path) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=guard))
     except (ValueError, KeyError) as error:
         raise StudyError(
-            f"{path}: not a journal of Optuna's ({store.first_line(error)}); move it away, or choose another --storage"
+            f"{path}: not a journal of Optuna's ({store.first_line(error)})",
+            "move it away, or choose another --storage",
         ) from None
     except OSError as error:
         raise StudyError(
-            f"{path}: studies can't be kept there ({error.strerror or error}); free or allow it, or choose another "
-            "place with --storage or --store"
+            f"{path}: studies can't be kept there ({error.strerror or error})",
+            "free or allow it, or choose another place with --storage or --store",
         ) from None
 
 

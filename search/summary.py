@@ -162,7 +162,7 @@ def export_best(search: Search, path: Path) -> FrozenTrial:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, config_of(search, found[0]).to_yaml())
     except OSError as error:
-        raise StudyError(f"{path}: can't be written ({error.strerror or error}); choose another file") from None
+        raise StudyError(f"{path}: can't be written ({error.strerror or error})", "choose another file") from None
     return found[0]
 
 

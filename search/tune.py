@@ -122,7 +122,7 @@ class _Workers:
         )
         self._reason: StopReason | None = None
         self._is_used_up = False
-        self._errors: list[str] = []
+        self._errors: list[StudyError] = []
         self._spare = _SPARE_STARTS
 
     def run(self, search: Search, stop: StopSignal, watch: Watch) -> StopReason | None:
@@ -144,7 +144,7 @@ class _Workers:
             self._pool.add(f"worker {number}", self._task)
         self._pool.run(should_stop, lambda: watch(search, left()))
         if self._errors:
-            raise StudyError(self._errors[0])
+            raise self._errors[0]
         return self._reason or (StopReason.USED_UP if self._is_used_up else None)
 
     @property
@@ -161,14 +161,13 @@ class _Workers:
 
     def _take_end(self, name: str, ending: Ending) -> None:
         if ending.how is How.FAILED:
-            self._errors.append(ending.message)
+            self._errors.append(StudyError(ending.message, ending.remedy))
         elif ending.how is How.DONE and ending.result is StopReason.USED_UP:
             self._is_used_up = True
         elif ending.how is How.DIED and self._reason is None:
             if not self._spare:
-                self._errors.append(
-                    f"{_SPARE_STARTS} workers have died; see whether memory runs out, or use fewer --jobs"
-                )
+                remedy = "see whether memory runs out, or use fewer --jobs"
+                self._errors.append(StudyError(f"{_SPARE_STARTS} workers have died", remedy))
                 return
             self._spare -= 1
             self._say(f"a worker died ({ending.message}); another takes over its trial")
@@ -183,8 +182,8 @@ def check_pruner(request: StudyRequest) -> None:
     """
     if request.pruner == "wilcoxon" and request.folds < 5:
         raise ConfigError(
-            f"--pruner wilcoxon: its test can't tell anything before the 4th fold, and there are {request.folds}; use "
-            "--fold 5 or more, or --pruner forecast"
+            f"--pruner wilcoxon: its test can't tell anything before the 4th fold, and there are {request.folds}",
+            "use --fold 5 or more, or --pruner forecast",
         )
 
 
@@ -198,7 +197,7 @@ def read_transcripts(request: StudyRequest) -> Transcripts:
     data = request.config.data
     if data.path is None:
         raise ConfigError(
-            "data.path: no data to train on; give a file with --data, or make one with: rnatracker data simulate"
+            "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate"
         )
     return read(data.path, format=data.format, sites=data.sites, labels=data.labels)
 

@@ -26,7 +26,7 @@ def delete_all(search: Search) -> tuple[int, int]:
         TrackingError: if its runs can't be found.
     """
     if search.counts().running:
-        raise StudyError(f"study {search.request.name}: some of its trials are running; stop them, or wait for them")
+        raise StudyError(f"study {search.request.name}: some of its trials are running", "stop them, or wait for them")
     run_id = search.study.user_attrs.get(RUN_ID)
     if not run_id:
         return 0, 0

@@ -17,8 +17,9 @@ from rnatracker.errors import CheckpointError, DataError, TrackingError
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training.ported_logs import import_log_folder, parse_log
+from tests.support import paths
 
-SEED = Path(__file__).parents[2] / "shared" / "seed" / "logs" / "exp0"
+SEED = paths.SEED / "logs" / "exp0"
 
 HEAD = """\
 [ Using data in "data/my set.fa"]

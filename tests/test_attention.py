@@ -18,7 +18,7 @@ from rnatracker.model.attention import Attention, Spans
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.network import RNATracker, steps_of
 from rnatracker.prediction.predictor import Predictor
-from tests.toys import SITES, small_config, toy_checkpoint, toy_transcripts
+from tests.support.toys import SITES, small_config, toy_checkpoint, toy_transcripts
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ import torch
 
 from rnatracker.data.encoding import cut, pad
 from rnatracker.model.batching import Batches, Resident
-from tests.toys import small_config, toy_transcripts
+from tests.support.toys import small_config, toy_transcripts
 
 
 def _batches(n: int, **changes: object) -> Batches:

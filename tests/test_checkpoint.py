@@ -15,9 +15,10 @@ from rnatracker.errors import CheckpointError
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.network import RNATracker
-from tests.toys import SITES, small_config
+from tests.support import paths
+from tests.support.toys import SITES, ports_file, small_config
 
-_SEED = Path(__file__).parent.parent.parent / "shared" / "seed" / "logs" / "exp0" / "weights"
+_SEED = paths.SEED / "logs" / "exp0" / "weights"
 
 
 def _checkpoint(**changes: Any) -> Checkpoint:
@@ -125,26 +126,8 @@ def test_check_fits_names_the_setting_that_differs(change: dict[str, Any], messa
         checkpoint.check_fits(_checkpoint(), **asked, file="a.pt")
 
 
-def _ancestors_file(path: Path) -> dict[str, Any]:
-    """Write a file as the ancestor does, with another size of everything; return its content."""
-    shapes = {
-        "conv_block1.0.weight": (6, 4, 5), "conv_block2.0.weight": (7, 6, 3), "gru.weight_ih_l0": (9, 7),
-        "gru.weight_hh_l0": (9, 3), "gru.bias_ih_l0": (9,), "gru.bias_hh_l0": (9,), "gru.weight_ih_l0_reverse": (9, 7),
-        "gru.weight_hh_l0_reverse": (9, 3), "gru.bias_ih_l0_reverse": (9,), "gru.bias_hh_l0_reverse": (9,),
-        "attention.attention_w.weight": (8, 6), "attention.attention_w.bias": (8,),
-        "attention.attention_w2.weight": (1, 8), "output.weight": (4, 6), "output.bias": (4,),
-    }  # fmt: skip
-    torch.manual_seed(0)
-    model = {name: torch.randn(shape) for name, shape in shapes.items()}
-    average = torch.randn(6, 4, 5)
-    state = {0: {"step": torch.tensor(1.0), "exp_avg": average, "exp_avg_sq": average**2}}
-    content = {"epoch": 7, "model": model, "optimizer": {"state": state, "param_groups": [{"params": [0]}]}}
-    torch.save(content, path)
-    return content
-
-
 def test_ancestors_channels_are_permuted_in_weights_and_optimizer(tmp_path: Path) -> None:
-    content = _ancestors_file(tmp_path / "epoch7.pt")
+    content = ports_file(tmp_path / "epoch7.pt")
     loaded = checkpoint.load(tmp_path / "epoch7.pt")
     theirs = content["model"]["conv_block1.0.weight"]
     for ours, channel in enumerate("ACGT"):
@@ -155,7 +138,7 @@ def test_ancestors_channels_are_permuted_in_weights_and_optimizer(tmp_path: Path
 
 
 def test_ancestors_settings_follow_from_its_origin_and_shapes(tmp_path: Path) -> None:
-    _ancestors_file(tmp_path / "epoch7.pt")
+    ports_file(tmp_path / "epoch7.pt")
     loaded = checkpoint.load(tmp_path / "epoch7.pt")
     assert (loaded.origin, loaded.epoch, loaded.model.masked, loaded.encoding.keep) == ("ancestor", 7, False, "5p")
     assert (loaded.model.conv1_channels, loaded.model.conv2_kernel, loaded.model.rnn_hidden) == (6, 3, 3)
@@ -186,7 +169,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
 
 
 def test_ancestors_sites_are_named_by_who_asks(tmp_path: Path) -> None:
-    _ancestors_file(tmp_path / "epoch7.pt")
+    ports_file(tmp_path / "epoch7.pt")
     loaded = checkpoint.load(tmp_path / "epoch7.pt")
     assert loaded.named(("a", "b", "c", "d")).sites == ("a", "b", "c", "d")
     assert loaded.named(("a", "b")).sites == loaded.sites

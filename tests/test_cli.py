@@ -20,13 +20,14 @@ from rnatracker.app import app
 from rnatracker.commands.ui import _free_port
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from tests.toys import SMALL, toy_transcripts, write_table
+from tests.support import paths
+from tests.support.toys import SMALL, toy_transcripts, write_table
 
-_SHARED = Path(__file__).parent.parent.parent / "shared"
+_SHARED = paths.SHARED
 _SETS = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
 
 
-ROOT = Path(__file__).parent.parent
+ROOT = paths.ROOT
 
 
 def _run(*arguments: str) -> Result:
@@ -154,9 +155,9 @@ def test_evaluate_json_holds_every_score(data: str, mlflow_store: Path) -> None:
 
 
 def test_training_from_the_ancestors_weights_takes_its_settings(data: str, tmp_path: Path) -> None:
-    from tests.test_checkpoint import _ancestors_file
+    from tests.support.toys import ports_file
 
-    _ancestors_file(tmp_path / "epoch7.pt")
+    ports_file(tmp_path / "epoch7.pt")
     result = _run(
         "train", "--data", data, "--weights", str(tmp_path / "epoch7.pt"), "--no-track", "--store", str(tmp_path)
     )

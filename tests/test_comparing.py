@@ -24,7 +24,7 @@ from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training.request import RunRequest
 from rnatracker.training.run import train
-from tests.toys import SITES, SilentReporter, small_config, toy_transcripts, write_table
+from tests.support.toys import SITES, SilentReporter, small_config, toy_transcripts, write_table
 
 _N = 120
 _IDS = [f"t{i}" for i in range(_N)]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rnatracker.data import Transcripts, read, read_unlabelled
@@ -15,20 +15,7 @@ from rnatracker.data.encoding import LETTERS, encode
 from rnatracker.data.readers import survey
 from rnatracker.data.writers import write
 from rnatracker.errors import DataError
-
-FORMATS = ["auto", "ancestor3", "ancestor6", "original", "table", "fasta"]
-ON_ONE_FOLDER = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-_pieces = st.sampled_from(
-    [">", "> a", ">b", "ACGT", "acgun", "1 1 1 1", "0.5\t0 0 .5", "nan", "1e999 1 1 1", "-1", "\n", "\r\n", "\r", " ",
-     "\t", ",", '"', "id", "id,sequence,a,b", "id\tsequence\ta\tb\tgene", "t1,ACGT,1,1", "dist:1_1_1_1",
-     "distA:1_2 distB:2_1", ">e distA:1_1_1_1 distB:1_0_0_1", "#", "\ufeff", "\0", "é", "٣", "\x1c", "\x85", "\u2028",
-     "_"]
-)  # fmt: skip
-any_text = st.one_of(
-    st.text(), st.lists(_pieces, max_size=30).map("".join), st.lists(_pieces, max_size=20).map("\n".join)
-)
-any_bytes = st.one_of(st.binary(), any_text.map(lambda text: text.encode("utf-8", "surrogatepass")))
+from tests.support.texts import FORMATS, ON_ONE_FOLDER, any_bytes
 
 
 def outcome(reader: Callable[..., object], path: Path, form: str) -> object:

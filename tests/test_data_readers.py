@@ -12,24 +12,8 @@ from rnatracker.config import DEFAULT_SITES
 from rnatracker.data import Transcripts, read, read_unlabelled
 from rnatracker.data.readers import survey
 from rnatracker.errors import DataError
-
-REAL = Path(__file__).parents[2] / "shared" / "data" / "apexseq.fa"
-ANCESTOR3 = "> ENSG1\nACGU\n1 1 1 1\n> chr1 ENSG2\nacgtn\n0.5 0 0.25 0.25\n"
-ANCESTOR6 = "> ENSG1\nMK\nAC\nATG\nGU\n1 1 1 1\n> ENSG2\nM\n\nATGTAA\nC\n0.5 0 0.25 0.25\n"
-ORIGINAL = (
-    ">ENSG1 gene_biotype:protein_coding transcript_biotype:protein_coding distA:1_1_1_1 distB:3_1_0_0\nACGT\n"
-    ">ENSG2 gene_biotype:lncRNA transcript_biotype:lncRNA distA:2_0_1_1 distB:1_1_1_1\nACGTN\n"
-)
-APEX = ">ENSG1 gene_biotype:protein_coding transcript_biotype:x dist:1_1_1_1\nACGT\n"
-TABLE = "id\tsequence\tgene\tER\tNucleus\nt1\tACGT\tg1\t1\t3\nt2\tACGTN\tg1\t1\t1\n"
-FASTA = ">t1 some words\nAC\nGT\n\n>t2\nACGTN\n"
-LABELLED = {"ancestor3": ANCESTOR3, "ancestor6": ANCESTOR6, "original": ORIGINAL, "table": TABLE}
-
-
-def write(folder: Path, content: str | bytes, name: str = "x.fa") -> Path:
-    path = folder / name
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
+from tests.support.paths import REAL
+from tests.support.texts import ANCESTOR3, ANCESTOR6, APEX, FASTA, LABELLED, ORIGINAL, TABLE, write
 
 
 def message(path: Path, **options: object) -> str:

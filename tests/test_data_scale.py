@@ -12,6 +12,7 @@ import pytest
 
 from rnatracker.data.simulate import simulate
 from rnatracker.data.writers import write
+from tests.support import paths
 
 MEASURE = """
 import json, resource, sys, time
@@ -33,7 +34,7 @@ def measure(path: Path) -> tuple[int, float, int, float]:
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[1],
+        cwd=paths.ROOT,
     )
     records, seconds, peak, each = json.loads(done.stdout)
     return records, seconds, peak, each

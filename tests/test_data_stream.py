@@ -14,8 +14,19 @@ from rnatracker.data import read_unlabelled
 from rnatracker.data import stream as streaming
 from rnatracker.data.stream import stream
 from rnatracker.errors import DataError
-from tests.test_data_any_text import FORMATS, ON_ONE_FOLDER, any_bytes
-from tests.test_data_readers import ANCESTOR3, ANCESTOR6, FASTA, LABELLED, ORIGINAL, REAL, TABLE, write
+from tests.support.paths import REAL
+from tests.support.texts import (
+    ANCESTOR3,
+    ANCESTOR6,
+    FASTA,
+    FORMATS,
+    LABELLED,
+    ON_ONE_FOLDER,
+    ORIGINAL,
+    TABLE,
+    any_bytes,
+    write,
+)
 
 CONTENTS = {**LABELLED, "fasta": FASTA}
 

@@ -26,8 +26,8 @@ from rnatracker.tracking import orphans, store
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from tests.studies import small_study, work_through
-from tests.toys import toy_transcripts, write_table
+from tests.support.studies import small_study, work_through
+from tests.support.toys import toy_transcripts, write_table
 
 _ELSEWHERE = {identity.HOST: "another", identity.PID_NAMESPACE: "other"}
 _UNKNOWN_RUN = "0123456789abcdef" * 2

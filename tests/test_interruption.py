@@ -15,10 +15,11 @@ import pytest
 import torch
 
 from rnatracker.model import checkpoint
-from tests.processes import is_alive, running
-from tests.toys import SMALL, toy_transcripts, write_table
+from tests.support import paths
+from tests.support.processes import is_alive, running
+from tests.support.toys import SMALL, toy_transcripts, write_table
 
-_CLI = Path(__file__).parent.parent / "cli.py"
+_CLI = paths.CLI
 _EPOCHS = 30
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).parent.parent
+from tests.support import paths
+
+_ROOT = paths.ROOT
 _ORDER = (
     ("rnatracker", "errors", "choices", "config", "files", "metrics", "plots"),
     ("processes",),

@@ -266,8 +266,8 @@ def test_commands_work_through_a_server(settings: TrackingSettings, tmp_path: Pa
     from rnatracker.training import agreement, replay
     from rnatracker.training.request import RunRequest
     from rnatracker.training.run import train
-    from tests.test_tracking import start_server
-    from tests.toys import SilentReporter, small_config, toy_transcripts, write_table
+    from tests.support.servers import start_server
+    from tests.support.toys import SilentReporter, small_config, toy_transcripts, write_table
 
     data = write_table(toy_transcripts(40), tmp_path / "toy.tsv")
     with socket.socket() as probe:

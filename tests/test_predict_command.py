@@ -21,13 +21,14 @@ from rnatracker.app import app
 from rnatracker.data import read_unlabelled
 from rnatracker.model import checkpoint
 from rnatracker.prediction.predictor import Predictor
-from tests.test_streaming import fasta, names
-from tests.toys import SITES, SMALL, toy_checkpoint, toy_transcripts, write_table
+from tests.support import paths
+from tests.support.texts import fasta, names
+from tests.support.toys import SITES, SMALL, toy_checkpoint, toy_transcripts, write_table
 
-_CLI = str(Path(__file__).parent.parent / "cli.py")
+_CLI = str(paths.CLI)
 _SETS = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
-_SEED = Path(__file__).parents[2] / "shared" / "seed"
-_REAL = Path(__file__).parents[2] / "shared" / "data" / "apexseq.fa"
+_SEED = paths.SEED
+_REAL = paths.REAL
 
 
 def _run(*arguments: str, stdin: str | bytes | None = None) -> Result:

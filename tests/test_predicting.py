@@ -13,7 +13,7 @@ from rnatracker.data.sequences import encode_all, from_sequences
 from rnatracker.errors import CheckpointError, DataError
 from rnatracker.prediction.predictor import Predictor
 from rnatracker.prediction.table import columns, predict, prediction_frame, summarise
-from tests.toys import SITES, toy_checkpoint, toy_transcripts
+from tests.support.toys import SITES, toy_checkpoint, toy_transcripts
 
 CPU = torch.device("cpu")
 

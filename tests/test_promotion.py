@@ -30,11 +30,12 @@ from rnatracker.registry.test_set import DataOptions
 from rnatracker.tracking import store
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from tests.candidates import finished_run, measured_by, training_data, with_ids
-from tests.test_tracking import start_server
-from tests.toys import toy_transcripts, write_table
+from tests.support import paths
+from tests.support.candidates import finished_run, measured_by, training_data, with_ids
+from tests.support.servers import start_server
+from tests.support.toys import toy_transcripts, write_table
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = paths.ROOT
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from rnatracker.registry.resolve import resolve
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training import run
 from rnatracker.training.request import Outcome, RunRequest
-from tests.toys import SilentReporter, small_config, toy_transcripts, write_table
+from tests.support.toys import SilentReporter, small_config, toy_transcripts, write_table
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training import agreement, replay
 from rnatracker.training.request import Outcome, RunRequest
 from rnatracker.training.run import train
-from tests.studies import small_study, work_through
-from tests.toys import SilentReporter, small_config, toy_transcripts, write_table
+from tests.support.studies import small_study, work_through
+from tests.support.toys import SilentReporter, small_config, toy_transcripts, write_table
 
 
 @pytest.fixture

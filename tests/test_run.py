@@ -25,7 +25,7 @@ from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training import run, trainer
 from rnatracker.training.request import Outcome, RunRequest
-from tests.toys import SITES, SilentReporter, small_config, toy_transcripts, write_table
+from tests.support.toys import SITES, SilentReporter, small_config, toy_transcripts, write_table
 
 
 @pytest.fixture

@@ -20,10 +20,11 @@ from rnatracker.search.opening import load_search
 from rnatracker.search.study import WORKER
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from tests.processes import running
-from tests.toys import SMALL, toy_transcripts, write_table
+from tests.support import paths
+from tests.support.processes import running
+from tests.support.toys import SMALL, toy_transcripts, write_table
 
-_CLI = Path(__file__).parent.parent / "cli.py"
+_CLI = paths.CLI
 _TRIALS = 5
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from rnatracker.search.study import StudyRequest
 from rnatracker.tracking.mlflow_tracker import MlflowTracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from tests.studies import small_study, work_through
-from tests.toys import SilentReporter, toy_transcripts, write_table
+from tests.support.studies import small_study, work_through
+from tests.support.toys import SilentReporter, toy_transcripts, write_table
 
 
 def _refitted(trial: int, values: list[list[float]], claimed: float = 0.9, *, is_start: bool = False) -> Refitted:

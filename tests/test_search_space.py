@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -13,8 +12,9 @@ import yaml
 from rnatracker.config import Config
 from rnatracker.errors import ConfigError
 from rnatracker.search import space
+from tests.support import paths
 
-_DOCS = (Path(__file__).parent.parent / "docs" / "search.md").read_text(encoding="utf-8")
+_DOCS = (paths.ROOT / "docs" / "search.md").read_text(encoding="utf-8")
 
 
 def _errors() -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ from rnatracker.search.opening import open_search
 from rnatracker.search.sampling import REPEATS
 from rnatracker.search.study import DEATHS, SEEN, WORKER, Search, StudyRequest
 from rnatracker.tracking.settings import TrackingSettings
-from tests.toys import small_config
+from tests.support.toys import small_config
 
 _SPACE = {
     "train.lr": {"float": [1e-4, 1e-1], "log": True},

@@ -31,10 +31,11 @@ from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training.division import split_digest
 from rnatracker.training.trainer import Stopped
-from tests.studies import SPACE, open_bench, small_study, work_through
-from tests.toys import SMALL, small_config, toy_transcripts, write_table
+from tests.support import paths
+from tests.support.studies import SPACE, open_bench, small_study, work_through
+from tests.support.toys import SMALL, small_config, toy_transcripts, write_table
 
-_CLI = Path(__file__).parent.parent / "cli.py"
+_CLI = paths.CLI
 
 
 @pytest.fixture

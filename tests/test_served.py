@@ -32,10 +32,11 @@ from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
 from rnatracker.tracking import store
 from rnatracker.tracking.settings import TrackingSettings
-from tests.candidates import finished_run, training_data
-from tests.toys import SITES, toy_transcripts
+from tests.support import paths
+from tests.support.candidates import finished_run, training_data
+from tests.support.toys import SITES, toy_transcripts
 
-_ROOT = Path(__file__).parent.parent
+_ROOT = paths.ROOT
 _COLUMNS = [*SITES, *(f"{site}_sd" for site in SITES), "most_likely"]
 
 

@@ -15,7 +15,8 @@ from rnatracker.errors import CheckpointError, ConfigError, DataError
 from rnatracker.prediction.predictor import Predictor
 from rnatracker.prediction.stream import Counts, Job, check, predict_file
 from rnatracker.prediction.table import prediction_frame
-from tests.toys import sequence_of, toy_checkpoint
+from tests.support.texts import fasta, names
+from tests.support.toys import toy_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -24,24 +25,9 @@ def ensemble() -> Predictor:
     return Predictor([toy_checkpoint(seed) for seed in range(2)], CPU)
 
 
-def fasta(folder: Path, n: int = 50, *, bad: int = 0, name: str = "x.fa") -> Path:
-    """Write records t1, t2, ... of 20 to 90 nucleotides, some longer than the network's 60; one may be bad."""
-    rng = np.random.default_rng(0)
-    sequences = [sequence_of(rng, int(rng.integers(20, 90))) for _ in range(n)]
-    if bad:
-        sequences[bad - 1] = "ACGT!CGT"
-    path = folder / name
-    path.write_text("".join(f">t{i}\n{sequence}\n" for i, sequence in enumerate(sequences, start=1)))
-    return path
-
-
 @pytest.fixture
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_stream, "PIECE_NUCLEOTIDES", 300)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.usefixtures("small_pieces")

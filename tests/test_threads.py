@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnatracker.model.threads import Threads, _fastest, pick_threads
-from tests.toys import small_config
+from tests.support.toys import small_config
 
 
 @pytest.mark.parametrize(

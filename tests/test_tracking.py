@@ -30,8 +30,10 @@ from rnatracker.tracking.mlflow_run import MlflowRun
 from rnatracker.tracking.mlflow_tracker import MlflowTracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings, settings_from
+from tests.support import paths
+from tests.support.servers import start_server
 
-ROOT = Path(__file__).parents[1]
+ROOT = paths.ROOT
 
 
 def begin(tracker: Tracker, log_name: str | None = None, **more: object) -> TrackedRun:
@@ -756,21 +758,6 @@ class TestServer:
         assert len([each for each in caplog.records if each.name == "rnatracker"]) == 1
         with pytest.raises(TrackingError, match=f"3 metric values are not recorded; .* lies in {run.folder}"):
             run.finish("FINISHED")
-
-
-def start_server(folder: Path, artifacts: Path, port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mlflow", "server", "-w", "1", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(artifacts)]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
-    for _ in range(240):
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.25)
-    return server
 
 
 class TestProcesses:

@@ -16,7 +16,7 @@ from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.prediction.predictor import Predictor, predict_fractions
 from rnatracker.training.trainer import EpochResult, Stopped, Trainer
-from tests.toys import SITES, part_of, small_config, toy_transcripts
+from tests.support.toys import SITES, part_of, small_config, toy_transcripts
 
 _CPU = torch.device("cpu")
 

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
-_ROOT = Path(__file__).parent.parent
+from tests.support import paths
+
+_ROOT = paths.ROOT
 _CLI = [sys.executable, str(_ROOT / "cli.py")]
 pytestmark = pytest.mark.slow
 

@@ -17,9 +17,10 @@ import pytest
 
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from tests.toys import SMALL, toy_transcripts, write_table
+from tests.support import paths
+from tests.support.toys import SMALL, toy_transcripts, write_table
 
-_CLI = Path(__file__).parent.parent / "cli.py"
+_CLI = paths.CLI
 _BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _VIRTUAL_MILLISECONDS = 30_000
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(_BROWSER is None, reason="there is no Chromium")]

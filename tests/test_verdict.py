@@ -15,8 +15,9 @@ import pytest
 from rnatracker.data import fingerprints
 from rnatracker.metrics import Difference
 from rnatracker.registry.rule import Verdict, judge
-from tests.candidates import with_ids
-from tests.toys import toy_transcripts
+from tests.support import paths
+from tests.support.candidates import with_ids
+from tests.support.toys import toy_transcripts
 
 
 def _differences(mean: tuple[float, float], *sites: tuple[float, float]) -> list[Difference]:
@@ -78,7 +79,7 @@ def test_fingerprints_are_unknown_when_their_file_is_no_such(content: bytes | No
 
 
 def _gate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gate", Path(__file__).parent.parent / "benchmarks" / "gate.py")
+    spec = importlib.util.spec_from_file_location("gate", paths.ROOT / "benchmarks" / "gate.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules["gate"] = module

@@ -81,9 +81,9 @@ def _check_plot(path: Path) -> None:
     from rnatracker.errors import ConfigError
 
     if path.suffix.lower() != ".png":
-        raise ConfigError(f"--plot {path}: the picture is a PNG, so its name must end in .png; use {path.stem}.png")
+        raise ConfigError(f"--plot {path}: the picture is a PNG, so its name must end in .png", f"use {path.stem}.png")
     if not path.parent.is_dir():
-        raise ConfigError(f"--plot {path}: there is no folder {path.parent}; make it, or name another file")
+        raise ConfigError(f"--plot {path}: there is no folder {path.parent}", "make it, or name another file")
 
 
 def _plot(found: Comparison, path: Path) -> None:

@@ -41,7 +41,7 @@ def doctor(
     from rnatracker.search.checks import check_trials
 
     if json_ and clean and not yes:
-        raise ConfigError("--clean --json: nobody can be asked; give --yes too, or leave out --json")
+        raise ConfigError("--clean --json: nobody can be asked", "give --yes too, or leave out --json")
     tracking = options.tracking_settings(store, tracking_uri, experiment, False)
     found = checks.examine(tracking, (check_trials,))
     has_store = all(each.level == "ok" for each in found if each.check == "store")

@@ -59,7 +59,7 @@ def evaluate(
     rnatracker evaluate champion --data test.tsv
     """
     if data is None:
-        raise ConfigError("--data: no data to measure on; give a file of transcripts with measured fractions")
+        raise ConfigError("--data: no data to measure on", "give a file of transcripts with measured fractions")
     if (run is None) == (weights is None):
         raise ConfigError("rnatracker evaluate: give either a run or --weights FILE")
 

@@ -77,13 +77,13 @@ def predict(
     gunzip -c big.fa.gz | rnatracker predict - --model exp3 | head
     """
     if json_ and out in (None, "-"):
-        raise ConfigError("--json: standard output is for the predictions; name a file for them with --out FILE")
+        raise ConfigError("--json: standard output is for the predictions", "name a file for them with --out FILE")
 
     from rnatracker.prediction.stream import Counts, Job, check
 
     paths = [None if path in (None, "-") else Path(str(path)) for path in (out, attention)]
     if attention == "-":
-        raise ConfigError("--attention -: standard output is for the predictions; name a file")
+        raise ConfigError("--attention -: standard output is for the predictions", "name a file")
     job = Job(source, paths[0], out_format, paths[1], file_format)
     check(job)
 
@@ -122,7 +122,7 @@ def _predictor(found: Model, sites: str | None, batch_size: int, device: Device,
         checkpoints = [checkpoint.named(names) for checkpoint in checkpoints]
         if checkpoints[0].sites != names:
             raise ConfigError(
-                f"--sites {sites}: {found.name} predicts {', '.join(checkpoints[0].sites)}; leave --sites out"
+                f"--sites {sites}: {found.name} predicts {', '.join(checkpoints[0].sites)}", "leave --sites out"
             )
     return Predictor(checkpoints, pick_device(TrainConfig(device=device)), batch_size=batch_size)
 

@@ -62,8 +62,8 @@ def _version(registry: Registry, model: str) -> Version:
     if re.fullmatch(r"[a-z][a-z_-]*", model):
         return registry.named(model)
     raise ConfigError(
-        f"--model {model}: only registered models are served: champion, challenger, previous, or a version's number; "
-        "register a run with: rnatracker promote RUN_ID"
+        f"--model {model}: only registered models are served: champion, challenger, previous, or a version's number",
+        "register a run with: rnatracker promote RUN_ID",
     )
 
 

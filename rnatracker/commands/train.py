@@ -249,8 +249,8 @@ def _resume(
     given = [key for key, value in settings_given.items() if value is not None and key != "data.path"] + others
     if given:
         raise ConfigError(
-            f"--resume {resume}: the run goes on with its own settings, so {given[0]} can't be given; leave it "
-            "away, or start a new run with --weights"
+            f"--resume {resume}: the run goes on with its own settings, so {given[0]} can't be given",
+            "leave it away, or start a new run with --weights",
         )
     from rnatracker.tracking.open import settings_of_run
     from rnatracker.training.run import resume as resume_run

@@ -49,8 +49,8 @@ def ui(
         view = ui_views.study_key(study)
         if not tracker.has_view(view):
             raise TrackingError(
-                f"--study {study}: {tracker.location} has no such study in the experiment {experiment}; see which "
-                "there are with: rnatracker study --list"
+                f"--study {study}: {tracker.location} has no such study in the experiment {experiment}",
+                "see which there are with: rnatracker study --list",
             )
     command, address = tracker.ui_command(free), tracker.ui_url(free, view)
     output.say("starting MLflow's UI, a few seconds ...")
@@ -84,7 +84,7 @@ def _free_port(first: int) -> int:
             except OSError:
                 continue
             return port
-    raise TrackingError(f"--port {first}: it and the 49 ports after it are in use; give another")
+    raise TrackingError(f"--port {first}: it and the 49 ports after it are in use", "give another")
 
 
 def _wait_until_ready(server: subprocess.Popen[str], port: int) -> None:
@@ -102,4 +102,4 @@ def _wait_until_ready(server: subprocess.Popen[str], port: int) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.2)
-    raise TrackingError(f"MLflow's UI does not answer on port {port} after {_READY_SECONDS} s; try another --port")
+    raise TrackingError(f"MLflow's UI does not answer on port {port} after {_READY_SECONDS} s", "try another --port")

@@ -105,7 +105,7 @@ def fetch(
             return target, False
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(f"{target}: can't be used ({error.strerror}); choose another folder with --to") from None
+        raise DataError(f"{target}: can't be used ({error.strerror})", "choose another folder with --to") from None
     with replacing(target) as file:
         _stream(url, target, file, progress)
         file.flush()
@@ -113,7 +113,8 @@ def fetch(
         if found != data_set.blob:
             raise DataError(
                 f"{url}: expected git blob id {data_set.blob}, got {found}: it is not the published file, or was "
-                "damaged on its way; nothing was kept, try again"
+                "damaged on its way",
+                "nothing was kept, try again",
             )
     return target, True
 

@@ -69,7 +69,8 @@ def hold_out(n: int, groups: Sequence[str] | None, share: float, seed: int) -> t
     if len(members) < 2:
         raise DataError(
             f"expected 2 records or more (of different groups or sequences) to hold out a part, got {n} "
-            f"in {len(members)}; add records"
+            f"in {len(members)}",
+            "add records",
         )
     target = min(max(round(share * n), 1), n - 1)
     held: list[Indices] = []
@@ -107,7 +108,7 @@ def k_folds(n: int, groups: Sequence[str] | None, k: int, seed: int) -> list[Ind
         raise DataError(f"--fold {k}: expected 2 folds or more, or 0 for a single run")
     if len(members) < k:
         different = "" if len(members) == n else f" in {len(members)} groups or different sequences"
-        raise DataError(f"{n} records{different} only, with --fold {k}; use fewer folds or add records")
+        raise DataError(f"{n} records{different} only, with --fold {k}", "use fewer folds or add records")
     order = np.random.default_rng(seed).permutation(len(members))
     by_size = sorted(order, key=lambda i: -len(members[i]))
     smallest = [(0, fold) for fold in range(k)]

@@ -120,15 +120,16 @@ def settle(source: Source, wanted: str) -> str:
         if found is None:
             first = source.head.split(maxsplit=1)[0][:30].decode("utf-8", "replace")
             known = "; ".join(f"{name}: {text}" for name, text in DESCRIPTIONS.items())
-            raise DataError(f"{source.name}: looks like no known format, begins with {first!r}; known: {known}")
+            raise DataError(f"{source.name}: looks like no known format, begins with {first!r}", f"known: {known}")
         return found
     if wanted not in DESCRIPTIONS:
-        raise DataError(f"--format {wanted}: no such format; use one of auto, {', '.join(DESCRIPTIONS)}")
+        raise DataError(f"--format {wanted}: no such format", f"use one of auto, {', '.join(DESCRIPTIONS)}")
     # Of a large file's first record the head may hold only the beginning, which looks like plain FASTA.
     if found not in (None, wanted) and (source.whole or found != "fasta"):
         raise DataError(
             f"{source.name}: expected {wanted} ({DESCRIPTIONS[wanted]}) as --format says, but it looks like "
-            f"{found} ({DESCRIPTIONS[str(found)]}); leave --format out"
+            f"{found} ({DESCRIPTIONS[str(found)]})",
+            "leave --format out",
         )
     return wanted
 
@@ -217,7 +218,7 @@ def _original(name: str, number: int, lines: list[bytes]) -> Record:
     found = dict(_DISTRIBUTION.findall(" ".join(words[1:])))
     if not found:
         raise DataError.in_record(
-            name, number, words[0], "expected dist: or distA: and distB: in its header, got neither; add it"
+            name, number, words[0], "expected dist: or distA: and distB: in its header, got neither", "add it"
         )
     labels = ("A", "B") if found.keys() >= {"A", "B"} else (next(iter(found)),)
     values = tuple(tuple(found[label].split("_")) for label in labels)
@@ -263,7 +264,7 @@ def text(name: str, number: int, line: bytes) -> str:
 def _words(name: str, number: int, header: bytes) -> list[str]:
     words = text(name, number, header).split()
     if not words:
-        raise DataError.in_record(name, number, "", "expected an id after '>', got nothing; give it one")
+        raise DataError.in_record(name, number, "", "expected an id after '>', got nothing", "give it one")
     return words
 
 
@@ -275,7 +276,7 @@ def checked_id(name: str, number: int, id_: str) -> str:
     """
     if not id_ or not id_.isprintable():
         got = repr(id_[:30]) if id_ else "nothing"
-        raise DataError.in_record(name, number, "", f"expected an id of printable letters, got {got}; give it one")
+        raise DataError.in_record(name, number, "", f"expected an id of printable letters, got {got}", "give it one")
     return id_
 
 

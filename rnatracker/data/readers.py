@@ -67,7 +67,8 @@ def read(
         if not loaded.has_values:
             raise DataError(
                 f"{source.name}: there are no fractions in it, it looks like {loaded.format} "
-                f"({DESCRIPTIONS[loaded.format]}); give a file with measured fractions"
+                f"({DESCRIPTIONS[loaded.format]})",
+                "give a file with measured fractions",
             )
         for record in loaded.records:
             loaded.add(record)
@@ -211,7 +212,7 @@ class _Loaded:
         self.n_replicates = len(record.values)
         if self.labels != "mean" and self.n_replicates < 2:
             raise DataError(
-                f"{self.source.name}: expected two replicates for --labels {self.labels}, got one; leave it out"
+                f"{self.source.name}: expected two replicates for --labels {self.labels}, got one", "leave it out"
             )
         n_values = len(record.values[0])
         if self.sites is None and n_values == len(DEFAULT_SITES):
@@ -221,8 +222,8 @@ class _Loaded:
                 self.source.name,
                 record.number,
                 record.id,
-                f"expected {len(DEFAULT_SITES)} fractions ({', '.join(DEFAULT_SITES)}), got {n_values}; the file "
-                "doesn't name its sites: if it has others, name them with --sites",
+                f"expected {len(DEFAULT_SITES)} fractions ({', '.join(DEFAULT_SITES)}), got {n_values}",
+                "the file doesn't name its sites: if it has others, name them with --sites",
             )
         if self.sites is not None and len(self.sites) < 2 and self.strict_sites:
             raise DataError(f"{self.source.name}: expected 2 sites or more, got {', '.join(self.sites)}")

@@ -80,7 +80,7 @@ def from_sequences(sequences: Sequence[str], *, source: str = "sequences") -> Tr
         if not isinstance(sequence, str):
             kind = type(sequence).__name__
             raise DataError.in_record(
-                source, number, "", f"expected a sequence as text, got {sequence!r} ({kind}); remove the record"
+                source, number, "", f"expected a sequence as text, got {sequence!r} ({kind})", "remove the record"
             )
         stripped.append(sequence.strip().encode("utf-8", "surrogateescape"))
     codes, offsets, faults = encode_all(stripped)

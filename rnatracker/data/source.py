@@ -143,7 +143,7 @@ def standard_input(*, check_bytes: int = HEAD_BYTES) -> Iterator[Source]:
         DataError: as `opened`; also if standard input is closed.
     """
     if sys.stdin is None or sys.stdin.closed:
-        raise DataError("standard input: expected records, but it is closed; name a file, or pipe one in")
+        raise DataError("standard input: expected records, but it is closed", "name a file, or pipe one in")
     with _source(sys.stdin.buffer, Path("standard input"), check_bytes) as source:
         yield source
 
@@ -171,15 +171,15 @@ def _worded(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; check the path") from None
+        raise DataError(f"{path}: no such file", "check the path") from None
     except IsADirectoryError:
-        raise DataError(f"{path}: expected a file, got a folder; name a file in it") from None
+        raise DataError(f"{path}: expected a file, got a folder", "name a file in it") from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
-            f"{path.name}: can't be unpacked as gzip ({error}); it is damaged or cut off: fetch it again"
+            f"{path.name}: can't be unpacked as gzip ({error})", "it is damaged or cut off: fetch it again"
         ) from None
     except OSError as error:
-        raise DataError(f"{path}: can't be read ({error.strerror or error}); check the file") from None
+        raise DataError(f"{path}: can't be read ({error.strerror or error})", "check the file") from None
 
 
 def _check_text(name: str, head: bytes, check_bytes: int) -> None:
@@ -194,5 +194,6 @@ def _check_text(name: str, head: bytes, check_bytes: int) -> None:
     if position >= 0:
         raise DataError(
             f"{name}: expected text in UTF-8, got byte 0x{head[position]:02x} at position {position}: a binary "
-            "file, or text saved otherwise; only gzip is unpacked, so unpack or save it as UTF-8 first"
+            "file, or text saved otherwise",
+            "only gzip is unpacked, so unpack or save it as UTF-8 first",
         )

@@ -78,7 +78,7 @@ class Stream:
             raise self._end
         if not self.transcripts:
             bad = f" but {self.skipped} bad ones, the reasons stand above" if self.skipped else ""
-            raise DataError(f"{self.name}: expected at least one record, got none{bad}; check the file")
+            raise DataError(f"{self.name}: expected at least one record, got none{bad}", "check the file")
 
     def _until_the_end(self) -> Iterator[Record]:
         """Yield records; an error that ends them waits until those before it have been looked at."""

@@ -69,13 +69,15 @@ def header(source: Source, sites: Sequence[str] | None) -> Columns:
             raise DataError(f"{source.name}, header: expected a column {name!r}, got {', '.join(names)}")
     wrong = next((name for name in names if names.count(name) > 1 or not name or not name.isprintable()), None)
     if wrong is not None:
-        raise DataError(f"{source.name}, header: expected different names without line ends, got {wrong!r}; rename it")
+        raise DataError(
+            f"{source.name}, header: expected different names without line ends, got {wrong!r}", "rename it"
+        )
     taken = {known["id"], known["sequence"], *(known[name] for name in _GROUPS if name in known)}
     found = {name: i for i, name in enumerate(names) if i not in taken}
     chosen = tuple(sites) if sites is not None else tuple(found)
     for site in chosen:
         if site not in found:
-            raise DataError(f"{source.name}, header: no site {site!r} as --sites wants; {_offer(site, list(found))}")
+            raise DataError(f"{source.name}, header: no site {site!r} as --sites wants", f"{_offer(site, list(found))}")
     group = next((known[name] for name in _GROUPS if name in known), None)
     values = tuple(found[site] for site in chosen)
     return Columns(delimiter, len(names), known["id"], known["sequence"], group, chosen, values, line)
@@ -157,7 +159,7 @@ def _row(name: str, line: str, delimiter: str) -> list[str]:
     try:
         return next(_reader([line], delimiter))
     except csv.Error as error:
-        raise DataError(f"{name}, header: expected names of columns, got {error}; check its quotes") from None
+        raise DataError(f"{name}, header: expected names of columns, got {error}", "check its quotes") from None
 
 
 def _reader(lines: Iterable[str], delimiter: str) -> Iterator[list[str]]:

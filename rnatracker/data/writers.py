@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         raise DataError(
-            f"{path}: can't be written ({error.strerror or error}); check the folder and the space on its disk"
+            f"{path}: can't be written ({error.strerror or error})", "check the folder and the space on its disk"
         ) from None
 
 
@@ -50,7 +50,7 @@ def check_absent(paths: Sequence[Path], *, force: bool) -> None:
     """
     for path in paths:
         if path.exists() and not force:
-            raise DataError(f"{path}: exists already; choose another name, or give --force to replace it")
+            raise DataError(f"{path}: exists already", "choose another name, or give --force to replace it")
 
 
 def delimiter_of(path: Path) -> str | None:
@@ -71,7 +71,7 @@ def write(transcripts: Transcripts, path: str | Path) -> None:
     delimiter = delimiter_of(path)
     reserved = [site for site in transcripts.sites if site.lower() in _RESERVED]
     if delimiter and reserved:
-        raise DataError(f"{path.name}: a site named {reserved[0]!r} can't be a column of a table; rename it")
+        raise DataError(f"{path.name}: a site named {reserved[0]!r} can't be a column of a table", "rename it")
     with replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         if delimiter:

@@ -139,7 +139,7 @@ def _sides(names: Sequence[str], tracking: TrackingSettings) -> list[Side]:
         parent = run.parent_name()
         called = f"{parent}/{run.name}" if parent else run.name
         if any(side.run.id == run.id for side in sides):
-            raise TrackingError(f"rnatracker compare: {name} is a run that was named already, {called}; name others")
+            raise TrackingError(f"rnatracker compare: {name} is a run that was named already, {called}", "name others")
         sides.append(Side(run, tracker, called, run.status(), run.params(), run.metrics(), run.tags()))
     if len(sides) < 2:
         raise TrackingError("rnatracker compare: give two runs or more, as in: rnatracker compare exp1 exp2")

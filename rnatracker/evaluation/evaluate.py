@@ -105,7 +105,8 @@ def match_sites(transcripts: Transcripts, sites: tuple[str, ...], model: str) ->
     if sorted(transcripts.sites) != sorted(sites):
         raise DataError(
             f"{transcripts.source}: its sites are {', '.join(transcripts.sites)}, but {model} predicts "
-            f"{', '.join(sites)}; use a model of these sites, or name the file's columns with --sites"
+            f"{', '.join(sites)}",
+            "use a model of these sites, or name the file's columns with --sites",
         )
     order = [transcripts.sites.index(site) for site in sites]
     return replace(

@@ -67,8 +67,8 @@ def model_of(run: TrackedRun) -> Model:
         unfinished = [fold for fold, child in children if child.status() != "FINISHED"]
         if unfinished or not children:
             raise CheckpointError(
-                f"run {run.name}: {', '.join(unfinished) or 'every fold'} has not finished; finish it first with: "
-                f"rnatracker train --resume {run.name}"
+                f"run {run.name}: {', '.join(unfinished) or 'every fold'} has not finished",
+                f"finish it first with: rnatracker train --resume {run.name}",
             )
         found = [checkpoint.load(_weights_of(child)) for _, child in children]
         return Model(run.name, found, digest, f"mean of {len(found)} folds' models")

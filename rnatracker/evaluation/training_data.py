@@ -67,8 +67,8 @@ def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
     if data.path and not digest:
         where = f"it has recorded no digest of its data, {data.path}"
     raise DataError(
-        f"run {run.name}: what it was trained on can't be told: {where}{f' (digest {digest})' if digest else ''}; "
-        "give that file with --trained-on FILE"
+        f"run {run.name}: what it was trained on can't be told: {where}{f' (digest {digest})' if digest else ''}",
+        "give that file with --trained-on FILE",
     )
 
 
@@ -88,8 +88,8 @@ def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence
         yield from (fingerprints(read_unlabelled(file)) for file in files)
     else:
         raise DataError(
-            f"run {run.name}: it went on from {weights}, and what those weights were trained on can't be told; give "
-            "that data file with --trained-on FILE"
+            f"run {run.name}: it went on from {weights}, and what those weights were trained on can't be told",
+            "give that data file with --trained-on FILE",
         )
 
 

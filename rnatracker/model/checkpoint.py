@@ -146,12 +146,13 @@ def _read(path: Path) -> dict[str, Any]:
         what = f" (it asks for {named[1]})" if named else ""
         raise CheckpointError(
             f"{path.name}: refused, since it holds more than plain values and tensors, or is no checkpoint at "
-            f"all{what}; loading it could run code. Use a file that rnatracker or its ancestor has written."
+            f"all{what}",
+            "loading it could run code. Use a file that rnatracker or its ancestor has written.",
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
         raise CheckpointError(
-            f"{path.name}: can't be read{reason}; it is truncated or no checkpoint at all; use another copy"
+            f"{path.name}: can't be read{reason}; it is truncated or no checkpoint at all", "use another copy"
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError(f"{path.name}: not a checkpoint: expected a dictionary, got {type(content).__name__}")
@@ -161,12 +162,12 @@ def _read(path: Path) -> dict[str, Any]:
 def _ours(content: dict[str, Any], path: Path) -> Checkpoint:
     if content.get("version") != VERSION:
         raise CheckpointError(
-            f"{path.name}: checkpoint version {content.get('version')!r} is unknown; this rnatracker reads version "
-            f"{VERSION}. Use the rnatracker that wrote it, or a newer one."
+            f"{path.name}: checkpoint version {content.get('version')!r} is unknown",
+            f"this rnatracker reads version {VERSION}. Use the rnatracker that wrote it, or a newer one.",
         )
     missing = [name for name in _FIELDS if name not in content]
     if missing:
-        raise CheckpointError(f"{path.name}: incomplete checkpoint, {missing[0]} is missing; use another copy")
+        raise CheckpointError(f"{path.name}: incomplete checkpoint, {missing[0]} is missing", "use another copy")
     _check_kinds(content, path)
     try:
         return Checkpoint(
@@ -182,7 +183,7 @@ def _ours(content: dict[str, Any], path: Path) -> Checkpoint:
         )
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split("\n")[1:3]) or str(error)
-        raise CheckpointError(f"{path.name}: damaged checkpoint: {reason}; use another copy") from None
+        raise CheckpointError(f"{path.name}: damaged checkpoint: {reason}", "use another copy") from None
 
 
 def _check_kinds(content: dict[str, Any], path: Path) -> None:
@@ -197,7 +198,9 @@ def _check_kinds(content: dict[str, Any], path: Path) -> None:
     }
     for name, is_sound in sound.items():
         if not is_sound:
-            raise CheckpointError(f"{path.name}: damaged checkpoint: {name} is not what it should be; use another copy")
+            raise CheckpointError(
+                f"{path.name}: damaged checkpoint: {name} is not what it should be", "use another copy"
+            )
 
 
 def _from_ancestor(content: dict[str, Any], path: Path) -> Checkpoint:
@@ -260,12 +263,13 @@ def _check_weights(checkpoint: Checkpoint, path: Path) -> None:
         if shape != tuple(tensor.shape):
             raise CheckpointError(
                 f"{path.name}: tensor {name} should have the shape {tuple(tensor.shape)} by the file's own settings, "
-                f"got {shape}; use another copy"
+                f"got {shape}",
+                "use another copy",
             )
         if not torch.isfinite(checkpoint.weights[name]).all():
             raise CheckpointError(
-                f"{path.name}: tensor {name} holds values that are no numbers: its training had diverged; use weights "
-                "of an earlier epoch"
+                f"{path.name}: tensor {name} holds values that are no numbers: its training had diverged",
+                "use weights of an earlier epoch",
             )
     extra = sorted(set(checkpoint.weights) - set(expected))
     if extra:
@@ -289,6 +293,6 @@ def check_fits(
         if in_file != asked:
             remedy = f"--sites {in_file}" if key == "sites" else f"--set {key}={in_file}"
             raise CheckpointError(
-                f"{file}: these weights were trained with {key} {in_file}, but {asked} is asked for; use {remedy}, "
-                "or train without --weights"
+                f"{file}: these weights were trained with {key} {in_file}, but {asked} is asked for",
+                f"use {remedy}, or train without --weights",
             )

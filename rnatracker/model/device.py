@@ -27,7 +27,7 @@ def pick_device(train: TrainConfig) -> torch.device:
     if train.device == "auto":
         return torch.device("cuda" if available["cuda"] else "cpu")
     if not available[train.device]:
-        raise ConfigError(f"train.device: {train.device} is not available on this machine; use --device cpu or auto")
+        raise ConfigError(f"train.device: {train.device} is not available on this machine", "use --device cpu or auto")
     return torch.device(train.device)
 
 

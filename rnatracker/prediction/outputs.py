@@ -56,12 +56,14 @@ def format_of(out: Path | None, wanted: OutFormat | None) -> OutFormat:
     suffix = "" if out is None else Path(out.name.removesuffix(".gz")).suffix.lower()
     if wanted is None and suffix not in _SUFFIXES and suffix not in _NEUTRAL:
         known = ", ".join(sorted(_SUFFIXES))
-        raise ConfigError(f"--out {out}: {suffix} names no format known here; use one of {known}, or give --out-format")
+        raise ConfigError(
+            f"--out {out}: {suffix} names no format known here", f"use one of {known}, or give --out-format"
+        )
     found = wanted or _SUFFIXES.get(suffix, "tsv")
     if found == "parquet" and out is None:
-        raise ConfigError("--out-format parquet: is no text for standard output; name a file with --out FILE")
+        raise ConfigError("--out-format parquet: is no text for standard output", "name a file with --out FILE")
     if found == "parquet" and packed:
-        raise ConfigError(f"--out {out}: Parquet is compressed already; leave out .gz")
+        raise ConfigError(f"--out {out}: Parquet is compressed already", "leave out .gz")
     return found
 
 
@@ -90,7 +92,7 @@ def sink(path: Path | None, option: str) -> Iterator[IO[bytes]]:
 
 def _standard_output() -> IO[bytes]:
     if sys.stdout is None or sys.stdout.closed:
-        raise ConfigError("standard output: can't be written, since it is closed; name a file with --out FILE")
+        raise ConfigError("standard output: can't be written, since it is closed", "name a file with --out FILE")
     return sys.stdout.buffer
 
 
@@ -146,7 +148,7 @@ def _worded(name: str) -> Iterator[None]:
     except OSError as error:
         _silence(name)
         raise ConfigError(
-            f"{name}: can't be written ({error.strerror or error}); check the folder and the space on its disk"
+            f"{name}: can't be written ({error.strerror or error})", "check the folder and the space on its disk"
         ) from None
 
 

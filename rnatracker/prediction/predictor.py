@@ -82,7 +82,8 @@ class Predictor:
             if (other.sites, other.encoding) != (self.sites, self.encoding):
                 raise CheckpointError(
                     f"the ensemble's checkpoints differ in their sites or encoding: {self.sites}, {self.encoding} "
-                    f"and {other.sites}, {other.encoding}; use checkpoints of one run"
+                    f"and {other.sites}, {other.encoding}",
+                    "use checkpoints of one run",
                 )
         self._networks = [checkpoint.network().to(device) for checkpoint in checkpoints]
         self.device = device
@@ -132,13 +133,13 @@ class Predictor:
         }
         if not self.has_attention:
             raise CheckpointError(
-                "this model was trained with model.attention: false, so there is no attention to show; leave out "
-                "--attention, or use a model that has it"
+                "this model was trained with model.attention: false, so there is no attention to show",
+                "leave out --attention, or use a model that has it",
             )
         if len(shapes) > 1:
             raise CheckpointError(
-                "the ensemble's networks differ in their kernels, pooling or mask, so that their attention has no "
-                "mean; leave out --attention, or use one of them"
+                "the ensemble's networks differ in their kernels, pooling or mask, so that their attention has no mean",
+                "leave out --attention, or use one of them",
             )
 
     @property

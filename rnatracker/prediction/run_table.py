@@ -70,5 +70,5 @@ def read_predictions(path: Path) -> tuple[list[str], Fractions, Fractions]:
         n_sites = sum(name.startswith(MEASURED) for name in header.split("\t"))
         predicted, measured = values[:, :n_sites], values[:, n_sites : 2 * n_sites]
     except (OSError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: not a readable table of predictions ({error}); run the fold again") from None
+        raise DataError(f"{path}: not a readable table of predictions ({error})", "run the fold again") from None
     return [row[0] for row in rows], predicted, measured

@@ -73,12 +73,12 @@ def check(job: Job) -> None:
         if path is None:
             continue
         if path.is_dir():
-            raise ConfigError(f"{option} {path}: expected a file, got a folder; name a file in it")
+            raise ConfigError(f"{option} {path}: expected a file, got a folder", "name a file in it")
         if not path.exists() and not path.parent.is_dir():
-            raise ConfigError(f"{option} {path}: there is no folder {path.parent}; make it first")
+            raise ConfigError(f"{option} {path}: there is no folder {path.parent}", "make it first")
         if path.is_file() or not path.exists():
             if _real(path) in taken:
-                raise ConfigError(f"{option} {path}: is {taken[_real(path)]} too; name another file")
+                raise ConfigError(f"{option} {path}: is {taken[_real(path)]} too", "name another file")
             taken[_real(path)] = option
     format_of(job.out, job.form)
 

@@ -60,8 +60,8 @@ def columns(sites: Sequence[str], ensemble: bool) -> list[str]:
     twice = next((name for name in [ID, *names] if [ID, *names].count(name) > 1), None)
     if twice is not None:
         raise CheckpointError(
-            f"the model's site {twice!r} has the name of another column of its predictions; train it with other "
-            "names: --sites"
+            f"the model's site {twice!r} has the name of another column of its predictions",
+            "train it with other names: --sites",
         )
     return names
 

@@ -54,11 +54,13 @@ class Ending:
         how: which kind of end.
         result: what the task returned, where it is DONE.
         message: what was wrong, where it FAILED; `signal 9` or `code 1` where its process DIED.
+        remedy: what to do, where it FAILED by an error of ours.
     """
 
     how: How
     result: Any = None
     message: str = ""
+    remedy: str = ""
 
 
 class Worker:
@@ -143,7 +145,7 @@ def _work(entry: str, task: Any, channel: Channel) -> None:
     except (Interrupted, KeyboardInterrupt):
         pass
     except RNATrackerError as error:
-        ending = Ending(How.FAILED, message=str(error))
+        ending = Ending(How.FAILED, message=error.problem, remedy=error.remedy)
     except BaseException:
         ending = Ending(How.FAILED, message=traceback.format_exc().strip())
     channel.send(ending)

@@ -95,11 +95,12 @@ def candidate_of(request: PromotionRequest) -> Candidate:
     run = tracker.find(request.run)
     if not isinstance(run, MlflowRun):
         raise RegistryError(
-            f"run {run.name} was made with --no-track, and a version belongs to a run in MLflow; train it again without"
+            f"run {run.name} was made with --no-track, and a version belongs to a run in MLflow",
+            "train it again without",
         )
     kind, status = run.tags().get(Tag.KIND, ""), run.status()
     if kind == "fold":
-        raise RegistryError(f"run {run.name} is one fold of {run.parent_name()}; promote that: the mean of its folds")
+        raise RegistryError(f"run {run.name} is one fold of {run.parent_name()}", "promote that: the mean of its folds")
     if kind == "study":
         winner = run.tags().get(Tag.WINNER)
         known = (
@@ -108,7 +109,7 @@ def candidate_of(request: PromotionRequest) -> Candidate:
         raise RegistryError(f"run {run.name} is a study, which has no weights of its own{known}")
     if status != "FINISHED":
         raise RegistryError(
-            f"run {run.name} has not finished ({status}); finish it first with: rnatracker train --resume {run.name}"
+            f"run {run.name} has not finished ({status})", f"finish it first with: rnatracker train --resume {run.name}"
         )
     model = models.model_of_run(run.id, request.tracking)
     try:
@@ -205,7 +206,8 @@ def _contest(
     if sorted(rival.checkpoints[0].sites) != sorted(candidate.sites):
         raise RegistryError(
             f"the champion, {rival.name}, predicts {', '.join(rival.checkpoints[0].sites)}, and {candidate.model.name} "
-            f"{', '.join(candidate.sites)}: they can't be compared; register it under another --name"
+            f"{', '.join(candidate.sites)}: they can't be compared",
+            "register it under another --name",
         )
     ballot = _Ballot(
         held, candidate.sites, request, on_batch, len(candidate.model.checkpoints) + len(rival.checkpoints)

@@ -68,18 +68,19 @@ def load_weights(folder: Path, checksums: Mapping[str, str], what: str, remedy: 
             loaded.
     """
     if not checksums:
-        raise CheckpointError(f"{what}: no checksums of its weights are recorded, so it is not loaded; {remedy}")
+        raise CheckpointError(f"{what}: no checksums of its weights are recorded, so it is not loaded", remedy)
     for name, expected in checksums.items():
         try:
             found = digest_of(folder / name)
         except OSError as error:
             raise CheckpointError(
-                f"{what}: its weights {folder / name} can't be read ({error.strerror}); {remedy}"
+                f"{what}: its weights {folder / name} can't be read ({error.strerror})", remedy
             ) from None
         if found != expected:
             raise CheckpointError(
                 f"{what}: its weights {folder / name} are not what was registered (SHA-256 {found[:12]}..., recorded "
-                f"{expected[:12]}...): damaged or changed, so not loaded; {remedy}"
+                f"{expected[:12]}...): damaged or changed, so not loaded",
+                remedy,
             )
     return [checkpoint.load(folder / name) for name in sorted(checksums, key=_number)]
 

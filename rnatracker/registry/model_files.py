@@ -32,7 +32,7 @@ def folder(backend: Backend, version: Version) -> Path:
     if local is None:
         return _downloaded(backend, uri, _copy(backend, version))
     if not local.is_dir():
-        raise RegistryError(f"{version.label}: its files are gone from {local}; {version.mending}")
+        raise RegistryError(f"{version.label}: its files are gone from {local}", version.mending)
     return local
 
 

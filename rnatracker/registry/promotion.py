@@ -76,7 +76,7 @@ def promote(request: PromotionRequest, on_batch: OnBatch | None = None) -> Promo
         champion = registry.aliases().get(CHAMPION)
         held, verdict = examine(registry, candidate, champion, request, on_batch)
     raise RegistryError(
-        f"{version.label}: the champion changed {_TRIES} times meanwhile; try again when other promotions have ended"
+        f"{version.label}: the champion changed {_TRIES} times meanwhile", "try again when other promotions have ended"
     )
 
 
@@ -102,12 +102,13 @@ def roll_back(registry: Registry) -> tuple[Version, Version | None]:
         number, replaced = before.number, aliases.get(CHAMPION)
         if aliases.get(PREVIOUS) != number:
             raise RegistryError(
-                f"Model {registry.name!r}: its champion has just been changed; look at: rnatracker models"
+                f"Model {registry.name!r}: its champion has just been changed", "look at: rnatracker models"
             )
         if number == replaced:
             raise RegistryError(
                 f"Model {registry.name!r}: its previous champion is version {number}, the champion itself, since a "
-                "promotion or rollback was interrupted; nothing is left to do, or promote again"
+                "promotion or rollback was interrupted",
+                "nothing is left to do, or promote again",
             )
         registry.set_alias(CHAMPION, number)
         if replaced is None:

@@ -55,7 +55,7 @@ class Registry:
                 f"--name {name!r}: expected up to 100 letters, digits, spaces and _ . + - for a model's name"
             )
         if not tracking.enabled:
-            raise RegistryError("a model can't be registered without tracking; leave out --no-track")
+            raise RegistryError("a model can't be registered without tracking", "leave out --no-track")
         self.name = name
         self.backend = MlflowTracker(tracking).backend
         self.location = self.backend.location
@@ -96,8 +96,8 @@ class Registry:
         if found is None:
             known = ", ".join(str(each.number) for each in self.versions()) or "none"
             raise RegistryError(
-                f"Model {self.name!r} has no version {number}; it has {known}. See them with: rnatracker models"
-                f"{name_option(self.name)}"
+                f"Model {self.name!r} has no version {number}",
+                f"it has {known}. See them with: rnatracker models{name_option(self.name)}",
             )
         return found
 
@@ -130,8 +130,9 @@ class Registry:
         if alias in (CHAMPION, PREVIOUS) or not known:
             raise RegistryError(f"Model {self.name!r} has no {alias}. {self._remedy(alias)}")
         raise RegistryError(
-            f"Model {self.name!r} has no {alias}; it has {', '.join(known)}, and versions by number. See them with: "
-            f"rnatracker models{name_option(self.name)}"
+            f"Model {self.name!r} has no {alias}",
+            f"it has {', '.join(known)}, and versions by number. See them with: "
+            f"rnatracker models{name_option(self.name)}",
         )
 
     def set_alias(self, alias: str, number: int) -> None:

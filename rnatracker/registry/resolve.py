@@ -46,7 +46,7 @@ def resolve(reference: str, tracking: TrackingSettings, name: str = NAME) -> Mod
     if is_file and not re.fullmatch(r"exp\d+(_.*)?|[0-9a-f]{6,32}", reference):
         return models.model_of_file(reference)
     if not is_file and (Path(reference).suffix == ".pt" or reference.count("/") > 1) and not Path(reference).is_dir():
-        raise CheckpointError(f"{reference}: no such file of weights; give a file, a run, a version or champion")
+        raise CheckpointError(f"{reference}: no such file of weights", "give a file, a run, a version or champion")
     try:
         return models.model_of_run(reference, tracking)
     except TrackingError as error:
@@ -54,7 +54,7 @@ def resolve(reference: str, tracking: TrackingSettings, name: str = NAME) -> Mod
             return models.model_of_file(reference)
         near = difflib.get_close_matches(reference.lower(), ALIASES, n=1, cutoff=0.75)
         if near:
-            raise TrackingError(f"{error}; did you mean {near[0]}?") from None
+            raise TrackingError(f"{error}", f"did you mean {near[0]}?") from None
         raise
 
 

@@ -28,7 +28,7 @@ def reserve(host: str, port: int) -> socket.socket:
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise ConfigError(f"--host {host}: no such address ({error.strerror}); use 127.0.0.1") from None
+        raise ConfigError(f"--host {host}: no such address ({error.strerror})", "use 127.0.0.1") from None
     taken = socket.socket(family, kind)
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -40,7 +40,7 @@ def reserve(host: str, port: int) -> socket.socket:
             remedy = "ports below 1024 are the system's; use another, as in --port 5001"
         else:
             remedy = f"end the program that uses it, or use another, as in --port {port + 1}"
-        raise ConfigError(f"--port {port}: can't be used on {host} ({error.strerror}); {remedy}") from None
+        raise ConfigError(f"--port {port}: can't be used on {host} ({error.strerror})", remedy) from None
     return taken
 
 

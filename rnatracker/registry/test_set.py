@@ -93,9 +93,9 @@ def kept(registry: Registry, sites: tuple[str, ...]) -> HeldOut | None:
         found = read(DataOptions(str(path), options.file_format, chosen, options.labels), sites)
         expected = str(about["digest"])
     except (ValueError, KeyError, TypeError, TrackingError, DataError) as error:
-        raise RegistryError(f"the test set of model {registry.name!r} can't be read ({error}); {again}") from None
+        raise RegistryError(f"the test set of model {registry.name!r} can't be read ({error})", again) from None
     if found.digest != expected:
-        raise RegistryError(f"the test set of model {registry.name!r}, {path}, is not what was kept; {again}")
+        raise RegistryError(f"the test set of model {registry.name!r}, {path}, is not what was kept", again)
     return found
 
 
@@ -142,16 +142,18 @@ def check_unseen(held: HeldOut, model: str, data_digest: str, trained_on: Finger
     """
     remedy = "set records aside before training with: rnatracker data split"
     if held.digest == data_digest:
-        raise DataError(f"{held.name}: {model} was trained on this very file, so it can't judge it; {remedy}")
+        raise DataError(f"{held.name}: {model} was trained on this very file, so it can't judge it", remedy)
     if trained_on is None:
         raise DataError(
             f"{held.name}: what {model} was trained on was not recorded, so whether it has seen these transcripts "
-            "can't be known; register its run again, or use --force with a --reason"
+            "can't be known",
+            "register its run again, or use --force with a --reason",
         )
     shared = fingerprints.seen(held.transcripts, trained_on)
     if len(shared):
         named = ", ".join(held.transcripts.ids[i] for i in shared[:3]) + ", ..." * (len(shared) > 3)
         raise DataError(
             f"{held.name}: {len(shared)} of its {len(held.transcripts)} transcripts ({named}) have "
-            f"sequences that {model} was trained on; take them out, or {remedy}"
+            f"sequences that {model} was trained on",
+            f"take them out, or {remedy}",
         )

@@ -17,6 +17,7 @@ from typing import Literal
 from rnatracker.errors import TrackingError
 from rnatracker.processes import identity
 from rnatracker.tracking import ui_views
+from rnatracker.tracking.run_files import RunFiles
 from rnatracker.tracking.tags import Tag
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -62,7 +63,12 @@ class TrackedRun(abc.ABC):
     @property
     @abc.abstractmethod
     def folder(self) -> Path:
-        """The local folder whose content is the run's artifacts: `config.yaml`, `log.txt`, `checkpoints/`."""
+        """The local folder whose content is the run's artifacts; `files` names what lies in it."""
+
+    @property
+    def files(self) -> RunFiles:
+        """The names of its files."""
+        return RunFiles(self.folder)
 
     @abc.abstractmethod
     def status(self) -> str:
@@ -248,13 +254,13 @@ def check_reopenable(run: TrackedRun, *, even_finished: bool = False) -> None:
     status, tags = run.status(), run.tags()
     if status == "FINISHED" and not even_finished:
         raise TrackingError(
-            f"run {run.name} ({run.id}) has finished, there is nothing to resume; to train its model further, "
-            "start a new run with --weights and its checkpoints/last.pt"
+            f"run {run.name} ({run.id}) has finished, there is nothing to resume",
+            "to train its model further, start a new run with --weights and its checkpoints/last.pt",
         )
     if status == "RUNNING" and identity.is_alive_elsewhere(tags):
         raise TrackingError(
-            f"run {run.name} ({run.id}) is still being run by process {tags[identity.PID]} on this machine; "
-            "stop that first, with Ctrl-C in its terminal"
+            f"run {run.name} ({run.id}) is still being run by process {tags[identity.PID]} on this machine",
+            "stop that first, with Ctrl-C in its terminal",
         )
 
 
@@ -272,6 +278,6 @@ def one_of(found: list[TrackedRun], run: str, location: str, latest: list[str]) 
             f"{each.id} ({each.name} of {parent})" if parent else f"{each.id} ({each.name})"
             for each, parent in zip(found, parents, strict=False)
         )
-        raise TrackingError(f"{location}: {run} names {len(found)} runs; give one of the ids {names}")
+        raise TrackingError(f"{location}: {run} names {len(found)} runs", f"give one of the ids {names}")
     hint = f"the latest are {', '.join(latest)}" if latest else "there are no runs yet"
-    raise TrackingError(f"{location}: no run with the id, name or folder {run}; {hint}")
+    raise TrackingError(f"{location}: no run with the id, name or folder {run}", hint)

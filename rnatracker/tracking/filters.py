@@ -50,7 +50,7 @@ def parse(text: str) -> list[dict[str, Any]]:
     except (MlflowException, ValueError) as error:
         reason = _reworded(str(error).splitlines()[0].rstrip("."))
         raise TrackingError(
-            f"--where {text!r}: {reason}; conditions are joined by 'and', as in: --where {_EXAMPLE!r}"
+            f"--where {text!r}: {reason}", f"conditions are joined by 'and', as in: --where {_EXAMPLE!r}"
         ) from None
     return conditions
 

@@ -226,8 +226,8 @@ class NullRun(TrackedRun):
             return {key: record[key] for key in ("id", "name", "status", "params", "tags", "start_time")} | record
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise TrackingError(
-                f"{path}: not the record of a run ({store.first_line(error)}); "
-                "give the folder of one that --no-track made"
+                f"{path}: not the record of a run ({store.first_line(error)})",
+                "give the folder of one that --no-track made",
             ) from None
 
     def _update(self, **changes: object) -> None:

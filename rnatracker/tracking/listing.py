@@ -211,7 +211,7 @@ def _sort_value(key: str) -> Callable[[Row], Any]:
     if kind in ("params", "param") and name:
         return lambda row: _natural(row.run.params[name]) if name in row.run.params else None
     raise TrackingError(
-        f"--sort {key}: unknown; sort by when, name, pcc, metrics.NAME or params.NAME, as in --sort metrics.val/loss"
+        f"--sort {key}: unknown", "sort by when, name, pcc, metrics.NAME or params.NAME, as in --sort metrics.val/loss"
     )
 
 

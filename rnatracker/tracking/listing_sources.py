@@ -138,7 +138,7 @@ def select(
 
 def _no_experiment(name: str, location: str, names: list[str]) -> TrackingError:
     known = ", ".join(sorted(names)[:10]) or "none"
-    return TrackingError(f"{location}: no experiment {name!r}; there are: {known}; choose one with --experiment")
+    return TrackingError(f"{location}: no experiment {name!r}; there are: {known}", "choose one with --experiment")
 
 
 class Database:
@@ -203,7 +203,7 @@ class Database:
                 yield connection
         except sqlite3.Error as error:
             raise TrackingError(
-                f"{self.location}: reading the runs failed: {error}; see what is wrong with: rnatracker doctor"
+                f"{self.location}: reading the runs failed: {error}", "see what is wrong with: rnatracker doctor"
             ) from None
 
 

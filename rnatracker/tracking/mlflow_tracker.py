@@ -175,8 +175,9 @@ class MlflowTracker(Tracker):
             raise
         if run.info.lifecycle_stage == "deleted":
             raise TrackingError(
-                f"{self.location}: run {run_id} was deleted; restore it with: "
-                f"MLFLOW_TRACKING_URI={shlex.quote(masked(self._backend.uri))} mlflow runs restore --run-id {run_id}"
+                f"{self.location}: run {run_id} was deleted",
+                "restore it with: "
+                f"MLFLOW_TRACKING_URI={shlex.quote(masked(self._backend.uri))} mlflow runs restore --run-id {run_id}",
             )
         return [run]
 
@@ -230,9 +231,10 @@ def _experiment(client: MlflowClient, settings: TrackingSettings, uri: str, is_r
     if found.lifecycle_stage == "deleted":
         place = masked(settings.tracking_uri or str(settings.store))
         raise TrackingError(
-            f"{place}: the experiment {name!r} was deleted; choose another "
+            f"{place}: the experiment {name!r} was deleted",
+            "choose another "
             f"with --experiment, or restore it: MLFLOW_TRACKING_URI={shlex.quote(masked(uri))} mlflow experiments "
-            f"restore -x {found.experiment_id}"
+            f"restore -x {found.experiment_id}",
         )
     return found
 

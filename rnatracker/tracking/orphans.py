@@ -110,7 +110,7 @@ def delete(folder: Path, orphans: list[Orphan]) -> tuple[int, int]:
             try:
                 shutil.rmtree(each.path)
             except OSError as error:
-                raise TrackingError(f"{each.path}: can't be deleted ({error.strerror or error}); allow it") from None
+                raise TrackingError(f"{each.path}: can't be deleted ({error.strerror or error})", "allow it") from None
             n_deleted += 1
             size += each.size_bytes
     return n_deleted, size

@@ -98,7 +98,7 @@ def lock(folder: Path) -> Iterator[None]:
         held.acquire(poll_interval=_POLL_SECONDS)
     except filelock.Timeout:
         raise TrackingError(
-            f"{path}: another process has held the lock for {_LOCK_SECONDS:.0f} s; end it, or wait for it"
+            f"{path}: another process has held the lock for {_LOCK_SECONDS:.0f} s", "end it, or wait for it"
         ) from None
     except (OSError, NotImplementedError) as error:
         raise unwritable(folder, error) from None
@@ -112,8 +112,8 @@ def unwritable(place: Path, error: BaseException | str) -> TrackingError:
     """Word that a store can't be written."""
     reason = getattr(error, "strerror", None) or error
     return TrackingError(
-        f"{place}: runs can't be kept there ({reason}); free or allow it, or choose another folder with "
-        "--store or RNATRACKER_STORE"
+        f"{place}: runs can't be kept there ({reason})",
+        "free or allow it, or choose another folder with --store or RNATRACKER_STORE",
     )
 
 
@@ -124,7 +124,7 @@ def database_uri(database: Path) -> str:
         TrackingError: if the path has a character that changes its meaning in an address.
     """
     if {"?", "%"} & set(str(database)):
-        raise TrackingError(f"{database}: MLflow takes ? and % in a path for something else; use a folder without")
+        raise TrackingError(f"{database}: MLflow takes ? and % in a path for something else", "use a folder without")
     return f"sqlite:///{database}"
 
 
@@ -183,16 +183,16 @@ def _check(database: Path) -> None:
             connection.execute("SELECT 1 FROM experiments LIMIT 1")
     except sqlite3.Error as error:
         raise TrackingError(
-            f"{database}: not a database of MLflow ({error}); move that file away, or choose another folder "
-            "with --store"
+            f"{database}: not a database of MLflow ({error})",
+            "move that file away, or choose another folder with --store",
         ) from None
     spec = importlib.util.find_spec("mlflow")
     places = [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
     known = [place for place in places if list((place / "store/db_migrations/versions").glob(f"{row[0]}_*.py"))]
     if not known:
         raise TrackingError(
-            f"{database}: written by a newer MLflow than is installed (its schema {row[0]} is unknown); "
-            "upgrade with: pip install --upgrade mlflow"
+            f"{database}: written by a newer MLflow than is installed (its schema {row[0]} is unknown)",
+            "upgrade with: pip install --upgrade mlflow",
         )
 
 
@@ -294,8 +294,8 @@ def check_server(uri: str) -> None:
     thread.join(_REACH_SECONDS)
     if failure:
         raise ServerLostError(
-            f"tracking server {masked(uri)} can't be reached ({failure[0]}); start it, correct --tracking-uri or "
-            "MLFLOW_TRACKING_URI, or train without it: --no-track"
+            f"tracking server {masked(uri)} can't be reached ({failure[0]})",
+            "start it, correct --tracking-uri or MLFLOW_TRACKING_URI, or train without it: --no-track",
         )
 
 
@@ -375,8 +375,8 @@ def reach(settings: TrackingSettings) -> tuple[str, Path | None]:
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file") and uri != "databricks":
         raise TrackingError(
-            f"tracking address {masked(uri)}: MLflow no longer keeps runs in plain files; leave out --tracking-uri and "
-            "MLFLOW_TRACKING_URI, and name a folder with --store"
+            f"tracking address {masked(uri)}: MLflow no longer keeps runs in plain files",
+            "leave out --tracking-uri and MLFLOW_TRACKING_URI, and name a folder with --store",
         )
     if scheme in ("http", "https"):
         store.check_server(uri)

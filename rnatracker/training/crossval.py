@@ -218,7 +218,7 @@ def _run_in_parallel(
 
     def take_end(name: str, ending: Ending) -> None:
         if ending.how is How.FAILED:
-            fail(name, ending.message)
+            fail(name, "; ".join(filter(None, (ending.message, ending.remedy))))
         elif ending.how is How.STOPPED and not stop():  # somebody else has stopped it, and its fold is not trained
             fail(name, "its process was stopped; resume the run")
         elif ending.how is How.DIED and not stop():

@@ -175,7 +175,7 @@ def _parse_epochs(text: str, source: str) -> list[AncestorEpoch]:
         except ValueError as error:
             if number == len(lines):
                 break  # the last line of a run that was killed
-            raise DataError(f"{source}, line {number}: {error}, got {line[:80]!r}; use an unchanged copy") from None
+            raise DataError(f"{source}, line {number}: {error}, got {line[:80]!r}", "use an unchanged copy") from None
     if not history:
         raise DataError(f"{source}: no epoch was completed, there is nothing to import")
     return history
@@ -262,7 +262,7 @@ def import_log_folder(folder: Path, tracker: Tracker) -> TrackedRun:
             run.finish("FAILED", f"the import failed: {error}")
         if isinstance(error, OSError):
             raise TrackingError(
-                f"{run.folder}: {folder.name} can't be copied there ({error}); free some space"
+                f"{run.folder}: {folder.name} can't be copied there ({error})", "free some space"
             ) from None
         raise
     return run
@@ -274,11 +274,11 @@ def _read_log(folder: Path) -> AncestorLog:
         inside = sorted(each.parent.name for each in folder.glob("*/log.txt"))
         hint = f"give one of its folders: {', '.join(inside[:8])}" if inside else "give a folder such as logs/exp0"
         state = "no log.txt in it" if folder.is_dir() else "no such folder"
-        raise DataError(f"{folder}: {state}; {hint}")
+        raise DataError(f"{folder}: {state}", hint)
     try:
         return parse_log(path.read_text(encoding="utf-8"), f"{folder.name}/log.txt")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as text ({error}); use another copy") from None
+        raise DataError(f"{path}: not readable as text ({error})", "use another copy") from None
 
 
 def _checked_weights(folder: Path, log: AncestorLog) -> list[Path]:
@@ -293,12 +293,13 @@ def _checked_weights(folder: Path, log: AncestorLog) -> list[Path]:
         if log.sites and len(loaded.sites) != len(log.sites):
             raise CheckpointError(
                 f"{path.name}: has {len(loaded.sites)} sites, but {log.source} has {len(log.sites)} "
-                f"({', '.join(log.sites)}); put the files of one run into the folder"
+                f"({', '.join(log.sites)})",
+                "put the files of one run into the folder",
             )
         if loaded.epoch > log.history[-1].epoch or loaded.epoch in found:
             raise CheckpointError(
-                f"{path.name}: of epoch {loaded.epoch}, which {log.source} doesn't reach or which is there twice; "
-                "put the files of one run into the folder"
+                f"{path.name}: of epoch {loaded.epoch}, which {log.source} doesn't reach or which is there twice",
+                "put the files of one run into the folder",
             )
         found[loaded.epoch] = path
     return [found[epoch] for epoch in sorted(found)]

@@ -106,14 +106,14 @@ def plan(
     if setting.transcripts.digest() != tags.get(Tag.DATA_DIGEST):
         raise DataError(
             f"{settings.data.path}: not the transcripts of {called} (their digest is "
-            f"{setting.transcripts.digest()}, recorded is {tags.get('rnatracker.data_digest', 'none')}); give the "
-            "original file with --data"
+            f"{setting.transcripts.digest()}, recorded is {tags.get('rnatracker.data_digest', 'none')})",
+            "give the original file with --data",
         )
     split = tags.get(Tag.SPLIT_DIGEST)
     if kind != "trial" and split and split != split_digest(setting):
         raise DataError(
-            f"{called}: its transcripts would be divided otherwise than recorded, so its figures can't be had again; "
-            f"use the version of rnatracker that made it, {tags.get('rnatracker.version', 'unknown')}"
+            f"{called}: its transcripts would be divided otherwise than recorded, so its figures can't be had again",
+            f"use the version of rnatracker that made it, {tags.get('rnatracker.version', 'unknown')}",
         )
     return Plan(run, called, kind, setting, differences(tags, setting), until)
 
@@ -123,33 +123,33 @@ def _check_kind(run: TrackedRun, called: str, tags: Mapping[str, str]) -> tuple[
     kind, status = tags.get(Tag.KIND, ""), run.status()
     if kind in ("fold", "study"):
         advice = f"its whole run {run.parent_name()}" if kind == "fold" else f"one of its trials, as {called}/trial0"
-        raise TrackingError(f"run {called} is a {kind}, which is not replayed by itself; replay {advice}")
+        raise TrackingError(f"run {called} is a {kind}, which is not replayed by itself", f"replay {advice}")
     if kind not in ("train", "cross-validation", "trial"):
-        raise TrackingError(f"run {called} ({kind or 'of another program'}) was not trained here; train a new one")
+        raise TrackingError(f"run {called} ({kind or 'of another program'}) was not trained here", "train a new one")
     pruned = Tag.PRUNED in tags
     if status != "FINISHED" and not pruned:
         remedy = "wait for its end" if status == "RUNNING" else f"finish it with: rnatracker train --resume {called}"
         if kind == "trial" and status != "RUNNING":
             remedy = "go on with its study first"
-        raise TrackingError(f"run {called} is {status}: it has no final figures to hold a replay against; {remedy}")
+        raise TrackingError(f"run {called} is {status}: it has no final figures to hold a replay against", remedy)
     if not pruned:
         return kind, None
     until = (int(tags.get(Tag.PRUNED_FOLD, "0")), int(tags.get(Tag.PRUNED_EPOCH, "0")))
     if not until[1]:
-        raise TrackingError(f"run {called} was pruned before its first epoch; there is nothing to replay")
+        raise TrackingError(f"run {called} was pruned before its first epoch", "there is nothing to replay")
     return kind, until
 
 
 def _settings(run: TrackedRun, called: str, data: str | None, device: Device | None) -> Config:
     path = run.folder / "config.yaml"
     if not path.is_file():
-        raise TrackingError(f"{path}: missing, so {called} can't be replayed; train a new run")
+        raise TrackingError(f"{path}: missing, so {called} can't be replayed", "train a new run")
     settings = config.build(config.read(path), path.name)
     if data is not None:
         settings = config.with_data(settings, data)
     if not Path(str(settings.data.path)).is_file():
         raise DataError(
-            f"{settings.data.path}: there is no such file, and {called} was trained on it; give it with --data"
+            f"{settings.data.path}: there is no such file, and {called} was trained on it", "give it with --data"
         )
     if device is not None:
         settings = settings.model_copy(update={"train": settings.train.model_copy(update={"device": device})})
@@ -162,10 +162,10 @@ def _weights(called: str, tags: Mapping[str, str]) -> str | None:
     if path is None:
         return None
     if not Path(path).is_file():
-        raise CheckpointError(f"{path}: {called} began from these weights, and they are gone; put them back there")
+        raise CheckpointError(f"{path}: {called} began from these weights, and they are gone", "put them back there")
     if tags.get(Tag.WEIGHTS_DIGEST, files.digest_of(Path(path))) != files.digest_of(Path(path)):
         raise CheckpointError(
-            f"{path}: not the weights that {called} began from (their digest differs); put those back"
+            f"{path}: not the weights that {called} began from (their digest differs)", "put those back"
         )
     return path
 

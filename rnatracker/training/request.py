@@ -109,11 +109,11 @@ def prepare(request: RunRequest, *, threads: int | None = None) -> Setting:
     data, asked = settings.data, settings.train.threads
     if data.path is None:
         raise ConfigError(
-            "data.path: no data to train on; give a file with --data, or make one with: rnatracker data simulate"
+            "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate"
         )
     if request.weights and data.fold:
         raise ConfigError(
-            "--weights with --fold: every fold would start from weights that have seen its test part; use one of them"
+            "--weights with --fold: every fold would start from weights that have seen its test part", "use one of them"
         )
     device = pick_device(settings.train)
     transcripts = read(data.path, format=data.format, sites=data.sites, labels=data.labels)
@@ -128,9 +128,11 @@ def _check_sites(transcripts: Transcripts) -> None:
     names = [re.sub(r"[^\w\-. ]", "_", site) for site in transcripts.sites]
     for site, name in zip(transcripts.sites, names, strict=True):
         if name in ("mean", "overall"):
-            raise DataError(f"{transcripts.source}: a site is called {site}, as figures over all sites are; rename it")
+            raise DataError(
+                f"{transcripts.source}: a site is called {site}, as figures over all sites are", "rename it"
+            )
         if names.count(name) > 1:
-            raise DataError(f"{transcripts.source}: site {site} differs from another in punctuation only; rename it")
+            raise DataError(f"{transcripts.source}: site {site} differs from another in punctuation only", "rename it")
 
 
 def _threads(request: RunRequest, device: torch.device, n_sites: int) -> int:
@@ -161,6 +163,7 @@ def _read_weights(request: RunRequest, sites: tuple[str, ...]) -> Checkpoint:
     if start.epoch >= settings.train.epochs:
         raise ConfigError(
             f"train.epochs: {request.weights} has {start.epoch} epochs behind it, and {settings.train.epochs} in all "
-            f"are asked for; ask for more, as in --epochs {start.epoch + 50}"
+            "are asked for",
+            f"ask for more, as in --epochs {start.epoch + 50}",
         )
     return replace(start, progress=None)

@@ -81,7 +81,8 @@ def resume(
     if tags.get(Tag.KIND) not in ("train", "cross-validation"):
         raise TrackingError(
             f"run {run.name} is no training that can be resumed (its kind: {tags.get('rnatracker.kind', 'unknown')}); "
-            "a fold is resumed with its parent; to train on from some weights, use --weights FILE"
+            "a fold is resumed with its parent",
+            "to train on from some weights, use --weights FILE",
         )
     check_reopenable(run)
     settings = _recorded_config(run, data)
@@ -96,8 +97,8 @@ def resume(
     setting = prepare(request, threads=int(tags.get(Tag.THREADS, "0")) or None)
     if setting.transcripts.digest() != tags.get(Tag.DATA_DIGEST):
         raise DataError(
-            f"{settings.data.path}: not the transcripts that {run.name} began with (their digest differs); give the "
-            "original file with --data, or start a new run"
+            f"{settings.data.path}: not the transcripts that {run.name} began with (their digest differs)",
+            "give the original file with --data, or start a new run",
         )
     with StopSignal() as stop:
         with stop.shielded():
@@ -110,7 +111,7 @@ def resume(
 def _recorded_config(run: TrackedRun, data: str | None) -> Config:
     path = run.folder / "config.yaml"
     if not path.is_file():
-        raise TrackingError(f"{path}: missing, so {run.name} can't be resumed; start a new run")
+        raise TrackingError(f"{path}: missing, so {run.name} can't be resumed", "start a new run")
     settings = config.build(config.read(path), path.name)
     return settings if data is None else config.with_data(settings, data)
 

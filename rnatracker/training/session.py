@@ -161,12 +161,12 @@ def resource_error(error: BaseException, settings: Config, command: str, folder:
     if is_out_of_memory(error):
         size = "full length" if settings.encoding.full_length else f"max_length {settings.encoding.max_length}"
         return TrainingError(
-            f"out of memory with batch_size {settings.train.batch_size} and {size}; use a smaller --batch_size, "
-            "--max_length or model"
+            f"out of memory with batch_size {settings.train.batch_size} and {size}",
+            "use a smaller --batch_size, --max_length or model",
         )
     if is_disk_full(error):
         place = getattr(error, "filename", None) or folder
-        return TrainingError(f"{place}: the disk is full; free some space, then go on with: {command}")
+        return TrainingError(f"{place}: the disk is full", f"free some space, then go on with: {command}")
     return None
 
 

@@ -236,8 +236,8 @@ class Trainer:
         mean = float(loss_sum) / n
         if not math.isfinite(mean):
             raise TrainingError(
-                f"epoch {epoch}: the training loss is {mean}; train.lr {settings.lr:g} is probably too high: "
-                f"try --lr {settings.lr / 10:g}"
+                f"epoch {epoch}: the training loss is {mean}",
+                f"train.lr {settings.lr:g} is probably too high: try --lr {settings.lr / 10:g}",
             )
         return mean
 
@@ -263,7 +263,7 @@ class Trainer:
         measured = self._validation.fractions
         loss = metrics.kl_divergence(predicted, measured)
         if not math.isfinite(loss):
-            raise TrainingError(f"epoch {epoch}: the validation loss is {loss}; try a lower --lr")
+            raise TrainingError(f"epoch {epoch}: the validation loss is {loss}", "try a lower --lr")
         return loss, metrics.summarise(predicted, measured, self._sites)
 
     def _objective(self, val_loss: float, scores: dict[str, float]) -> float:

@@ -36,7 +36,7 @@ def kernel_in_use(config: ModelConfig, device: torch.device, dtype: torch.dtype 
     if problem is None:
         return "fused", "model.kernel is fused" if config.kernel == "fused" else "on a CPU the kernels are faster"
     if config.kernel == "fused":
-        raise ConfigError(f"model.kernel: fused can't be used here: {problem}; use auto or torch")
+        raise ConfigError(f"model.kernel: fused can't be used here: {problem}", "use auto or torch")
     return "torch", problem
 
 

@@ -14,7 +14,7 @@ from rnatracker.search.study import Search, StudyRequest, WorkerTask
 from rnatracker.search.worker import Quiet, run_trials, set_up
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from tests.toys import small_config
+from tests.support.toys import small_config
 
 SPACE = {"train.lr": {"float": [1e-3, 1e-1], "log": True}, "model.rnn_hidden": {"int": [2, 6]}}
 

@@ -104,3 +104,21 @@ def toy_checkpoint(seed: int = 0, **changes: Any) -> Checkpoint:
     torch.manual_seed(seed)
     network = RNATracker(settings.model, len(SITES))
     return Checkpoint(settings.model, settings.encoding, SITES, network.state_dict(), epoch=1)
+
+
+def ports_file(path: Path) -> dict[str, Any]:
+    """Write a file as the ancestor does, with another size of everything; return its content."""
+    shapes = {
+        "conv_block1.0.weight": (6, 4, 5), "conv_block2.0.weight": (7, 6, 3), "gru.weight_ih_l0": (9, 7),
+        "gru.weight_hh_l0": (9, 3), "gru.bias_ih_l0": (9,), "gru.bias_hh_l0": (9,), "gru.weight_ih_l0_reverse": (9, 7),
+        "gru.weight_hh_l0_reverse": (9, 3), "gru.bias_ih_l0_reverse": (9,), "gru.bias_hh_l0_reverse": (9,),
+        "attention.attention_w.weight": (8, 6), "attention.attention_w.bias": (8,),
+        "attention.attention_w2.weight": (1, 8), "output.weight": (4, 6), "output.bias": (4,),
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = {name: torch.randn(shape) for name, shape in shapes.items()}
+    average = torch.randn(6, 4, 5)
+    state = {0: {"step": torch.tensor(1.0), "exp_avg": average, "exp_avg_sq": average**2}}
+    content = {"epoch": 7, "model": model, "optimizer": {"state": state, "param_groups": [{"params": [0]}]}}
+    torch.save(content, path)
+    return content

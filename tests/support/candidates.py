@@ -17,7 +17,7 @@ from rnatracker.prediction.predictor import Predictor
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from tests.toys import small_config, toy_checkpoint, toy_transcripts, write_table
+from tests.support.toys import small_config, toy_checkpoint, toy_transcripts, write_table
 
 
 def lively_checkpoint(seed: int) -> Checkpoint:

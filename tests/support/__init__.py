@@ -1,0 +1,1 @@
+"""What tests share: small data and models, finished runs, studies, commands in real processes."""
