@@ -33,7 +33,7 @@ from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import SUMMARY_STEP, DatasetInput, Status, TrackedRun, Tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.reporting import LogFile, Reporter
-from rnatracker.training.request import Setting
+from rnatracker.training.request import PreparedRun
 from rnatracker.training.session import describe_start, fit, resource_error
 from rnatracker.training.trainer import EpochResult, Stopped
 from rnatracker.training.trial import TrialResult, value_of
@@ -66,7 +66,7 @@ class Bench:
         search: the study.
         tracker: where runs are kept.
         parent: the study's run.
-        setting: transcripts, device and threads; its settings are those in use, not the trial's.
+        prepared: transcripts, device and threads; its settings are those in use, not the trial's.
         split_digest: what identifies the division of the transcripts.
         parts: for each training of a trial its name and its division into training and validation.
         provenance: tags that say where the numbers come from.
@@ -76,7 +76,7 @@ class Bench:
     search: Search
     tracker: Tracker
     parent: TrackedRun
-    setting: Setting
+    prepared: PreparedRun
     split_digest: str
     parts: list[tuple[str, tuple[Indices, Indices]]]
     provenance: dict[str, str] = field(default_factory=provenance.tags)
@@ -130,26 +130,26 @@ def _open_run(bench: Bench, claim: Claim) -> TrackedRun:
     if found is not None:
         found.reopen(even_finished=True)
         return found
-    setting, request = bench.setting, bench.search.request
+    prepared, request = bench.prepared, bench.search.request
     path = Path(str(request.config.data.path))
     tags = {
         Tag.KIND: KIND,
         Tag.STUDY: request.name,
         Tag.TRIAL: str(claim.number),
-        Tag.DATA_DIGEST: setting.transcripts.digest(),
+        Tag.DATA_DIGEST: prepared.transcripts.digest(),
         Tag.SPLIT_DIGEST: bench.split_digest,
-        Tag.SITES: ",".join(setting.transcripts.sites),
-        Tag.KERNEL: kernel_in_use(claim.config.model, setting.device)[0],
+        Tag.SITES: ",".join(prepared.transcripts.sites),
+        Tag.KERNEL: kernel_in_use(claim.config.model, prepared.device)[0],
         Tag.SEED: str(claim.config.train.seed),
-        Tag.DEVICE: str(setting.device),
-        Tag.THREADS: str(setting.threads),
+        Tag.DEVICE: str(prepared.device),
+        Tag.THREADS: str(prepared.threads),
         **bench.provenance,
     }
     run = bench.tracker.start(
         log_name=None,
-        params=claim.config.flat() | {"data.sites": list(setting.transcripts.sites)},
+        params=claim.config.flat() | {"data.sites": list(prepared.transcripts.sites)},
         tags=tags,
-        dataset=DatasetInput(path.name, setting.transcripts.digest(), str(path), len(setting.transcripts)),
+        dataset=DatasetInput(path.name, prepared.transcripts.digest(), str(path), len(prepared.transcripts)),
         parent=bench.parent,
         name=f"trial{claim.number}",
     )
@@ -169,16 +169,16 @@ def _earlier_run(bench: Bench, claim: Claim) -> TrackedRun | None:
 
 def _train(bench: Bench, claim: Claim, run: TrackedRun, course: _Course, log: LogFile, stop: StopSignal) -> None:
     """Train all parts, reporting each evaluated epoch; what came of it stands in `course`."""
-    setting = replace(bench.setting, request=replace(bench.setting.request, config=claim.config))
-    describe_start(run, setting, log)
-    lengths = setting.transcripts.lengths
-    why = memory.why_not(claim.config, len(setting.transcripts.sites), int(lengths.max()), setting.device)
+    prepared = replace(bench.prepared, request=replace(bench.prepared.request, config=claim.config))
+    describe_start(run, prepared, log)
+    lengths = prepared.transcripts.lengths
+    why = memory.why_not(claim.config, len(prepared.transcripts.sites), int(lengths.max()), prepared.device)
     if why is not None:
         raise _Dropped(why)
     for fold, (place, division) in enumerate(bench.parts, start=1):
         label = f"trial{claim.number}{' ' if place else ''}{place}"
         watcher = _Watcher(claim, course, fold)
-        history, best = fit(run, setting, division, log, label, stop, place=place, watch=watcher)
+        history, best = fit(run, prepared, division, log, label, stop, place=place, watch=watcher)
         watcher.end(history)
         course.add(run, place, history, best, claim.config.train.objective)
         if stop() and fold < len(bench.parts):

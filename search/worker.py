@@ -21,7 +21,7 @@ from rnatracker.search.tune import StopReason
 from rnatracker.tracking.open import open_tracker
 from rnatracker.training.division import split_digest
 from rnatracker.training.reporting import Reporter
-from rnatracker.training.request import RunRequest, Setting
+from rnatracker.training.request import PreparedRun, RunRequest
 from rnatracker.training.trainer import EpochResult, Stopped
 from rnatracker.training.trial import divisions
 
@@ -46,9 +46,9 @@ def set_up(task: WorkerTask, transcripts: Transcripts, search: Search) -> Bench:
     """Return what trials need."""
     config, tracking = task.request.config, task.request.tracking
     torch.set_num_threads(task.threads)  # for the memory probe too: two busy threads get in each other's way
-    setting = Setting(RunRequest(config, tracking), transcripts, pick_device(config.train), task.threads)
+    prepared = PreparedRun(RunRequest(config, tracking), transcripts, pick_device(config.train), task.threads)
     tracker = open_tracker(tracking)
-    return Bench(search, tracker, tracker.find(task.parent_id), setting, split_digest(setting), divisions(setting))
+    return Bench(search, tracker, tracker.find(task.parent_id), prepared, split_digest(prepared), divisions(prepared))
 
 
 def run_trials(bench: Bench, reporter: Reporter, stop: StopSignal) -> None:

@@ -116,8 +116,8 @@ def test_cross_validation_measures_each_transcript_once(tracking: TrackingSettin
 def test_fold_that_measures_never_trains_or_chooses(tracking: TrackingSettings, data: str) -> None:
     from rnatracker.training import division, request
 
-    setting = request.prepare(RunRequest(small_config(data__path=data, data__fold=4), tracking))
-    plans = division.plan_folds(setting)
+    prepared = request.prepare(RunRequest(small_config(data__path=data, data__fold=4), tracking))
+    plans = division.plan_folds(prepared)
     assert sorted(np.concatenate([plan.test for plan in plans]).tolist()) == list(range(40))
     for plan in plans:
         parts = [set(part.tolist()) for part in (plan.train, plan.inner, plan.test)]

@@ -61,7 +61,7 @@ def test_trial_is_a_child_run_with_folds_as_metrics(data: Path, mlflow_store: Pa
         assert trial.value == pytest.approx(sum(trial.user_attrs["fold_values"]) / 2)
         assert sorted(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]
         assert float(child.params()["train.lr"]) == trial.params["train.lr"]
-        assert child.tags()["rnatracker.split_digest"] == split_digest(bench.setting)
+        assert child.tags()["rnatracker.split_digest"] == split_digest(bench.prepared)
         assert child.tags()["rnatracker.kernel"] in ("fused", "torch")
         assert {path.name for path in (child.folder / "checkpoints").rglob("*.pt")} == {"best.pt"}
         assert not list(child.folder.glob("predictions/*"))  # the folds' test parts stay unseen

@@ -115,4 +115,4 @@ def _print(planned: Plan, again: TrackedRun, found: Agreement) -> None:
         if not found.agrees and planned.warnings:
             typer.echo("What differs from the record (see the warnings above) may be why.")
     words = ["compare", planned.name, again.name] if differing else ["runs"]
-    typer.echo(f"Next: {command(words, planned.setting.request.tracking)}")
+    typer.echo(f"Next: {command(words, planned.prepared.request.tracking)}")

@@ -33,13 +33,18 @@ from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.division import FoldPlan
 from rnatracker.training.reporting import LogFile, Reporter
-from rnatracker.training.request import Outcome, Setting
+from rnatracker.training.request import Outcome, PreparedRun
 from rnatracker.training.session import describe_start, ending, fit, leave_results
 from rnatracker.training.trainer import EpochResult, Stopped
 
 
 def cross_validate(
-    tracker: Tracker, run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter: Reporter, stop: StopSignal
+    tracker: Tracker,
+    run: TrackedRun,
+    prepared: PreparedRun,
+    plans: list[FoldPlan],
+    reporter: Reporter,
+    stop: StopSignal,
 ) -> Outcome:
     """Train and measure every fold that has not finished yet, then sum them up in the parent run.
 
@@ -47,40 +52,40 @@ def cross_validate(
         Interrupted: if it was stopped; finished folds stay finished.
         TrainingError: if a fold fails; others that run beside it are ended first.
     """
-    with ending(run, setting.request, stop), LogFile(run.folder / "log.txt", reporter) as log:
-        describe_start(run, setting, log)
+    with ending(run, prepared.request, stop), LogFile(run.folder / "log.txt", reporter) as log:
+        describe_start(run, prepared, log)
         done = {name for name, child in run.children().items() if child.status() == "FINISHED"}
         pending = [each for each in plans if each.name not in done]
         log.line(f"{len(plans)} folds" + (f", {len(done)} of them finished before" if done else ""))
-        if setting.request.jobs > 1 and len(pending) > 1:
-            _run_in_parallel(run, setting, pending, log, stop)
+        if prepared.request.jobs > 1 and len(pending) > 1:
+            _run_in_parallel(run, prepared, pending, log, stop)
         else:
             for each in pending:
-                run_fold(tracker, run, setting, each, log, stop)
-        return _summarise(run, setting, plans, log)
+                run_fold(tracker, run, prepared, each, log, stop)
+        return _summarise(run, prepared, plans, log)
 
 
 def run_fold(
-    tracker: Tracker, parent: TrackedRun, setting: Setting, fold: FoldPlan, reporter: Reporter, stop: StopSignal
+    tracker: Tracker, parent: TrackedRun, prepared: PreparedRun, fold: FoldPlan, reporter: Reporter, stop: StopSignal
 ) -> None:
     """Train one fold in a child run, new or interrupted before, and measure it."""
     with stop.shielded():
         child = parent.children().get(fold.name)
         if child is None:
-            child = _start_fold(tracker, parent, setting, fold)
+            child = _start_fold(tracker, parent, prepared, fold)
         else:
             child.reopen()
-    command = resume_command(parent, setting.request.tracking, setting.request.jobs)
+    command = resume_command(parent, prepared.request.tracking, prepared.request.jobs)
     with (
-        ending(child, setting.request, stop, command=command),
+        ending(child, prepared.request, stop, command=command),
         LogFile(child.folder / "log.txt", reporter) as log,
     ):
         log.line(
             f"{fold.name}: training on {len(fold.train)} transcripts, choosing the epoch on {len(fold.inner)}, "
             f"measuring on {len(fold.test)}"
         )
-        history, best = fit(child, setting, (fold.train, fold.inner), log, fold.name, stop)
-        part, predicted = leave_results(child, setting, best, history, fold.test, "test")
+        history, best = fit(child, prepared, (fold.train, fold.inner), log, fold.name, stop)
+        part, predicted = leave_results(child, prepared, best, history, fold.test, "test")
         scores = metrics.summarise(predicted, part.measured(), part.sites)
         child.log_metrics(
             {f"test/{name}": value for name, value in scores.items()} | {"best/epoch": float(best.epoch)}, SUMMARY_STEP
@@ -91,20 +96,20 @@ def run_fold(
         )
 
 
-def _start_fold(tracker: Tracker, parent: TrackedRun, setting: Setting, fold: FoldPlan) -> TrackedRun:
+def _start_fold(tracker: Tracker, parent: TrackedRun, prepared: PreparedRun, fold: FoldPlan) -> TrackedRun:
     tags = {
         Tag.KIND: "fold",
         Tag.FOLD: str(fold.number),
-        Tag.DATA_DIGEST: setting.transcripts.digest(),
-        Tag.THREADS: str(setting.threads),
+        Tag.DATA_DIGEST: prepared.transcripts.digest(),
+        Tag.THREADS: str(prepared.threads),
     }
-    params = setting.config.flat() | {"fold": fold.number}
+    params = prepared.config.flat() | {"fold": fold.number}
     return tracker.start(log_name=None, params=params, tags=tags, dataset=None, parent=parent, name=fold.name)
 
 
-def _summarise(run: TrackedRun, setting: Setting, plans: list[FoldPlan], log: Reporter) -> Outcome:
+def _summarise(run: TrackedRun, prepared: PreparedRun, plans: list[FoldPlan], log: Reporter) -> Outcome:
     """Pool the folds' predictions and log mean, standard deviation and out-of-fold figures."""
-    transcripts, children = setting.transcripts, run.children()
+    transcripts, children = prepared.transcripts, run.children()
     predicted = np.empty_like(transcripts.measured())
     by_fold, best_epochs = [], []
     for each in plans:
@@ -172,7 +177,7 @@ _NO_TRANSCRIPTS = Transcripts((), np.empty(0, np.uint8), np.zeros(1, np.int64))
 class _FoldTask:
     """What a worker is given; the transcripts come from the shared folder."""
 
-    setting: Setting
+    prepared: PreparedRun
     parent_id: str
     fold: FoldPlan
     data: Path
@@ -198,7 +203,7 @@ class _Relay:
 
 
 def _run_in_parallel(
-    run: TrackedRun, setting: Setting, plans: list[FoldPlan], reporter: Reporter, stop: StopSignal
+    run: TrackedRun, prepared: PreparedRun, plans: list[FoldPlan], reporter: Reporter, stop: StopSignal
 ) -> None:
     """Run folds, as many at a time as the request's `jobs`.
 
@@ -227,10 +232,10 @@ def _run_in_parallel(
                 f"its process died ({ending.message}); if memory ran out, use fewer --jobs; then resume the run",
             )
 
-    pool = Pool("rnatracker.training.crossval:work", setting.request.jobs, on_message=pass_on, on_end=take_end)
+    pool = Pool("rnatracker.training.crossval:work", prepared.request.jobs, on_message=pass_on, on_end=take_end)
     with tempfile.TemporaryDirectory(prefix="rnatracker-") as folder, stop.polite():
-        shared.dump(setting.transcripts, Path(folder))
-        light = replace(setting, transcripts=_NO_TRANSCRIPTS)
+        shared.dump(prepared.transcripts, Path(folder))
+        light = replace(prepared, transcripts=_NO_TRANSCRIPTS)
         for plan in plans:
             pool.add(plan.name, _FoldTask(light, run.id, plan, Path(folder)))
         try:
@@ -245,9 +250,9 @@ def _run_in_parallel(
 
 def work(task: _FoldTask, channel: Channel, stop: StopSignal) -> None:
     """Run one fold in a worker process."""
-    setting = replace(task.setting, transcripts=shared.open_shared(task.data))
-    tracker = open_tracker(setting.request.tracking)
-    run_fold(tracker, tracker.find(task.parent_id), setting, task.fold, _Relay(channel), stop)
+    prepared = replace(task.prepared, transcripts=shared.open_shared(task.data))
+    tracker = open_tracker(prepared.request.tracking)
+    run_fold(tracker, tracker.find(task.parent_id), prepared, task.fold, _Relay(channel), stop)
 
 
 def _end_orphans(run: TrackedRun, stopped: bool) -> None:

@@ -12,19 +12,19 @@ import numpy as np
 from rnatracker.data import folds
 from rnatracker.data.encoding import Indices
 from rnatracker.errors import about
-from rnatracker.training.request import Setting
+from rnatracker.training.request import PreparedRun
 
 
-def split_digest(setting: Setting) -> str:
+def split_digest(prepared: PreparedRun) -> str:
     """Return what identifies the division of the transcripts."""
-    if setting.config.data.fold:
-        return _folds_digest(setting, plan_folds(setting))
-    return folds.assignment_digest(divide(setting), setting.transcripts.ids)
+    if prepared.config.data.fold:
+        return _folds_digest(prepared, plan_folds(prepared))
+    return folds.assignment_digest(divide(prepared), prepared.transcripts.ids)
 
 
-def divide(setting: Setting) -> tuple[Indices, Indices]:
+def divide(prepared: PreparedRun) -> tuple[Indices, Indices]:
     """Return the indices of the training and of the validation part of a single run."""
-    data, transcripts = setting.config.data, setting.transcripts
+    data, transcripts = prepared.config.data, prepared.transcripts
     with about(transcripts.source):
         return folds.hold_out(len(transcripts), folds.default_groups(transcripts), data.val, data.split_seed)
 
@@ -51,16 +51,16 @@ class FoldPlan:
         return f"fold{self.number}"
 
 
-def plan_folds(setting: Setting) -> list[FoldPlan]:
+def plan_folds(prepared: PreparedRun) -> list[FoldPlan]:
     """Divide the transcripts into folds, groups kept together.
 
     Raises:
         DataError: if there are too few groups.
     """
-    data, n = setting.config.data, len(setting.transcripts)
-    groups = folds.default_groups(setting.transcripts)
+    data, n = prepared.config.data, len(prepared.transcripts)
+    groups = folds.default_groups(prepared.transcripts)
     plans = []
-    with about(setting.transcripts.source):
+    with about(prepared.transcripts.source):
         for number, test in enumerate(folds.k_folds(n, groups, data.fold, data.split_seed), start=1):
             rest = np.setdiff1d(np.arange(n), test)
             of_rest = [groups[i] for i in rest]
@@ -69,7 +69,7 @@ def plan_folds(setting: Setting) -> list[FoldPlan]:
     return plans
 
 
-def _folds_digest(setting: Setting, plans: list[FoldPlan]) -> str:
+def _folds_digest(prepared: PreparedRun, plans: list[FoldPlan]) -> str:
     """Return what identifies this division into folds and inner parts."""
     parts = [part for each in plans for part in (each.train, each.inner, each.test)]
-    return folds.assignment_digest(parts, setting.transcripts.ids)
+    return folds.assignment_digest(parts, prepared.transcripts.ids)

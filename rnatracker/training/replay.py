@@ -29,7 +29,7 @@ from rnatracker.tracking.tags import Tag
 from rnatracker.training import trial
 from rnatracker.training.division import split_digest
 from rnatracker.training.reporting import LogFile, Reporter
-from rnatracker.training.request import RunRequest, Setting, prepare
+from rnatracker.training.request import PreparedRun, RunRequest, prepare
 from rnatracker.training.run import train
 from rnatracker.training.session import describe_start, ending, fit, start_run
 from rnatracker.training.trainer import EpochResult
@@ -54,7 +54,7 @@ class Plan:
         original: the recorded run.
         name: what to call it: a child's name stands behind its parent's.
         kind: `train`, `cross-validation` or `trial`.
-        setting: everything that the replay needs.
+        prepared: everything that the replay needs.
         warnings: what differs from the record and may change figures.
         until: where a pruned trial was dropped, fold and epoch; None: it is trained to its end.
     """
@@ -62,7 +62,7 @@ class Plan:
     original: TrackedRun
     name: str
     kind: str
-    setting: Setting
+    prepared: PreparedRun
     warnings: list[str]
     until: tuple[int, int] | None = None
 
@@ -102,20 +102,20 @@ def plan(
         jobs=jobs,
     )
     recorded_threads = tags.get(Tag.THREADS, "")
-    setting = prepare(request, threads=int(recorded_threads) if recorded_threads.isdigit() else None)
-    if setting.transcripts.digest() != tags.get(Tag.DATA_DIGEST):
+    prepared = prepare(request, threads=int(recorded_threads) if recorded_threads.isdigit() else None)
+    if prepared.transcripts.digest() != tags.get(Tag.DATA_DIGEST):
         raise DataError(
             f"{settings.data.path}: not the transcripts of {called} (their digest is "
-            f"{setting.transcripts.digest()}, recorded is {tags.get('rnatracker.data_digest', 'none')})",
+            f"{prepared.transcripts.digest()}, recorded is {tags.get('rnatracker.data_digest', 'none')})",
             "give the original file with --data",
         )
     split = tags.get(Tag.SPLIT_DIGEST)
-    if kind != "trial" and split and split != split_digest(setting):
+    if kind != "trial" and split and split != split_digest(prepared):
         raise DataError(
             f"{called}: its transcripts would be divided otherwise than recorded, so its figures can't be had again",
             f"use the version of rnatracker that made it, {tags.get('rnatracker.version', 'unknown')}",
         )
-    return Plan(run, called, kind, setting, differences(tags, setting), until)
+    return Plan(run, called, kind, prepared, differences(tags, prepared), until)
 
 
 def _check_kind(run: TrackedRun, called: str, tags: Mapping[str, str]) -> tuple[str, tuple[int, int] | None]:
@@ -170,7 +170,7 @@ def _weights(called: str, tags: Mapping[str, str]) -> str | None:
     return path
 
 
-def differences(tags: Mapping[str, str], setting: Setting) -> list[str]:
+def differences(tags: Mapping[str, str], prepared: PreparedRun) -> list[str]:
     """Return what differs from a record's tags and may change figures."""
     now = provenance.tags()
     found = [
@@ -183,9 +183,9 @@ def differences(tags: Mapping[str, str], setting: Setting) -> list[str]:
     if now.get(Tag.GIT_DIRTY) == "true":
         found.append("the code has been changed since the present commit")
     here = {
-        Tag.DEVICE: str(setting.device),
-        Tag.KERNEL: kernel_in_use(setting.config.model, setting.device)[0],
-        Tag.THREADS: str(setting.threads),
+        Tag.DEVICE: str(prepared.device),
+        Tag.KERNEL: kernel_in_use(prepared.config.model, prepared.device)[0],
+        Tag.THREADS: str(prepared.threads),
         identity.HOST: identity.own_tags()[identity.HOST],
     }
     names = {identity.HOST: "the machine"}
@@ -204,32 +204,32 @@ def replay(planned: Plan, reporter: Reporter) -> TrackedRun:
         Interrupted: if it was stopped.
         RNATrackerError: if it can't be done.
     """
-    setting = planned.setting
+    prepared = planned.prepared
 
     def mark(run: TrackedRun) -> None:
         run.set_tags({Tag.REPLAYS: planned.original.id})
 
     if planned.kind == "trial":
         return _replay_trial(planned, reporter)
-    outcome = train(setting.request, reporter, started=mark, setting=setting)
-    return open_tracker(setting.request.tracking).find(
-        outcome.run_id if setting.request.tracking.enabled else str(outcome.folder)
+    outcome = train(prepared.request, reporter, started=mark, prepared=prepared)
+    return open_tracker(prepared.request.tracking).find(
+        outcome.run_id if prepared.request.tracking.enabled else str(outcome.folder)
     )
 
 
 def _replay_trial(planned: Plan, reporter: Reporter) -> TrackedRun:
-    setting, course = planned.setting, trial.TrialResult()
+    prepared, course = planned.prepared, trial.TrialResult()
     with StopSignal() as stop:
-        run = start_run(open_tracker(setting.request.tracking), setting, "trial", "", stop)
+        run = start_run(open_tracker(prepared.request.tracking), prepared, "trial", "", stop)
         run.set_tags({Tag.REPLAYS: planned.original.id})
         again = f"rnatracker replay {planned.name}"
-        with ending(run, setting.request, stop, command=again), LogFile(run.folder / "log.txt", reporter) as log:
-            describe_start(run, setting, log)
+        with ending(run, prepared.request, stop, command=again), LogFile(run.folder / "log.txt", reporter) as log:
+            describe_start(run, prepared, log)
             try:
-                for fold, (place, division) in enumerate(trial.divisions(setting), start=1):
+                for fold, (place, division) in enumerate(trial.divisions(prepared), start=1):
                     watch = _until(planned.until, fold)
-                    history, best = fit(run, setting, division, log, place, stop, place=place, watch=watch)
-                    course.add(run, place, history, best, setting.config.train.objective)
+                    history, best = fit(run, prepared, division, log, place, stop, place=place, watch=watch)
+                    course.add(run, place, history, best, prepared.config.train.objective)
                 run.log_metrics(course.summary(), SUMMARY_STEP)
             except _ReachedError:
                 log.line(f"as far as {planned.name} was trained before it was pruned")

@@ -46,7 +46,7 @@ class RunRequest:
 
 
 @dataclass(frozen=True)
-class Setting:
+class PreparedRun:
     """What all parts of a run share.
 
     Attributes:
@@ -94,7 +94,7 @@ class Outcome:
     folds: list[dict[str, float]] = field(default_factory=list)
 
 
-def prepare(request: RunRequest, *, threads: int | None = None) -> Setting:
+def prepare(request: RunRequest, *, threads: int | None = None) -> PreparedRun:
     """Read and check everything that a run needs, before there is a run.
 
     Args:
@@ -120,7 +120,7 @@ def prepare(request: RunRequest, *, threads: int | None = None) -> Setting:
     _check_sites(transcripts)
     start = _read_weights(request, transcripts.sites) if request.weights else None
     threads = threads or asked or _threads(request, device, len(transcripts.sites))
-    return Setting(request, transcripts, device, threads, start)
+    return PreparedRun(request, transcripts, device, threads, start)
 
 
 def _check_sites(transcripts: Transcripts) -> None:

@@ -21,7 +21,7 @@ from rnatracker.tracking.tags import Tag
 from rnatracker.training import crossval
 from rnatracker.training.division import divide, plan_folds, split_digest
 from rnatracker.training.reporting import LogFile, Reporter
-from rnatracker.training.request import Outcome, RunRequest, Setting, prepare
+from rnatracker.training.request import Outcome, PreparedRun, RunRequest, prepare
 from rnatracker.training.session import describe_start, ending, fit, leave_results, start_run
 
 
@@ -30,7 +30,7 @@ def train(
     reporter: Reporter,
     *,
     started: Callable[[TrackedRun], None] = lambda _run: None,
-    setting: Setting | None = None,
+    prepared: PreparedRun | None = None,
 ) -> Outcome:
     """Train once, or once for each fold, and leave everything about it in the store.
 
@@ -38,24 +38,24 @@ def train(
         request: what to train.
         reporter: who is told.
         started: told the run before its first epoch.
-        setting: what `prepare` made of the request, if it has been done already.
+        prepared: what `prepare` made of the request, if it has been done already.
 
     Raises:
         Interrupted: if it was stopped; the run is KILLED and can be resumed.
         RNATrackerError: if it can't be done; the run, if there is one already, is FAILED.
     """
-    setting = setting or prepare(request)
-    digest = split_digest(setting)
+    prepared = prepared or prepare(request)
+    digest = split_digest(prepared)
     with StopSignal() as stop:
         tracker = open_tracker(request.tracking)
         if request.config.data.fold:
-            run = start_run(tracker, setting, "cross-validation", digest, stop)
+            run = start_run(tracker, prepared, "cross-validation", digest, stop)
             started(run)
-            return crossval.cross_validate(tracker, run, setting, plan_folds(setting), reporter, stop)
-        division = divide(setting)
-        run = start_run(tracker, setting, "train", digest, stop)
+            return crossval.cross_validate(tracker, run, prepared, plan_folds(prepared), reporter, stop)
+        division = divide(prepared)
+        run = start_run(tracker, prepared, "train", digest, stop)
         started(run)
-        return train_single(run, setting, division, reporter, stop)
+        return train_single(run, prepared, division, reporter, stop)
 
 
 def resume(
@@ -94,8 +94,8 @@ def resume(
         tensorboard=tags.get(Tag.TENSORBOARD) == "true",
         jobs=jobs,
     )
-    setting = prepare(request, threads=int(tags.get(Tag.THREADS, "0")) or None)
-    if setting.transcripts.digest() != tags.get(Tag.DATA_DIGEST):
+    prepared = prepare(request, threads=int(tags.get(Tag.THREADS, "0")) or None)
+    if prepared.transcripts.digest() != tags.get(Tag.DATA_DIGEST):
         raise DataError(
             f"{settings.data.path}: not the transcripts that {run.name} began with (their digest differs)",
             "give the original file with --data, or start a new run",
@@ -104,8 +104,8 @@ def resume(
         with stop.shielded():
             run.reopen()
         if settings.data.fold:
-            return crossval.cross_validate(tracker, run, setting, plan_folds(setting), reporter, stop)
-        return train_single(run, setting, divide(setting), reporter, stop)
+            return crossval.cross_validate(tracker, run, prepared, plan_folds(prepared), reporter, stop)
+        return train_single(run, prepared, divide(prepared), reporter, stop)
 
 
 def _recorded_config(run: TrackedRun, data: str | None) -> Config:
@@ -117,14 +117,14 @@ def _recorded_config(run: TrackedRun, data: str | None) -> Config:
 
 
 def train_single(
-    run: TrackedRun, setting: Setting, division: tuple[Indices, Indices], reporter: Reporter, stop: StopSignal
+    run: TrackedRun, prepared: PreparedRun, division: tuple[Indices, Indices], reporter: Reporter, stop: StopSignal
 ) -> Outcome:
     """Train a single run, new or resumed, to its end."""
-    with ending(run, setting.request, stop), LogFile(run.folder / "log.txt", reporter) as log:
-        describe_start(run, setting, log)
+    with ending(run, prepared.request, stop), LogFile(run.folder / "log.txt", reporter) as log:
+        describe_start(run, prepared, log)
         log.line(f"training on {len(division[0])} transcripts, validating on {len(division[1])}")
-        history, best = fit(run, setting, division, log, "", stop)
-        part, predicted = leave_results(run, setting, best, history, division[1], "validation")
+        history, best = fit(run, prepared, division, log, "", stop)
+        part, predicted = leave_results(run, prepared, best, history, division[1], "validation")
         summary = _summarise(part, predicted) | {"best/epoch": float(best.epoch)}
         run.log_metrics(summary, SUMMARY_STEP)
         log.line(

@@ -32,25 +32,25 @@ from rnatracker.tracking.contract import DatasetInput, Status, TrackedRun, Track
 from rnatracker.tracking.hints import resume_command
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.reporting import Reporter
-from rnatracker.training.request import RunRequest, Setting
+from rnatracker.training.request import PreparedRun, RunRequest
 from rnatracker.training.trainer import EpochResult, Part, Stopped, Trainer, optimizer_kind
 
 _log = logging.getLogger("rnatracker")
 
 
-def start_run(tracker: Tracker, setting: Setting, kind: str, split_digest: str, stop: StopSignal) -> TrackedRun:
+def start_run(tracker: Tracker, prepared: PreparedRun, kind: str, split_digest: str, stop: StopSignal) -> TrackedRun:
     """Start a run in the store with all that is known before its first epoch."""
-    request, transcripts = setting.request, setting.transcripts
-    path, digest = Path(str(setting.config.data.path)), transcripts.digest()
+    request, transcripts = prepared.request, prepared.transcripts
+    path, digest = Path(str(prepared.config.data.path)), transcripts.digest()
     tags = {
         Tag.KIND: kind,
         Tag.DATA_DIGEST: digest,
         Tag.SPLIT_DIGEST: split_digest,
         Tag.SITES: ",".join(transcripts.sites),
-        Tag.SEED: str(setting.config.train.seed),
-        Tag.DEVICE: str(setting.device),
-        Tag.THREADS: str(setting.threads),
-        Tag.KERNEL: kernel_in_use(setting.config.model, setting.device)[0],
+        Tag.SEED: str(prepared.config.train.seed),
+        Tag.DEVICE: str(prepared.device),
+        Tag.THREADS: str(prepared.threads),
+        Tag.KERNEL: kernel_in_use(prepared.config.model, prepared.device)[0],
         Tag.TENSORBOARD: str(request.tensorboard).lower(),
         **provenance.tags(),
     }
@@ -62,33 +62,33 @@ def start_run(tracker: Tracker, setting: Setting, kind: str, split_digest: str, 
     with stop.shielded():
         run = tracker.start(
             log_name=request.log_name,
-            params=setting.config.flat() | {"data.sites": list(transcripts.sites)},
+            params=prepared.config.flat() | {"data.sites": list(transcripts.sites)},
             tags=tags,
             dataset=DatasetInput(path.name, digest, str(path), len(transcripts)),
         )
         with ending(run, request, stop, unless_it_ends_well=True):
-            files.write_text(run.folder / "config.yaml", setting.config.to_yaml())
+            files.write_text(run.folder / "config.yaml", prepared.config.to_yaml())
             run.publish()
     return run
 
 
-def describe_start(run: TrackedRun, setting: Setting, log: Reporter) -> None:
+def describe_start(run: TrackedRun, prepared: PreparedRun, log: Reporter) -> None:
     """Say what the run works on, and what of it a user may not expect."""
-    transcripts, settings = setting.transcripts, setting.config
+    transcripts, settings = prepared.transcripts, prepared.config
     assumed = "" if transcripts.sites_named else " (assumed: the file names none; --sites gives others)"
     log.line(f"{run.name}: {len(transcripts)} transcripts of {transcripts.source}")
     log.line(f"sites {', '.join(transcripts.sites)}{assumed}")
-    kernel, reason = kernel_in_use(settings.model, setting.device)
-    log.line(f"{setting.device}, threads {setting.threads}, kernel {kernel}: {reason}")
+    kernel, reason = kernel_in_use(settings.model, prepared.device)
+    log.line(f"{prepared.device}, threads {prepared.threads}, kernel {kernel}: {reason}")
     too_long = int((transcripts.lengths > settings.encoding.max_length).sum())
     if too_long and not settings.encoding.full_length:
         kept = {"5p": "the 5' end", "3p": "the 3' end", "both": "half of each end"}[settings.encoding.keep]
         log.line(f"{too_long} of them are longer than {settings.encoding.max_length} nt: {kept} is kept")
-    if settings.train.amp and setting.device.type != "cuda":
+    if settings.train.amp and prepared.device.type != "cuda":
         log.line("mixed precision (train.amp) has no effect on this device")
-    if setting.start is not None:
-        log.line(f"continuing after epoch {setting.start.epoch} of {setting.request.weights}")
-        if setting.start.optimizer is None or optimizer_kind(setting.start) != settings.train.optimizer:
+    if prepared.start is not None:
+        log.line(f"continuing after epoch {prepared.start.epoch} of {prepared.request.weights}")
+        if prepared.start.optimizer is None or optimizer_kind(prepared.start) != settings.train.optimizer:
             log.line(f"its optimizer's state is not that of {settings.train.optimizer}, which starts afresh")
 
 
@@ -172,7 +172,7 @@ def resource_error(error: BaseException, settings: Config, command: str, folder:
 
 def fit(
     run: TrackedRun,
-    setting: Setting,
+    prepared: PreparedRun,
     division: tuple[Indices, Indices],
     reporter: Reporter,
     label: str,
@@ -185,7 +185,7 @@ def fit(
 
     Args:
         run: the run.
-        setting: what all parts share.
+        prepared: what all parts share.
         division: indices of the training part and of the part on which the best epoch is chosen.
         reporter: who is told.
         label: names this training among several.
@@ -198,25 +198,25 @@ def fit(
     Returns:
         All epochs' results, those before an interruption included, and the best epoch's checkpoint.
     """
-    settings, folder = setting.config.train, run.folder / "checkpoints" / place
+    settings, folder = prepared.config.train, run.folder / "checkpoints" / place
     folder.mkdir(exist_ok=True, parents=True)
     prefix = f"{place}/" if place else ""
     last = folder / "last.pt"
-    torch.set_num_threads(setting.threads)
+    torch.set_num_threads(prepared.threads)
     trainer = Trainer(
-        setting.config,
-        setting.transcripts.sites,
-        _encode(setting, division[0]),
-        _encode(setting, division[1]),
+        prepared.config,
+        prepared.transcripts.sites,
+        _encode(prepared, division[0]),
+        _encode(prepared, division[1]),
         folder,
-        device=setting.device,
-        start=checkpoint.load(last) if last.exists() else setting.start,
+        device=prepared.device,
+        start=checkpoint.load(last) if last.exists() else prepared.start,
     )
     _catch_up(run, trainer.history, reporter, label, prefix)
     if watch is not None:
         for result in trainer.history:
             watch(result)
-    with _board(run, setting.request.tensorboard) as board, stop.polite():
+    with _board(run, prepared.request.tensorboard) as board, stop.polite():
 
         def on_epoch(result: EpochResult) -> None:
             named = {prefix + name: value for name, value in result.as_metrics().items()}
@@ -262,22 +262,22 @@ def _board(run: TrackedRun, wanted: bool) -> Iterator[Any]:
         yield board
 
 
-def _encode(setting: Setting, indices: Indices) -> Part:
+def _encode(prepared: PreparedRun, indices: Indices) -> Part:
     """Return a part of the transcripts as the trainer takes it; the sequences are shared, not copied."""
-    transcripts, settings = setting.transcripts, setting.config
+    transcripts, settings = prepared.transcripts, prepared.config
     encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding).take(indices)
-    batches = Batches(encoded, settings.encoding, settings.model.masked, setting.device)
+    batches = Batches(encoded, settings.encoding, settings.model.masked, prepared.device)
     return Part(batches, transcripts.measured()[indices])
 
 
 def leave_results(
-    run: TrackedRun, setting: Setting, best: Checkpoint, history: list[EpochResult], indices: Indices, name: str
+    run: TrackedRun, prepared: PreparedRun, best: Checkpoint, history: list[EpochResult], indices: Indices, name: str
 ) -> tuple[Transcripts, Fractions]:
     """Predict a part with the best epoch's weights, and leave table and pictures in the run's folder.
 
     Args:
         run: the run.
-        setting: what all parts share.
+        prepared: what all parts share.
         best: the best epoch's checkpoint.
         history: all epochs' results.
         indices: which transcripts.
@@ -286,8 +286,8 @@ def leave_results(
     Returns:
         The transcripts and their predicted fractions.
     """
-    part = setting.transcripts.take(indices)
-    predicted = Predictor([best], setting.device).predict(part)
+    part = prepared.transcripts.take(indices)
+    predicted = Predictor([best], prepared.device).predict(part)
     run_table.write_predictions(
         run.folder / "predictions" / f"{name}.tsv", part.ids, part.sites, predicted, part.measured()
     )

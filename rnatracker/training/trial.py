@@ -14,15 +14,15 @@ from rnatracker.data.encoding import Indices
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.training.division import divide, plan_folds
-from rnatracker.training.request import Setting
+from rnatracker.training.request import PreparedRun
 from rnatracker.training.trainer import EpochResult
 
 
-def divisions(setting: Setting) -> list[tuple[str, tuple[Indices, Indices]]]:
+def divisions(prepared: PreparedRun) -> list[tuple[str, tuple[Indices, Indices]]]:
     """Return the trainings: their name and their division, one, or one for each fold, without the folds' test parts."""
-    if not setting.config.data.fold:
-        return [("", divide(setting))]
-    return [(plan.name, (plan.train, plan.inner)) for plan in plan_folds(setting)]
+    if not prepared.config.data.fold:
+        return [("", divide(prepared))]
+    return [(plan.name, (plan.train, plan.inner)) for plan in plan_folds(prepared)]
 
 
 @dataclass
