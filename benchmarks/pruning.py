@@ -26,9 +26,10 @@ from rnatracker.processes.stop import StopSignal
 from rnatracker.search import space, summary, tune
 from rnatracker.search.opening import open_search
 from rnatracker.search.study import Search, StudyRequest, WorkerTask
-from rnatracker.search.worker import Quiet, run_trials, set_up
+from rnatracker.search.worker import run_trials, set_up
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training.reporting import NullReporter
 from rnatracker.training.request import RunRequest
 from rnatracker.training.run import train
 
@@ -91,8 +92,8 @@ def _run(
     for trial in again.trials()[1:] if again else ():
         search.study.enqueue_trial(trial.params)
     run = tune.own_run(search, open_tracker(request.tracking), transcripts)
-    bench = set_up(WorkerTask(request, run.id, Path(), transcripts.digest(), 1), transcripts, search)
-    run_trials(bench, Quiet(), StopSignal())
+    context = set_up(WorkerTask(request, run.id, Path(), transcripts.digest(), 1), transcripts, search)
+    run_trials(context, NullReporter(), StopSignal())
     best = float(summary.best(search, 1)[0].value or 0.0)
     return _Result(best, summary.savings(search).trained, time.perf_counter() - begun, search)
 
@@ -103,7 +104,7 @@ def _spread(search: Search) -> tuple[float, float]:
     values = []
     for i in range(1, _NEW_SEEDS + 1):
         other = settings.model_copy(update={"train": settings.train.model_copy(update={"seed": 1000 + i})})
-        values.append(train(RunRequest(other, search.request.tracking), Quiet()).metrics["best/pcc_mean"])
+        values.append(train(RunRequest(other, search.request.tracking), NullReporter()).metrics["best/pcc_mean"])
     return statistics.fmean(values), statistics.stdev(values)
 
 

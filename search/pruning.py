@@ -36,6 +36,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Literal
 
 import numpy as np
@@ -47,6 +48,14 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 PrunerName = Literal["forecast", "hyperband", "median", "wilcoxon", "none"]
+
+
+class PruneReason(StrEnum):
+    """Why a trial was pruned, as its run's tag says it."""
+
+    VALUE = "its validation value"
+    MEMORY = "memory"
+
 
 START = "start"
 """User attribute of the trial with the config in use."""

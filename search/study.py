@@ -173,6 +173,10 @@ class Search:
         """Return all trials but repeats, by number. Not to be changed."""
         return [t for t in self.study.get_trials(deepcopy=False) if REPEATS not in t.user_attrs]
 
+    def trial(self, number: int) -> FrozenTrial:
+        """Return one trial, by its number. Not to be changed."""
+        return self.study.get_trials(deepcopy=False)[number]
+
     def counts(self) -> Counts:
         """Return how many trials there are of each kind."""
         return count(self.trials())
@@ -267,7 +271,7 @@ class Search:
     def pause(self, claim: Claim) -> None:
         """Put back a trial that was stopped on request."""
         with self.lock():
-            self._put_back(self.study.get_trials(deepcopy=False)[claim.number])
+            self._put_back(self.trial(claim.number))
 
     def _put_back(self, trial: FrozenTrial) -> None:
         self._set(trial, WORKER, None)

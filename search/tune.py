@@ -25,10 +25,10 @@ from rnatracker.processes import identity
 from rnatracker.processes.pool import Pool
 from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Ending, How
-from rnatracker.search import summary, weights
+from rnatracker.search import summary
 from rnatracker.search.opening import check_name, open_search, warm_start
-from rnatracker.search.sampling import REASON
 from rnatracker.search.study import RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
+from rnatracker.search.trial_runs import match_runs
 from rnatracker.tracking import provenance, ui_views
 from rnatracker.tracking.contract import DatasetInput, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
@@ -291,24 +291,3 @@ def hand_over(search: Search, run: TrackedRun) -> None:
     workers = [t.user_attrs.get(WORKER) for t in search.trials() if t.state == TrialState.RUNNING]
     if any(workers):
         run.set_tags(next(filter(None, workers)))
-
-
-def match_runs(search: Search, run: TrackedRun) -> None:
-    """Let the runs of trials end as the trials did, where a process was killed before it could see to that."""
-    trials = {f"trial{trial.number}": trial for trial in search.trials()}
-    ends: dict[TrialState, Status] = {
-        TrialState.COMPLETE: "FINISHED",
-        TrialState.FAIL: "FAILED",
-        TrialState.PRUNED: "KILLED",
-    }
-    for name, child in run.children().items():
-        trial = trials.get(name)
-        if trial is None:
-            continue
-        status, expected = child.status(), ends.get(trial.state)
-        if expected is None and status == "RUNNING":
-            child.finish("KILLED", "its process was killed; the study goes on with it")
-        elif expected is not None and status != expected:
-            child.finish(expected, trial.user_attrs.get(REASON, ""))
-            if trial.state != TrialState.COMPLETE:
-                weights.drop(child)

@@ -14,44 +14,28 @@ from rnatracker.data.transcripts import Transcripts
 from rnatracker.model.device import pick_device
 from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Channel
-from rnatracker.search.objective import Bench, run_trial
+from rnatracker.search.objective import TrialContext, run_trial
 from rnatracker.search.opening import open_search
 from rnatracker.search.study import Search, WorkerTask
 from rnatracker.search.tune import StopReason
 from rnatracker.tracking.open import open_tracker
-from rnatracker.training.division import split_digest
-from rnatracker.training.reporting import Reporter
+from rnatracker.training.division import plan, split_digest
+from rnatracker.training.reporting import NullReporter, Reporter
 from rnatracker.training.request import PreparedRun, RunRequest
-from rnatracker.training.trainer import EpochResult, Stopped
-from rnatracker.training.trial import divisions
+from rnatracker.training.trainer import Stopped
 
 
-class Quiet:
-    """A reporter that tells nobody: a trial's log is in its run's folder, its figures in the study."""
-
-    def line(self, text: str) -> None:
-        """Keep quiet."""
-
-    def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
-        """Keep quiet."""
-
-    def epoch(self, label: str, result: EpochResult, epochs: int, objective: object) -> None:
-        """Keep quiet."""
-
-    def end(self, label: str) -> None:
-        """Keep quiet."""
-
-
-def set_up(task: WorkerTask, transcripts: Transcripts, search: Search) -> Bench:
+def set_up(task: WorkerTask, transcripts: Transcripts, search: Search) -> TrialContext:
     """Return what trials need."""
     config, tracking = task.request.config, task.request.tracking
     torch.set_num_threads(task.threads)  # for the memory probe too: two busy threads get in each other's way
     prepared = PreparedRun(RunRequest(config, tracking), transcripts, pick_device(config.train), task.threads)
     tracker = open_tracker(tracking)
-    return Bench(search, tracker, tracker.find(task.parent_id), prepared, split_digest(prepared), divisions(prepared))
+    parent = tracker.find(task.parent_id)
+    return TrialContext(search, tracker, parent, prepared, split_digest(prepared), plan(prepared))
 
 
-def run_trials(bench: Bench, reporter: Reporter, stop: StopSignal) -> None:
+def run_trials(context: TrialContext, reporter: Reporter, stop: StopSignal) -> None:
     """Run trials until there are no more.
 
     Raises:
@@ -59,10 +43,10 @@ def run_trials(bench: Bench, reporter: Reporter, stop: StopSignal) -> None:
         RNATrackerError: if something is wrong that isn't a trial's fault.
     """
     while not stop():
-        claim = bench.search.claim()
+        claim = context.search.claim()
         if claim is None:
             return
-        run_trial(bench, claim, reporter, stop)
+        run_trial(context, claim, reporter, stop)
     raise Stopped
 
 
@@ -78,7 +62,7 @@ def work(task: WorkerTask, channel: Channel, stop: StopSignal) -> StopReason | N
         RNATrackerError: if something is wrong that isn't a trial's fault.
     """
     transcripts = shared.open_shared(task.data)
-    bench = set_up(task, transcripts, open_search(task.request, task.data_digest))
+    context = set_up(task, transcripts, open_search(task.request, task.data_digest))
     with stop.polite(), contextlib.suppress(Stopped):
-        run_trials(bench, Quiet(), stop)
-    return StopReason.USED_UP if bench.search.is_used_up else None
+        run_trials(context, NullReporter(), stop)
+    return StopReason.USED_UP if context.search.is_used_up else None

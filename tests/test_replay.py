@@ -86,8 +86,8 @@ class TestTrials:
     def test_pruned_trial_is_replayed_as_far_as_it_came(self, data: Path, mlflow_store: Path) -> None:
         settings = TrackingSettings(mlflow_store)
         request = small_study(data, settings, settings={"data__fold": 2}, trials=1)
-        _, bench = work_through(request)
-        bench.parent.children()["trial0"].set_tags({"pruned": "why", "pruned.fold": "2", "pruned.epoch": "1"})
+        _, context = work_through(request)
+        context.parent.children()["trial0"].set_tags({"pruned": "why", "pruned.fold": "2", "pruned.epoch": "1"})
         again, _ = _replay("exp1_toy/trial0", settings)
         assert set(again.history("fold1/val/loss")) == {1, 2, 3}
         assert set(again.history("fold2/val/loss")) == {1}

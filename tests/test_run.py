@@ -117,13 +117,15 @@ def test_fold_that_measures_never_trains_or_chooses(tracking: TrackingSettings, 
     from rnatracker.training import division, request
 
     prepared = request.prepare(RunRequest(small_config(data__path=data, data__fold=4), tracking))
-    plans = division.plan_folds(prepared)
-    assert sorted(np.concatenate([plan.test for plan in plans]).tolist()) == list(range(40))
-    for plan in plans:
-        parts = [set(part.tolist()) for part in (plan.train, plan.inner, plan.test)]
+    trainings = division.plan(prepared)
+    assert len(trainings) == 4
+    assert sorted(index for each in trainings if each.test is not None for index in each.test) == list(range(40))
+    for each in trainings:
+        assert each.test is not None
+        parts = [set(part.tolist()) for part in (each.train, each.validation, each.test)]
         assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
         assert set.union(*parts) == set(range(40))
-        assert len(plan.inner) == 3  # 10 % of 30
+        assert len(each.validation) == 3  # 10 % of 30
 
 
 def test_folds_start_from_the_same_fresh_weights_whatever_came_before(mlflow_store: Path, data: str) -> None:
@@ -379,7 +381,7 @@ def test_log_ends_with_what_ended_the_run(tracking: TrackingSettings, data: str)
     with pytest.raises(Interrupted):
         _train(tracking, data, _StopsAfter(1))
     assert "loss is" in (_found(tracking, "exp1").folder / "log.txt").read_text().splitlines()[-1]
-    assert "go on with: rnatracker train --resume" in (_found(tracking, "exp2").folder / "log.txt").read_text()
+    assert "resume with: rnatracker train --resume" in (_found(tracking, "exp2").folder / "log.txt").read_text()
 
 
 def test_resumed_run_needs_its_first_weights_no_more(tracking: TrackingSettings, data: str, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def request_with_folds(tmp_path: Path, mlflow_store: Path) -> StudyRequest:
 
 
 def test_refit_trains_with_fresh_seeds_and_leaves_its_verdict(request_with_folds: StudyRequest) -> None:
-    search, bench = work_through(request_with_folds)
+    search, context = work_through(request_with_folds)
     told: list[str] = []
     verdict = refit.refit(search, SilentReporter(), told.append, best=1, seeds=2, jobs=1)
     settings = {next(trial.number for trial in summary.best(search) if trial.number), 0}
@@ -71,8 +71,8 @@ def test_refit_trains_with_fresh_seeds_and_leaves_its_verdict(request_with_folds
     winner = tracker.find(verdict.winner.run_ids[0])
     assert winner.tags()["rnatracker.kind"] == "cross-validation"
     assert winner.tags()["rnatracker.refit"] == "winner of toy"
-    assert bench.parent.metrics()["refit/winner"] == pytest.approx(verdict.winner.mean)
-    with (bench.parent.folder / "refit.csv").open() as file:
+    assert context.parent.metrics()["refit/winner"] == pytest.approx(verdict.winner.mean)
+    with (context.parent.folder / "refit.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 4 * len(settings)
 
     again = refit.refit(search, SilentReporter(), told.append, best=1, seeds=2, jobs=1)
@@ -99,18 +99,18 @@ def test_refit_goes_on_with_the_run_that_was_broken_off(request_with_folds: Stud
 
 
 def test_trial_with_folds_is_evaluated_as_the_mean_of_its_folds(request_with_folds: StudyRequest) -> None:
-    _, bench = work_through(request_with_folds)
-    trial = bench.parent.children()["trial0"]
+    _, context = work_through(request_with_folds)
+    trial = context.parent.children()["trial0"]
     model = model_of_run(trial.id, request_with_folds.tracking)
     assert len(model.checkpoints) == 2
     assert "folds" in model.description
 
 
 def test_each_seed_divides_anew_and_alike_for_all_settings(request_with_folds: StudyRequest) -> None:
-    search, bench = work_through(request_with_folds)
+    search, context = work_through(request_with_folds)
     verdict = refit.refit(search, SilentReporter(), [].append, best=1, seeds=2, jobs=1)
     splits = [
-        [bench.tracker.find(run_id).tags()["rnatracker.split_digest"] for run_id in each.run_ids]
+        [context.tracker.find(run_id).tags()["rnatracker.split_digest"] for run_id in each.run_ids]
         for each in verdict.refitted
     ]
     assert splits[0] == splits[1]
@@ -118,9 +118,9 @@ def test_each_seed_divides_anew_and_alike_for_all_settings(request_with_folds: S
 
 
 def test_refit_begins_anew_where_its_run_was_deleted(request_with_folds: StudyRequest) -> None:
-    search, bench = work_through(request_with_folds)
+    search, context = work_through(request_with_folds)
     first = refit.refit(search, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
-    tracker = bench.tracker
+    tracker = context.tracker
     assert isinstance(tracker, MlflowTracker)
     tracker.backend.client.delete_run(first.refitted[0].run_ids[0])
     again = refit.refit(search, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
@@ -131,8 +131,8 @@ def test_refit_begins_anew_where_its_run_was_deleted(request_with_folds: StudyRe
 def test_study_of_losses_claims_the_pcc_that_it_is_compared_by(tmp_path: Path, mlflow_store: Path) -> None:
     data = write_table(toy_transcripts(60), tmp_path / "toy.tsv")
     settings = {"data__fold": 2, "train__epochs": 1, "train__objective": "val_loss"}
-    search, bench = work_through(small_study(data, TrackingSettings(mlflow_store), trials=2, settings=settings))
+    search, context = work_through(small_study(data, TrackingSettings(mlflow_store), trials=2, settings=settings))
     verdict = refit.refit(search, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
     for each in verdict.refitted:
-        run = bench.parent.children()[f"trial{each.trial}"]
+        run = context.parent.children()[f"trial{each.trial}"]
         assert each.claimed == pytest.approx(run.metrics()["best/pcc_mean"])

@@ -22,17 +22,18 @@ from rnatracker.app import app
 from rnatracker.commands.tune import seconds_of
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
-from rnatracker.search import memory, summary, tune
+from rnatracker.search import memory, summary, trial_runs, tune
 from rnatracker.search.study import WORKER
-from rnatracker.search.worker import Quiet, run_trials
+from rnatracker.search.worker import run_trials
 from rnatracker.tracking.contract import Tracker
 from rnatracker.tracking.mlflow_tracker import MlflowTracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training.division import split_digest
+from rnatracker.training.reporting import NullReporter
 from rnatracker.training.trainer import Stopped
 from tests.support import paths
-from tests.support.studies import SPACE, open_bench, small_study, work_through
+from tests.support.studies import SPACE, open_context, small_study, work_through
 from tests.support.toys import SMALL, small_config, toy_transcripts, write_table
 
 _CLI = paths.CLI
@@ -49,8 +50,8 @@ def _no_mlflow(tmp_path: Path) -> TrackingSettings:
 
 def test_trial_is_a_child_run_with_folds_as_metrics(data: Path, mlflow_store: Path) -> None:
     request = small_study(data, TrackingSettings(mlflow_store), trials=2, settings={"data__fold": 2})
-    search, bench = work_through(request)
-    children = bench.parent.children()
+    search, context = work_through(request)
+    children = context.parent.children()
     assert sorted(children) == ["trial0", "trial1"]
     for number, child in enumerate(children[name] for name in sorted(children)):
         assert child.status() == "FINISHED"
@@ -61,17 +62,17 @@ def test_trial_is_a_child_run_with_folds_as_metrics(data: Path, mlflow_store: Pa
         assert trial.value == pytest.approx(sum(trial.user_attrs["fold_values"]) / 2)
         assert sorted(trial.intermediate_values) == [1, 2, 3, 4, 5, 6]
         assert float(child.params()["train.lr"]) == trial.params["train.lr"]
-        assert child.tags()["rnatracker.split_digest"] == split_digest(bench.prepared)
+        assert child.tags()["rnatracker.split_digest"] == split_digest(context.prepared)
         assert child.tags()["rnatracker.kernel"] in ("fused", "torch")
         assert {path.name for path in (child.folder / "checkpoints").rglob("*.pt")} == {"best.pt"}
         assert not list(child.folder.glob("predictions/*"))  # the folds' test parts stay unseen
 
 
 def test_value_is_the_best_validation_objective_of_a_single_division(data: Path, tmp_path: Path) -> None:
-    search, bench = work_through(small_study(data, _no_mlflow(tmp_path), trials=1))
+    search, context = work_through(small_study(data, _no_mlflow(tmp_path), trials=1))
     trial = search.study.trials[0]
     assert trial.value == max(trial.intermediate_values.values())
-    child = bench.parent.children()["trial0"]
+    child = context.parent.children()["trial0"]
     assert child.metrics()["best/pcc_mean"] == pytest.approx(trial.value)
 
 
@@ -79,17 +80,17 @@ def test_bad_trial_is_pruned_and_its_run_says_where(data: Path, mlflow_store: Pa
     request = small_study(
         data, TrackingSettings(mlflow_store), trials=6, pruner="median", settings={"train__epochs": 4}
     )
-    search, bench = open_bench(request)
+    search, context = open_context(request)
     for _ in range(5):  # five trials that nothing can beat
         claim = search.claim()
         assert claim is not None
         for step in (1, 2, 3, 4):
             claim.trial.report(1.0, step)
         search.study.tell(claim.trial, 1.0)
-    run_trials(bench, Quiet(), StopSignal())
+    run_trials(context, NullReporter(), StopSignal())
     trial = search.study.trials[5]
     assert (trial.state, list(trial.intermediate_values)) == (TrialState.PRUNED, [1])
-    child = bench.parent.children()["trial5"]
+    child = context.parent.children()["trial5"]
     tags = child.tags()
     assert child.status() == "KILLED"
     assert (tags["pruned"], tags["pruned.fold"], tags["pruned.epoch"]) == ("its validation value", "1", "1")
@@ -101,11 +102,11 @@ def test_bad_trial_is_pruned_and_its_run_says_where(data: Path, mlflow_store: Pa
 def test_trial_that_fails_is_failed_with_its_reason_and_the_study_goes_on(data: Path, mlflow_store: Path) -> None:
     content = {"train.lr": {"float": [1e30, 1e36], "log": True}}
     request = small_study(data, TrackingSettings(mlflow_store), trials=3, content=content)
-    search, bench = work_through(request)
+    search, context = work_through(request)
     states = [trial.state.name for trial in search.study.trials]
     assert states == ["COMPLETE", "FAIL", "FAIL"]
     assert "loss is" in search.study.trials[1].user_attrs["reason"]
-    child = bench.parent.children()["trial1"]
+    child = context.parent.children()["trial1"]
     assert child.status() == "FAILED"
     assert "loss is" in child.tags()["rnatracker.message"]
 
@@ -129,15 +130,15 @@ def test_stopped_trial_goes_on_to_the_same_value(tracked: bool, data: Path, tmp_
         small_study(data, TrackingSettings(tmp_path / "whole", enabled=False), trials=1, settings=settings)
     )
     request = small_study(data, TrackingSettings(mlflow_store, enabled=tracked), trials=1, settings=settings)
-    search, bench = open_bench(request)
+    search, context = open_context(request)
     with pytest.raises(Stopped):
-        run_trials(bench, Quiet(), _StopAfter(40))
-    child = bench.parent.children()["trial0"]
+        run_trials(context, NullReporter(), _StopAfter(40))
+    child = context.parent.children()["trial0"]
     assert (search.counts().waiting, child.status()) == (1, "KILLED")
     assert 6 < len(search.study.trials[0].intermediate_values) < 12
-    run_trials(bench, Quiet(), StopSignal())
-    assert list(bench.parent.children()) == ["trial0"]
-    assert bench.parent.children()["trial0"].status() == "FINISHED"
+    run_trials(context, NullReporter(), StopSignal())
+    assert list(context.parent.children()) == ["trial0"]
+    assert context.parent.children()["trial0"].status() == "FINISHED"
     assert search.study.trials[0].value == whole.study.trials[0].value
     assert search.study.trials[0].intermediate_values == whole.study.trials[0].intermediate_values
 
@@ -145,11 +146,11 @@ def test_stopped_trial_goes_on_to_the_same_value(tracked: bool, data: Path, tmp_
 def test_trial_that_goes_on_is_dropped_where_it_stands_and_not_where_it_began(data: Path, tmp_path: Path) -> None:
     """Others have done better meanwhile: its epochs before the interruption were trained all the same."""
     request = small_study(data, _no_mlflow(tmp_path), trials=6, pruner="median", settings={"train__epochs": 6})
-    search, bench = open_bench(replace(request, trials=1))
-    run_trials(bench, Quiet(), StopSignal())
-    search, bench = open_bench(replace(request, trials=2))
+    search, context = open_context(replace(request, trials=1))
+    run_trials(context, NullReporter(), StopSignal())
+    search, context = open_context(replace(request, trials=2))
     with pytest.raises(Stopped):
-        run_trials(bench, Quiet(), _StopAfter(40))
+        run_trials(context, NullReporter(), _StopAfter(40))
     reached = search.study.trials[1].last_step
     assert reached is not None
     assert 1 < reached < 6
@@ -157,10 +158,10 @@ def test_trial_that_goes_on_is_dropped_where_it_stands_and_not_where_it_began(da
         search.study.add_trial(
             create_trial(state=TrialState.COMPLETE, value=1.0, intermediate_values=dict.fromkeys(range(1, 7), 1.0))
         )
-    run_trials(open_bench(request)[1], Quiet(), StopSignal())
+    run_trials(open_context(request)[1], NullReporter(), StopSignal())
     trial = search.study.trials[1]
     assert (trial.state, trial.last_step, trial.user_attrs["epochs"]) == (TrialState.PRUNED, reached, reached)
-    assert bench.parent.children()["trial1"].tags()["pruned.epoch"] == str(reached)
+    assert context.parent.children()["trial1"].tags()["pruned.epoch"] == str(reached)
 
 
 def test_fold_that_ran_out_of_patience_is_compared_at_its_end(data: Path, tmp_path: Path) -> None:
@@ -175,46 +176,48 @@ def test_trial_runs_end_as_their_trials_did_when_a_process_was_killed_in_between
     data: Path, mlflow_store: Path
 ) -> None:
     request = small_study(data, TrackingSettings(mlflow_store), trials=2)
-    search, bench = open_bench(request)
-    run_trials(bench, Quiet(), StopSignal())
+    search, context = open_context(request)
+    run_trials(context, NullReporter(), StopSignal())
     search.study.add_trial(create_trial(state=TrialState.PRUNED))
-    pruned = bench.tracker.start(log_name=None, params={}, tags={}, dataset=None, parent=bench.parent, name="trial2")
+    pruned = context.tracker.start(
+        log_name=None, params={}, tags={}, dataset=None, parent=context.parent, name="trial2"
+    )
     (pruned.folder / "checkpoints").mkdir()
-    for child in bench.parent.children().values():
+    for child in context.parent.children().values():
         child.reopen(even_finished=True)
         child.finish("FAILED", "its process died")
-    tune.match_runs(search, bench.parent)
-    states = {name: child.status() for name, child in bench.parent.children().items()}
+    trial_runs.match_runs(search, context.parent)
+    states = {name: child.status() for name, child in context.parent.children().items()}
     assert states == {"trial0": "FINISHED", "trial1": "FINISHED", "trial2": "KILLED"}
     assert not (pruned.folder / "checkpoints").exists()
 
 
 def test_study_goes_on_when_a_trials_run_was_deleted(data: Path, mlflow_store: Path) -> None:
     request = small_study(data, TrackingSettings(mlflow_store), trials=2, keep_weights=1)
-    search, bench = open_bench(replace(request, trials=1))
-    run_trials(bench, Quiet(), StopSignal())
-    tracker = bench.tracker
+    search, context = open_context(replace(request, trials=1))
+    run_trials(context, NullReporter(), StopSignal())
+    tracker = context.tracker
     assert isinstance(tracker, MlflowTracker)
     tracker.backend.client.delete_run(search.study.trials[0].user_attrs["run_id"])
-    search, bench = open_bench(request)
-    run_trials(bench, Quiet(), StopSignal())
+    search, context = open_context(request)
+    run_trials(context, NullReporter(), StopSignal())
     assert search.counts().complete == 2
-    assert bench.parent.children()["trial1"].status() == "FINISHED"
+    assert context.parent.children()["trial1"].status() == "FINISHED"
 
 
 def test_studys_run_belongs_to_who_still_works_on_it_when_a_command_leaves(data: Path, mlflow_store: Path) -> None:
-    search, bench = open_bench(small_study(data, TrackingSettings(mlflow_store)))
+    search, context = open_context(small_study(data, TrackingSettings(mlflow_store)))
     claim = search.claim()
     assert claim is not None
     other = identity.own_tags() | {identity.PID: "1", identity.PROCESS_START: "7"}
     claim.trial.set_user_attr(WORKER, other)
-    tune.hand_over(search, bench.parent)
-    assert other.items() <= bench.parent.tags().items()
+    tune.hand_over(search, context.parent)
+    assert other.items() <= context.parent.tags().items()
 
 
 def test_weights_of_the_best_only_are_kept_when_asked(data: Path, tmp_path: Path) -> None:
-    search, bench = work_through(small_study(data, _no_mlflow(tmp_path), keep_weights=2))
-    kept = {name for name, child in bench.parent.children().items() if (child.folder / "checkpoints").exists()}
+    search, context = work_through(small_study(data, _no_mlflow(tmp_path), keep_weights=2))
+    kept = {name for name, child in context.parent.children().items() if (child.folder / "checkpoints").exists()}
     assert kept == {f"trial{trial.number}" for trial in summary.best(search, 2)}
 
 
@@ -222,11 +225,11 @@ def test_trial_that_cannot_fit_is_pruned_before_it_starts(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda device: 1000)
-    search, bench = work_through(small_study(data, _no_mlflow(tmp_path), trials=1))
+    search, context = work_through(small_study(data, _no_mlflow(tmp_path), trials=1))
     trial = search.study.trials[0]
     assert (trial.state, trial.intermediate_values) == (TrialState.PRUNED, {})
     assert trial.user_attrs["reason"].startswith("memory: a step needs about")
-    assert "memory" in bench.parent.children()["trial0"].tags()["pruned"]
+    assert "memory" in context.parent.children()["trial0"].tags()["pruned"]
 
 
 @pytest.mark.parametrize("kernel", ["auto", "torch"])
@@ -241,9 +244,9 @@ def test_memory_estimate_grows_with_batch_and_length(kernel: str) -> None:
 
 
 def test_summary_is_left_in_the_study_run(data: Path, mlflow_store: Path) -> None:
-    search, bench = work_through(small_study(data, TrackingSettings(mlflow_store), trials=5))
-    summary.leave(search, bench.parent)
-    folder = bench.parent.folder
+    search, context = work_through(small_study(data, TrackingSettings(mlflow_store), trials=5))
+    summary.leave(search, context.parent)
+    folder = context.parent.folder
     with (folder / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3, 4]
@@ -256,8 +259,8 @@ def test_summary_is_left_in_the_study_run(data: Path, mlflow_store: Path) -> Non
     assert 'src="plotly.min.js"' in page
     assert "https://cdn" not in page
     assert "plotly.min.js" in names
-    assert bench.parent.metrics()["best/objective"] == pytest.approx(best.value)
-    assert "Optimistic" in bench.parent.tags()["mlflow.note.content"]
+    assert context.parent.metrics()["best/objective"] == pytest.approx(best.value)
+    assert "Optimistic" in context.parent.tags()["mlflow.note.content"]
 
 
 def test_rerun_command_gives_the_trial_again(data: Path, tmp_path: Path) -> None:

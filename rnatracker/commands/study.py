@@ -91,7 +91,7 @@ def _draw(search: Search, folder: Path) -> None:
 
 
 def _delete_weights(search: Search) -> None:
-    from rnatracker.search.weights import delete_all
+    from rnatracker.search.trial_runs import delete_weights
 
-    n_trials, size = delete_all(search)
+    n_trials, size = delete_weights(search)
     output.say(f"deleted the weights of {n_trials} trials, {size / 1e6:.1f} MB")

@@ -15,61 +15,49 @@ from rnatracker.errors import about
 from rnatracker.training.request import PreparedRun
 
 
-def split_digest(prepared: PreparedRun) -> str:
-    """Return what identifies the division of the transcripts."""
-    if prepared.config.data.fold:
-        return _folds_digest(prepared, plan_folds(prepared))
-    return folds.assignment_digest(divide(prepared), prepared.transcripts.ids)
-
-
-def divide(prepared: PreparedRun) -> tuple[Indices, Indices]:
-    """Return the indices of the training and of the validation part of a single run."""
-    data, transcripts = prepared.config.data, prepared.transcripts
-    with about(transcripts.source):
-        return folds.hold_out(len(transcripts), folds.default_groups(transcripts), data.val, data.split_seed)
-
-
 @dataclass(frozen=True)
-class FoldPlan:
-    """Which transcripts do what in one fold.
+class Training:
+    """Which transcripts do what in one training.
 
     Attributes:
-        number: from 1.
         train: indices that are trained on.
-        inner: indices on which the best epoch is chosen.
-        test: indices of the fold itself, on which it is measured.
+        validation: indices on which the best epoch is chosen.
+        fold: the fold's number, from 1; 0 where the transcripts are divided once.
+        test: indices of the fold itself, on which it is measured; None where there are no folds.
     """
 
-    number: int
     train: Indices
-    inner: Indices
-    test: Indices
+    validation: Indices
+    fold: int = 0
+    test: Indices | None = None
 
     @property
     def name(self) -> str:
-        """Name of the fold's run."""
-        return f"fold{self.number}"
+        """Name of the fold, `fold1`; empty where there are none."""
+        return f"fold{self.fold}" if self.fold else ""
 
 
-def plan_folds(prepared: PreparedRun) -> list[FoldPlan]:
-    """Divide the transcripts into folds, groups kept together.
+def plan(prepared: PreparedRun) -> list[Training]:
+    """Return a run's trainings: one, or one for each fold. Groups are kept together.
 
     Raises:
         DataError: if there are too few groups.
     """
-    data, n = prepared.config.data, len(prepared.transcripts)
-    groups = folds.default_groups(prepared.transcripts)
-    plans = []
-    with about(prepared.transcripts.source):
+    data, transcripts = prepared.config.data, prepared.transcripts
+    groups, n = folds.default_groups(transcripts), len(transcripts)
+    with about(transcripts.source):
+        if not data.fold:
+            return [Training(*folds.hold_out(n, groups, data.val, data.split_seed))]
+        trainings = []
         for number, test in enumerate(folds.k_folds(n, groups, data.fold, data.split_seed), start=1):
             rest = np.setdiff1d(np.arange(n), test)
             of_rest = [groups[i] for i in rest]
             train, inner = folds.hold_out(len(rest), of_rest, data.inner_val, data.split_seed + number)
-            plans.append(FoldPlan(number, rest[train], rest[inner], test))
-    return plans
+            trainings.append(Training(rest[train], rest[inner], number, test))
+        return trainings
 
 
-def _folds_digest(prepared: PreparedRun, plans: list[FoldPlan]) -> str:
-    """Return what identifies this division into folds and inner parts."""
-    parts = [part for each in plans for part in (each.train, each.inner, each.test)]
+def split_digest(prepared: PreparedRun) -> str:
+    """Return what identifies the division of the transcripts."""
+    parts = [part for each in plan(prepared) for part in (each.train, each.validation, each.test) if part is not None]
     return folds.assignment_digest(parts, prepared.transcripts.ids)

@@ -10,7 +10,7 @@ kernel, threads, machine. Seeds and settings are those recorded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,16 +23,19 @@ from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun
+from rnatracker.tracking.hints import command
 from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 from rnatracker.training import trial
+from rnatracker.training.division import plan as plan_trainings
 from rnatracker.training.division import split_digest
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import PreparedRun, RunRequest, prepare
 from rnatracker.training.run import train
-from rnatracker.training.session import describe_start, ending, fit, start_run
+from rnatracker.training.session import describe_start, ending, start_run
 from rnatracker.training.trainer import EpochResult
+from rnatracker.training.trainings import Destination, Watcher, into, train_all
 
 _COMPARED = {
     Tag.VERSION: "rnatracker",
@@ -141,7 +144,7 @@ def _check_kind(run: TrackedRun, called: str, tags: Mapping[str, str]) -> tuple[
 
 
 def _settings(run: TrackedRun, called: str, data: str | None, device: Device | None) -> Config:
-    path = run.folder / "config.yaml"
+    path = run.files.config
     if not path.is_file():
         raise TrackingError(f"{path}: missing, so {called} can't be replayed", "train a new run")
     settings = config.build(config.read(path), path.name)
@@ -218,29 +221,33 @@ def replay(planned: Plan, reporter: Reporter) -> TrackedRun:
 
 
 def _replay_trial(planned: Plan, reporter: Reporter) -> TrackedRun:
-    prepared, course = planned.prepared, trial.TrialResult()
+    prepared = planned.prepared
+    result = trial.TrialResult(prepared.config.train.objective)
     with StopSignal() as stop:
         run = start_run(open_tracker(prepared.request.tracking), prepared, "trial", "", stop)
         run.set_tags({Tag.REPLAYS: planned.original.id})
-        again = f"rnatracker replay {planned.name}"
-        with ending(run, prepared.request, stop, command=again), LogFile(run.folder / "log.txt", reporter) as log:
+        again = command(["replay", planned.name], prepared.request.tracking)
+        with ending(run, prepared.request, stop, command=again), LogFile(run.files.log, reporter) as log:
             describe_start(run, prepared, log)
             try:
-                for fold, (place, division) in enumerate(trial.divisions(prepared), start=1):
-                    watch = _until(planned.until, fold)
-                    history, best = fit(run, prepared, division, log, place, stop, place=place, watch=watch)
-                    course.add(run, place, history, best, prepared.config.train.objective)
-                run.log_metrics(course.summary(), SUMMARY_STEP)
+                train_all(prepared, plan_trainings(prepared), into(run, log), stop, [_Until(planned.until), result])
+                run.log_metrics(result.summary(), SUMMARY_STEP)
             except _ReachedError:
                 log.line(f"as far as {planned.name} was trained before it was pruned")
     return run
 
 
-def _until(until: tuple[int, int] | None, fold: int) -> Callable[[EpochResult], None]:
-    """Return what ends a fold's training where the original was pruned."""
+class _Until(Watcher):
+    """Ends a trial's trainings where the original was pruned.
 
-    def watch(result: EpochResult) -> None:
-        if until == (fold, result.epoch):
+    Args:
+        until: the fold, from 1 also where there is one training only, and the epoch; None: it wasn't.
+    """
+
+    def __init__(self, until: tuple[int, int] | None) -> None:
+        self._until = until
+
+    def on_epoch(self, destination: Destination, result: EpochResult) -> None:
+        """Raise what ends them."""
+        if self._until == (max(destination.training.fold, 1), result.epoch):
             raise _ReachedError
-
-    return watch

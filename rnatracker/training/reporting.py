@@ -30,6 +30,22 @@ class Reporter(Protocol):
         """Take that this training has ended."""
 
 
+class NullReporter:
+    """A reporter that shows nothing."""
+
+    def line(self, text: str) -> None:
+        """Do nothing."""
+
+    def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
+        """Do nothing."""
+
+    def epoch(self, label: str, result: EpochResult, epochs: int, objective: Objective) -> None:
+        """Do nothing."""
+
+    def end(self, label: str) -> None:
+        """Do nothing."""
+
+
 def epoch_line(label: str, result: EpochResult, epochs: int, objective: Objective) -> str:
     """Word an epoch's result as one line."""
     parts = [f"{label + '  ' if label else ''}epoch {result.epoch:>{len(str(epochs))}}/{epochs}"]

@@ -10,19 +10,20 @@ from collections.abc import Callable
 
 from rnatracker import config, metrics
 from rnatracker.config import Config
-from rnatracker.data.encoding import Indices
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError, TrackingError
 from rnatracker.processes.stop import StopSignal
-from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, check_reopenable
+from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker, check_reopenable
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 from rnatracker.training import crossval
-from rnatracker.training.division import divide, plan_folds, split_digest
+from rnatracker.training.division import Training, plan, split_digest
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import Outcome, PreparedRun, RunRequest, prepare
-from rnatracker.training.session import describe_start, ending, fit, leave_results, start_run
+from rnatracker.training.results import leave_results
+from rnatracker.training.session import describe_start, ending, start_run
+from rnatracker.training.trainings import into, train_all
 
 
 def train(
@@ -46,16 +47,12 @@ def train(
     """
     prepared = prepared or prepare(request)
     digest = split_digest(prepared)
+    kind = "cross-validation" if request.config.data.fold else "train"
     with StopSignal() as stop:
         tracker = open_tracker(request.tracking)
-        if request.config.data.fold:
-            run = start_run(tracker, prepared, "cross-validation", digest, stop)
-            started(run)
-            return crossval.cross_validate(tracker, run, prepared, plan_folds(prepared), reporter, stop)
-        division = divide(prepared)
-        run = start_run(tracker, prepared, "train", digest, stop)
+        run = start_run(tracker, prepared, kind, digest, stop)
         started(run)
-        return train_single(run, prepared, division, reporter, stop)
+        return _train(tracker, run, prepared, reporter, stop)
 
 
 def resume(
@@ -86,7 +83,7 @@ def resume(
         )
     check_reopenable(run)
     settings = _recorded_config(run, data)
-    began = (run.folder / "checkpoints" / "last.pt").exists()
+    began = run.files.training().last.exists()
     request = RunRequest(
         settings,
         tracking,
@@ -103,36 +100,42 @@ def resume(
     with StopSignal() as stop:
         with stop.shielded():
             run.reopen()
-        if settings.data.fold:
-            return crossval.cross_validate(tracker, run, prepared, plan_folds(prepared), reporter, stop)
-        return train_single(run, prepared, divide(prepared), reporter, stop)
+        return _train(tracker, run, prepared, reporter, stop)
 
 
 def _recorded_config(run: TrackedRun, data: str | None) -> Config:
-    path = run.folder / "config.yaml"
+    path = run.files.config
     if not path.is_file():
         raise TrackingError(f"{path}: missing, so {run.name} can't be resumed", "start a new run")
     settings = config.build(config.read(path), path.name)
     return settings if data is None else config.with_data(settings, data)
 
 
-def train_single(
-    run: TrackedRun, prepared: PreparedRun, division: tuple[Indices, Indices], reporter: Reporter, stop: StopSignal
+def _train(tracker: Tracker, run: TrackedRun, prepared: PreparedRun, reporter: Reporter, stop: StopSignal) -> Outcome:
+    trainings = plan(prepared)
+    if prepared.config.data.fold:
+        return crossval.cross_validate(tracker, run, prepared, trainings, reporter, stop)
+    return _train_single(run, prepared, trainings[0], reporter, stop)
+
+
+def _train_single(
+    run: TrackedRun, prepared: PreparedRun, training: Training, reporter: Reporter, stop: StopSignal
 ) -> Outcome:
     """Train a single run, new or resumed, to its end."""
-    with ending(run, prepared.request, stop), LogFile(run.folder / "log.txt", reporter) as log:
+    with ending(run, prepared.request, stop), LogFile(run.files.log, reporter) as log:
         describe_start(run, prepared, log)
-        log.line(f"training on {len(division[0])} transcripts, validating on {len(division[1])}")
-        history, best = fit(run, prepared, division, log, "", stop)
-        part, predicted = leave_results(run, prepared, best, history, division[1], "validation")
-        summary = _summarise(part, predicted) | {"best/epoch": float(best.epoch)}
+        log.line(f"training on {len(training.train)} transcripts, validating on {len(training.validation)}")
+        (trained,) = train_all(prepared, [training], into(run, log), stop)
+        part, predicted = leave_results(prepared, trained)
+        best = trained.best.epoch
+        summary = _summarise(part, predicted) | {"best/epoch": float(best)}
         run.log_metrics(summary, SUMMARY_STEP)
         log.line(
-            f"Epoch {best.epoch} was chosen as the best of {len(history)} on the same transcripts that give its PCC: "
+            f"Epoch {best} was chosen as the best of {len(trained.history)} on the same transcripts that give its PCC: "
             "these are optimistic. --fold K measures without that."
         )
-        run.describe(_note(summary, part, best.epoch))
-    return Outcome(run.id, run.name, "FINISHED", best.epoch, summary, run.folder, part.sites)
+        run.describe(_note(summary, part, best))
+    return Outcome(run.id, run.name, "FINISHED", best, summary, run.folder, part.sites)
 
 
 def _summarise(part: Transcripts, predicted: Fractions) -> dict[str, float]:

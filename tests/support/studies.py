@@ -8,12 +8,13 @@ from typing import Any
 
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import space, tune
-from rnatracker.search.objective import Bench
+from rnatracker.search.objective import TrialContext
 from rnatracker.search.opening import open_search
 from rnatracker.search.study import Search, StudyRequest, WorkerTask
-from rnatracker.search.worker import Quiet, run_trials, set_up
+from rnatracker.search.worker import run_trials, set_up
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training.reporting import NullReporter
 from tests.support.toys import small_config
 
 SPACE = {"train.lr": {"float": [1e-3, 1e-1], "log": True}, "model.rnn_hidden": {"int": [2, 6]}}
@@ -26,8 +27,8 @@ def small_study(data: Path, tracking: TrackingSettings, **changes: Any) -> Study
     return replace(StudyRequest("toy", made, found, tracking, trials=4, pruner="none"), **changes)
 
 
-def open_bench(request: StudyRequest) -> tuple[Search, Bench]:
-    """Return a study and a worker's bench in this process."""
+def open_context(request: StudyRequest) -> tuple[Search, TrialContext]:
+    """Return a study and what its trials need in this process."""
     transcripts = tune.read_transcripts(request)
     search = open_search(request, transcripts.digest())
     run = tune.own_run(search, open_tracker(request.tracking), transcripts)
@@ -35,8 +36,8 @@ def open_bench(request: StudyRequest) -> tuple[Search, Bench]:
     return search, set_up(task, transcripts, search)
 
 
-def work_through(request: StudyRequest) -> tuple[Search, Bench]:
+def work_through(request: StudyRequest) -> tuple[Search, TrialContext]:
     """Run a whole study in this process."""
-    search, bench = open_bench(request)
-    run_trials(bench, Quiet(), StopSignal())
-    return search, bench
+    search, context = open_context(request)
+    run_trials(context, NullReporter(), StopSignal())
+    return search, context

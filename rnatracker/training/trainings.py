@@ -1,0 +1,219 @@
+"""The one loop over a run's trainings: single runs, cross-validations, trials and replays go through it.
+
+Owns the loop, where each training's files and figures go, and who is told how it goes. What every training is to leave
+belongs in `_Recorder`; what depends on the fold, in `_train_one`. Must not know optuna or typer. Read next:
+`rnatracker/training/division.py` for what a training is; `rnatracker/training/trainer.py` for its epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rnatracker.data.encoding import Indices, cut
+from rnatracker.model import checkpoint
+from rnatracker.model.batching import Batches
+from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.processes.stop import StopSignal
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.training.division import Training
+from rnatracker.training.reporting import Reporter
+from rnatracker.training.request import PreparedRun
+from rnatracker.training.trainer import EpochResult, Part, Stopped, Trainer
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where a training goes.
+
+    Attributes:
+        training: which.
+        run: the run.
+        log: who is told.
+        label: names this training among several.
+        place: where the run has several trainings, the name of this one: a folder of `checkpoints/`, and what its
+            metrics' names begin with (`fold1`).
+    """
+
+    training: Training
+    run: TrackedRun
+    log: Reporter
+    label: str = ""
+    place: str = ""
+
+    def metric(self, name: str) -> str:
+        """Return the name that a metric of this training has in the run."""
+        return f"{self.place}/{name}" if self.place else name
+
+    def metrics_of(self, result: EpochResult) -> dict[str, float]:
+        """Return an epoch's figures under the names that they have in the run."""
+        return {self.metric(name): value for name, value in result.as_metrics().items()}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that has come to its end.
+
+    Attributes:
+        destination: which, and where it went.
+        history: all epochs' results, those before an interruption included.
+        best: the best epoch's checkpoint.
+    """
+
+    destination: Destination
+    history: list[EpochResult]
+    best: Checkpoint
+
+
+class Watcher:
+    """Told how trainings go. An exception from any of these ends them. Each does nothing until it is overridden."""
+
+    def on_start(self, destination: Destination, history: Sequence[EpochResult]) -> None:
+        """Take that a training begins, or resumes after these epochs."""
+
+    def on_epoch(self, destination: Destination, result: EpochResult) -> None:
+        """Take an epoch's result; the run has it already."""
+
+    def on_end(self, trained: Trained) -> None:
+        """Take that a training has come to its end."""
+
+
+DestinationOf = Callable[[Training], AbstractContextManager[Destination]]
+"""Opens where a training goes: a child run of its own, or a place in the one run of all."""
+
+
+def into(run: TrackedRun, log: Reporter, label: Callable[[Training], str] = lambda each: each.name) -> DestinationOf:
+    """Let all trainings go into one run, each into a place that has its name.
+
+    Args:
+        run: the run.
+        log: who is told.
+        label: names a training in the log.
+    """
+    return lambda training: nullcontext(Destination(training, run, log, label(training), training.name))
+
+
+def train_all(
+    prepared: PreparedRun,
+    trainings: Sequence[Training],
+    destination_of: DestinationOf,
+    stop: StopSignal,
+    watchers: Sequence[Watcher] = (),
+) -> list[Trained]:
+    """Train, or resume, one network after another.
+
+    Args:
+        prepared: what all of them share.
+        trainings: which.
+        destination_of: opens where each goes, and is closed after `on_end`.
+        stop: whether to stop.
+        watchers: told how they go, in this order.
+
+    Raises:
+        Stopped: if it was asked to; what was trained is saved.
+        TrainingError: if a loss is no number.
+    """
+    results = []
+    for number, training in enumerate(trainings):
+        if number and stop():
+            raise Stopped
+        with destination_of(training) as destination:
+            results.append(_train_one(prepared, destination, stop, watchers))
+    return results
+
+
+def _train_one(
+    prepared: PreparedRun, destination: Destination, stop: StopSignal, watchers: Sequence[Watcher]
+) -> Trained:
+    training, settings = destination.training, prepared.config.train
+    files = destination.run.files.training(destination.place)
+    files.folder.mkdir(exist_ok=True, parents=True)
+    torch.set_num_threads(prepared.threads)
+    trainer = Trainer(
+        prepared.config,
+        prepared.transcripts.sites,
+        _encode(prepared, training.train),
+        _encode(prepared, training.validation),
+        files.folder,
+        device=prepared.device,
+        start=checkpoint.load(files.last) if files.last.exists() else prepared.start,
+    )
+    with _board(destination.run, prepared.request.tensorboard) as board, stop.polite():
+        everyone = [_Recorder(prepared, board), *watchers]
+        for each in everyone:
+            each.on_start(destination, trainer.history)
+
+        def on_epoch(result: EpochResult) -> None:
+            for each in everyone:
+                each.on_epoch(destination, result)
+
+        def on_batch(epoch: int, done: int, total: int) -> None:
+            destination.log.batch(destination.label, epoch, settings.epochs, done, total)
+
+        trainer.fit(on_epoch, on_batch=on_batch, should_stop=stop)
+    trained = Trained(destination, trainer.history, checkpoint.load(files.best))
+    for each in everyone:
+        each.on_end(trained)
+    return trained
+
+
+class _Recorder(Watcher):
+    """Leaves what every training leaves: its epochs' figures, in the run and for people.
+
+    Args:
+        prepared: what the run has prepared.
+        board: a writer of TensorBoard events, or None.
+    """
+
+    def __init__(self, prepared: PreparedRun, board: Any) -> None:
+        self._settings, self._board = prepared.config.train, board
+
+    def on_start(self, destination: Destination, history: Sequence[EpochResult]) -> None:
+        """Record the epochs that were saved but, when the process was killed, not yet recorded."""
+        if not history:
+            return
+        label = f"{destination.label}: " if destination.label else ""
+        destination.log.line(f"{label}resuming after epoch {history[-1].epoch}")
+        recorded = destination.run.logged_steps(destination.metric("train/loss"))
+        for result in history:
+            if result.epoch not in recorded:
+                destination.run.log_metrics(destination.metrics_of(result), result.epoch)
+
+    def on_epoch(self, destination: Destination, result: EpochResult) -> None:
+        """Record an epoch, and upload the run where its weights were kept."""
+        figures, settings = destination.metrics_of(result), self._settings
+        destination.run.log_metrics(figures, result.epoch)
+        if self._board is not None:
+            for name, value in figures.items():
+                self._board.add_scalar(name, value, result.epoch)
+        destination.log.epoch(destination.label, result, settings.epochs, settings.objective)
+        if settings.save_every and result.epoch % settings.save_every == 0:
+            destination.run.publish()
+
+    def on_end(self, trained: Trained) -> None:
+        """Say that it has ended."""
+        trained.destination.log.end(trained.destination.label)
+
+
+@contextmanager
+def _board(run: TrackedRun, wanted: bool) -> Iterator[Any]:
+    """Open a writer of TensorBoard events in the run's folder, or give None."""
+    if not wanted:
+        yield None
+        return
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(run.files.tensorboard), flush_secs=10) as board:
+        yield board
+
+
+def _encode(prepared: PreparedRun, indices: Indices) -> Part:
+    """Return a part of the transcripts as the trainer takes it; the sequences are shared, not copied."""
+    transcripts, settings = prepared.transcripts, prepared.config
+    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding).take(indices)
+    batches = Batches(encoded, settings.encoding, settings.model.masked, prepared.device)
+    return Part(batches, transcripts.measured()[indices])
