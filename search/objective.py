@@ -1,7 +1,7 @@
-"""One trial: train its settings, report, prune it or measure it, and leave its run in the store.
+"""One trial: train its settings, report its epochs, and prune it or measure it.
 
-Owns what a trial's value is, and how its run and its state in Optuna end. Must not know typer. Read next: `pruning.py`
-for when a trial is pruned, `rnatracker/training/trainings.py` for the training.
+Owns what a trial's value is. Must not know typer. Read next: `pruning.py` for when a trial is pruned, `trial_runs.py`
+for how it ends, `rnatracker/training/trainings.py` for the training.
 
 A trial's value is the mean, over its folds, of the best validation objective that a fold has had. That is what pruning
 looks at too, and it is all the search ever sees: the folds' own test parts are never predicted, in fold k the epoch is
@@ -11,24 +11,19 @@ the best of many trials, a value is optimistic. `refit.py` gives the figure to b
 
 from __future__ import annotations
 
-import logging
-import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-
-from optuna.trial import TrialState
 
 from rnatracker import files
 from rnatracker.errors import RNATrackerError, TrackingError
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import memory
 from rnatracker.search.pruning import PruneReason, step_of
-from rnatracker.search.sampling import REASON
-from rnatracker.search.study import DEATHS, EPOCHS, FOLD_VALUES, RUN_ID, SECONDS, SEEN, Claim, Search
-from rnatracker.search.trial_runs import drop_weights, name_of, trim_weights
+from rnatracker.search.study import DEATHS, RUN_ID, SEEN, Claim, Search
+from rnatracker.search.trial_runs import Effort, Pruned, TrialEnd, name_of, trim_weights
 from rnatracker.tracking import provenance
-from rnatracker.tracking.contract import SUMMARY_STEP, Status, TrackedRun, Tracker
+from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.division import Training
 from rnatracker.training.reporting import LogFile, Reporter
@@ -41,24 +36,6 @@ from rnatracker.training.trial import TrialResult, value_of
 KIND = "trial"
 
 _SEEN_EVERY_SECONDS = 60.0
-
-_log = logging.getLogger("rnatracker")
-
-
-class _Pruned(Exception):  # noqa: N818 - not an error
-    """The trial is pruned.
-
-    Attributes:
-        reason: why.
-        text: the same for people.
-        fold: the fold it has reached, 0 if it has not started.
-        epoch: the epoch of that fold.
-    """
-
-    def __init__(self, reason: PruneReason, text: str = "", *, fold: int = 0, epoch: int = 0) -> None:
-        super().__init__(reason)
-        self.reason, self.text = reason, text or reason.value
-        self.fold, self.epoch = fold, epoch
 
 
 @dataclass(frozen=True)
@@ -99,14 +76,14 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
     """
     prepared, run = context.prepared_for(claim), _open_run(context, claim)
     reports = _Reports(context.search, claim)
-    end = _End(context, claim, run, reports)
+    end = TrialEnd(context.search, claim, run, reports.effort)
     try:
         with LogFile(run.files.log, reporter) as log:
             describe_start(run, prepared, log)
             _check_memory(prepared)
             destination_of = into(run, log, lambda training: f"{run.name} {training.name}".rstrip())
             train_all(prepared, context.trainings, destination_of, stop, [reports])
-    except _Pruned as pruned:
+    except Pruned as pruned:
         end.pruned(pruned)
     except (Stopped, KeyboardInterrupt):
         end.put_back("stopped on request; the study resumes it")
@@ -118,7 +95,8 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
         worded = resource_error(error, claim.config, "give the same command again", run.folder) or error
         end.failed(str(worded) if isinstance(worded, RNATrackerError) else f"{type(worded).__name__}: {worded}")
     else:
-        end.complete()
+        end.complete(reports.values, reports.summary())
+        trim_weights(context.search, context.tracker, context.trimmed)
 
 
 def _open_run(context: TrialContext, claim: Claim) -> TrackedRun:
@@ -157,7 +135,7 @@ def _check_memory(prepared: PreparedRun) -> None:
     longest = int(transcripts.lengths.max())
     why = memory.why_not(prepared.config, len(transcripts.sites), longest, prepared.device)
     if why is not None:
-        raise _Pruned(PruneReason.MEMORY, why)
+        raise Pruned(PruneReason.MEMORY, why)
 
 
 class _Reports(TrialResult):
@@ -167,13 +145,12 @@ class _Reports(TrialResult):
     last of them.
 
     Attributes:
-        epochs: trained in all.
-        seconds: what they took.
+        effort: what it has taken.
     """
 
     def __init__(self, search: Search, claim: Claim) -> None:
         super().__init__(claim.config.train.objective)
-        self.epochs, self.seconds = 0, 0.0
+        self.effort = Effort()
         self._trial, self._all_epochs = claim.trial, claim.config.train.epochs
         self._reported = set(search.trial(claim.number).intermediate_values)
         self._last_seen = time.monotonic()
@@ -185,8 +162,8 @@ class _Reports(TrialResult):
 
     def on_epoch(self, destination: Destination, result: EpochResult) -> None:
         """Count an epoch, and report it if it was evaluated."""
-        self.epochs += 1
-        self.seconds += result.epoch_seconds
+        self.effort.epochs += 1
+        self.effort.seconds += result.epoch_seconds
         if result.scores:
             self._report(destination, result, result.epoch)
 
@@ -197,10 +174,6 @@ class _Reports(TrialResult):
             self._report(trained.destination, last, self._all_epochs)
         super().on_end(trained)
 
-    def effort(self) -> dict[str, float]:
-        """Return what the trial took, as metrics."""
-        return {"time/trial_seconds": self.seconds, "time/epochs": float(self.epochs)}
-
     def _report(self, destination: Destination, result: EpochResult, epoch: int) -> None:
         fold = max(destination.training.fold, 1)
         step = step_of(fold, epoch, self._all_epochs)
@@ -210,81 +183,4 @@ class _Reports(TrialResult):
             self._last_seen = time.monotonic()
             self._trial.set_user_attr(SEEN, time.time())
         if step >= max(self._reported, default=0) and self._trial.should_prune():
-            raise _Pruned(PruneReason.VALUE, fold=fold, epoch=result.epoch)
-
-
-class _End:
-    """Ends a trial, in Optuna and in its run.
-
-    Args:
-        context: what all trials share.
-        claim: the trial.
-        run: its run.
-        reports: what it has come to.
-    """
-
-    def __init__(self, context: TrialContext, claim: Claim, run: TrackedRun, reports: _Reports) -> None:
-        self._context, self._claim, self._run, self._reports = context, claim, run, reports
-        self._study = context.search.study
-
-    def complete(self) -> None:
-        """Record its value."""
-        run, reports = self._run, self._reports
-        self._claim.trial.set_user_attr(FOLD_VALUES, reports.values)
-        self._note()
-        run.log_metrics(reports.summary() | reports.effort(), SUMMARY_STEP)
-        run.flush()  # first: once Optuna knows the value nobody comes back to this run for its metrics
-        self._study.tell(self._claim.trial, statistics.fmean(reports.values))
-        for training in self._context.trainings:
-            run.files.training(training.name).last.unlink(missing_ok=True)
-        self._close("FINISHED")
-        trim_weights(self._context.search, self._context.tracker, self._context.trimmed)
-
-    def pruned(self, pruned: _Pruned) -> None:
-        """Record where it was pruned, and what that saved."""
-        reports, epochs = self._reports, self._claim.config.train.epochs
-        saved = len(self._context.trainings) * epochs - reports.epochs
-        seconds = saved * reports.seconds / max(reports.epochs, 1)
-        where = f"fold {pruned.fold}, epoch {pruned.epoch} of {epochs}" if pruned.fold else "before its first epoch"
-        self._note(f"{pruned.text} at {where}" if pruned.fold else pruned.text)
-        self._run.log_metrics({"saved/epochs": saved, "saved/seconds": seconds} | reports.effort(), SUMMARY_STEP)
-        self._run.set_tags(
-            {
-                Tag.PRUNED: pruned.text,
-                Tag.PRUNED_FOLD: str(pruned.fold),
-                Tag.PRUNED_EPOCH: str(pruned.epoch),
-                Tag.PRUNED_SAVED_EPOCHS: str(saved),
-                Tag.PRUNED_SAVED_SECONDS: f"{seconds:.0f}",
-            }
-        )
-        self._run.flush()
-        self._study.tell(self._claim.trial, state=TrialState.PRUNED)
-        drop_weights(self._run)
-        self._close("KILLED", f"pruned ({pruned.text}), {where}")
-
-    def failed(self, reason: str) -> None:
-        """Record why it failed."""
-        self._note(reason)
-        self._run.flush()
-        self._study.tell(self._claim.trial, state=TrialState.FAIL)
-        drop_weights(self._run)
-        self._close("FAILED", reason)
-
-    def put_back(self, message: str) -> None:
-        """Let a trial be handed out again. Its run ends first: whoever gets the trial opens it anew."""
-        self._close("KILLED", message)
-        self._context.search.pause(self._claim)
-
-    def _note(self, reason: str = "") -> None:
-        trial = self._claim.trial
-        trial.set_user_attr(EPOCHS, self._reports.epochs)
-        trial.set_user_attr(SECONDS, round(self._reports.seconds, 3))
-        if reason:
-            trial.set_user_attr(REASON, reason)
-
-    def _close(self, status: Status, message: str = "") -> None:
-        """End a run. Optuna knows already how the trial has ended, and `tune` makes up for what is missing here."""
-        try:
-            self._run.finish(status, message)
-        except TrackingError as error:
-            _log.warning("%s could not be recorded as %s: %s", self._run.name, status, error)
+            raise Pruned(PruneReason.VALUE, fold=fold, epoch=result.epoch)

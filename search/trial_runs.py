@@ -1,20 +1,27 @@
-"""The runs of a study's trials: whether they have ended as their trials did, and which of them keep their weights.
+"""The runs of a study's trials: how they end together with their trials, and which of them keep their weights.
 
 Must not import torch or typer. Read next: `objective.py`, which makes them.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
+import statistics
 from contextlib import suppress
+from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
 from rnatracker.errors import StudyError, TrackingError
+from rnatracker.search.pruning import PruneReason
 from rnatracker.search.sampling import REASON
-from rnatracker.search.study import RUN_ID, Search
-from rnatracker.tracking.contract import Status, TrackedRun, Tracker
+from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SECONDS, Claim, Search
+from rnatracker.tracking.contract import SUMMARY_STEP, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.tags import Tag
+
+_log = logging.getLogger("rnatracker")
 
 _ENDS: dict[TrialState, Status] = {
     TrialState.COMPLETE: "FINISHED",
@@ -26,6 +33,113 @@ _ENDS: dict[TrialState, Status] = {
 def name_of(number: int) -> str:
     """Return the name of a trial's run."""
     return f"trial{number}"
+
+
+class Pruned(Exception):  # noqa: N818 - not an error
+    """A trial is pruned.
+
+    Attributes:
+        reason: why.
+        text: the same for people.
+        fold: the fold it has reached, 0 if it has not started.
+        epoch: the epoch of that fold.
+    """
+
+    def __init__(self, reason: PruneReason, text: str = "", *, fold: int = 0, epoch: int = 0) -> None:
+        super().__init__(reason)
+        self.reason, self.text = reason, text or reason.value
+        self.fold, self.epoch = fold, epoch
+
+
+@dataclass
+class Effort:
+    """What a trial has taken.
+
+    Attributes:
+        epochs: trained in all.
+        seconds: how long they took.
+    """
+
+    epochs: int = 0
+    seconds: float = 0.0
+
+    def as_metrics(self) -> dict[str, float]:
+        """Return it under the names by which it is tracked."""
+        return {"time/trial_seconds": self.seconds, "time/epochs": float(self.epochs)}
+
+
+class TrialEnd:
+    """Ends a trial, in Optuna and in its run.
+
+    Args:
+        search: the study.
+        claim: the trial.
+        run: its run.
+        effort: what it has taken until it is ended.
+    """
+
+    def __init__(self, search: Search, claim: Claim, run: TrackedRun, effort: Effort) -> None:
+        self._search, self._claim, self._run, self._effort = search, claim, run, effort
+
+    def complete(self, values: list[float], figures: dict[str, float]) -> None:
+        """Record its value, which is the mean of these, and its figures."""
+        self._claim.trial.set_user_attr(FOLD_VALUES, values)
+        self._note()
+        self._run.log_metrics(figures | self._effort.as_metrics(), SUMMARY_STEP)
+        self._run.flush()  # first: once Optuna knows the value nobody comes back to this run for its metrics
+        self._search.study.tell(self._claim.trial, statistics.fmean(values))
+        for training in (self._run.files.training(), *self._run.files.trainings_of_folds()):
+            training.last.unlink(missing_ok=True)
+        self._close("FINISHED")
+
+    def pruned(self, pruned: Pruned) -> None:
+        """Record where it was pruned, and what that saved."""
+        effort, epochs = self._effort, self._claim.config.train.epochs
+        saved = self._search.request.folds * epochs - effort.epochs
+        seconds = saved * effort.seconds / max(effort.epochs, 1)
+        where = f"fold {pruned.fold}, epoch {pruned.epoch} of {epochs}" if pruned.fold else "before its first epoch"
+        self._note(f"{pruned.text} at {where}" if pruned.fold else pruned.text)
+        self._run.log_metrics({"saved/epochs": saved, "saved/seconds": seconds} | effort.as_metrics(), SUMMARY_STEP)
+        self._run.set_tags(
+            {
+                Tag.PRUNED: pruned.text,
+                Tag.PRUNED_FOLD: str(pruned.fold),
+                Tag.PRUNED_EPOCH: str(pruned.epoch),
+                Tag.PRUNED_SAVED_EPOCHS: str(saved),
+                Tag.PRUNED_SAVED_SECONDS: f"{seconds:.0f}",
+            }
+        )
+        self._end_without_value(TrialState.PRUNED, "KILLED", f"pruned ({pruned.text}), {where}")
+
+    def failed(self, reason: str) -> None:
+        """Record why it failed."""
+        self._note(reason)
+        self._end_without_value(TrialState.FAIL, "FAILED", reason)
+
+    def put_back(self, message: str) -> None:
+        """Let a trial be handed out again. Its run ends first: whoever gets the trial opens it anew."""
+        self._close("KILLED", message)
+        self._search.pause(self._claim)
+
+    def _note(self, reason: str = "") -> None:
+        trial = self._claim.trial
+        trial.set_user_attr(EPOCHS, self._effort.epochs)
+        trial.set_user_attr(SECONDS, round(self._effort.seconds, 3))
+        if reason:
+            trial.set_user_attr(REASON, reason)
+
+    def _end_without_value(self, state: TrialState, status: Status, message: str) -> None:
+        self._run.flush()
+        self._search.study.tell(self._claim.trial, state=state)
+        drop_weights(self._run)
+        self._close(status, message)
+
+    def _close(self, status: Status, message: str = "") -> None:
+        """End the run. Optuna knows already how the trial has ended, and `match_runs` adds what is missing here."""
+        try:
+            self._run.finish(status, message)
+        except TrackingError as error:
+            _log.warning("%s could not be recorded as %s: %s", self._run.name, status, error)
 
 
 def match_runs(search: Search, run: TrackedRun) -> None:
