@@ -173,7 +173,7 @@ def _of_run(search: Search, name: str) -> list[dict[str, Any]]:
         run = open_tracker(search.request.tracking).find(name)
     except TrackingError as error:
         raise StudyError(f"--warm-start {name}: neither a study of this storage nor a run ({error})") from None
-    path = run.folder / "config.yaml"
+    path = run.files.config
     if not path.is_file():
         raise StudyError(f"--warm-start {name}: that run has kept no config.yaml")
     flat = config.build(config.read(path), path.name).flat()

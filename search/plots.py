@@ -8,7 +8,6 @@ needs no network: the pages share one `plotly.min.js` beside them. Must not know
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Any
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
 from optuna.trial import TrialState
+
+from rnatracker import files
 
 _DPI = 120
 _ENOUGH = 2
@@ -68,13 +69,21 @@ def _draw(study: Study, function: str, stem: Path, options: dict[str, Any]) -> l
     except (ValueError, RuntimeError):
         return []
     html, png = stem.with_suffix(".html"), stem.with_suffix(".png")
-    # The library is written beside the first page and found by its name, so pages aren't written elsewhere and moved.
-    page.write_html(str(html), include_plotlyjs="directory")
-    temporary = png.with_name(f".{png.name}.{os.getpid()}.tmp")
-    picture.savefig(temporary, dpi=_DPI, format="png", bbox_inches="tight")
-    temporary.replace(png)
+    _leave_library(stem.parent)
+    files.write_text(html, page.to_html(include_plotlyjs="directory"))
+    with files.replacing(png) as file:
+        picture.savefig(file, dpi=_DPI, format="png", bbox_inches="tight")
     _close(picture)
     return [html, png]
+
+
+def _leave_library(folder: Path) -> None:
+    """Write the library that the pages of a folder share, unless it is there."""
+    path = folder / "plotly.min.js"
+    if not path.exists():
+        from plotly.offline import get_plotlyjs
+
+        files.write_text(path, get_plotlyjs())
 
 
 def _matplotlib() -> Any:

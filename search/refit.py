@@ -261,9 +261,9 @@ def _record(search: Search, tracker: Tracker, verdict: Verdict) -> None:
     if not run_id:
         return
     run = tracker.find(run_id)
-    files.write_text(run.folder / "refit.csv", to_csv(verdict))
+    files.write_text(run.files.refit, to_csv(verdict))
     trial = next(t for t in search.trials() if t.number == winner.trial)
-    files.write_text(run.folder / "winner.yaml", summary.config_of(search, trial).to_yaml())
+    files.write_text(run.files.winner_config, summary.config_of(search, trial).to_yaml())
     figures = {
         "refit/winner": winner.mean,
         "refit/winner_sd": winner.sd,

@@ -179,7 +179,7 @@ def rerun_command(search: Search, trial: FrozenTrial) -> str:
 
 def leave(search: Search, run: TrackedRun) -> None:
     """Leave what the study has found in its run: metrics, a description, tables and pictures."""
-    files.write_text(run.folder / "trials.csv", to_csv(search))
+    files.write_text(run.files.trials, to_csv(search))
     counts, saved, found = search.counts(), savings(search), best(search, 10)
     figures: dict[str, float] = {
         "trials/complete": counts.complete,
@@ -190,12 +190,12 @@ def leave(search: Search, run: TrackedRun) -> None:
         "epochs/saved_seconds": saved.seconds,
     }
     if found:
-        export_best(search, run.folder / "best.yaml")
+        export_best(search, run.files.best_config)
         figures |= {"best/objective": float(found[0].value or 0.0), "best/trial": found[0].number}
         start = start_trial(search)
         if start is not None and start.state == TrialState.COMPLETE:
             figures["start/objective"] = float(start.value or 0.0)
-        plots.write_all(search.study, run.folder / "plots", search.request.config.train.objective)
+        plots.write_all(search.study, run.files.plots, search.request.config.train.objective)
     run.log_metrics(figures, SUMMARY_STEP)
     run.describe(_note(search, found, importances(search), saved))
     run.publish()

@@ -239,8 +239,8 @@ def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> Track
         request = search.request
         view = ui_views.of_study(request.name, [each.key for each in request.space], maximize=request.maximize)
         tracker.keep_view(ui_views.study_key(request.name), view)
-        files.write_text(run.folder / "config.yaml", search.request.config.to_yaml())
-        files.write_text(run.folder / "space.yaml", summary.space_yaml(search.request.space))
+        files.write_text(run.files.config, search.request.config.to_yaml())
+        files.write_text(run.files.space, summary.space_yaml(search.request.space))
         return run
 
 

@@ -34,6 +34,7 @@ from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.device import random_state, set_random_state
 from rnatracker.model.network import RNATracker
 from rnatracker.prediction.predictor import predict_fractions
+from rnatracker.tracking.run_files import TrainingFiles
 
 _OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -135,7 +136,7 @@ class Trainer:
     ) -> None:
         self._config, self._settings = config, config.train
         self._sites, self._train, self._validation = sites, train, validation
-        self._folder = folder
+        self._files = TrainingFiles(folder)
         self._device = device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.train.seed)
@@ -191,7 +192,7 @@ class Trainer:
                 value = self._objective(val_loss, scores)
                 if value > progress.best_value or not progress.best_epoch:
                     progress.best_epoch, progress.best_value = epoch, value
-                    self._save("best.pt", epoch, scores | {"loss": val_loss})
+                    self._save(self._files.best, epoch, scores | {"loss": val_loss})
             result = EpochResult(
                 epoch=epoch,
                 train_loss=train_loss,
@@ -204,7 +205,7 @@ class Trainer:
             )
             progress.history.append(result)
             if settings.save_every and epoch % settings.save_every == 0:
-                self._save(f"epoch{epoch}.pt", epoch, scores, optimizer=True)
+                self._save(self._files.of_epoch(epoch), epoch, scores, optimizer=True)
             self._save_last()
             on_epoch(result)
             if should_stop() and epoch < settings.epochs:
@@ -284,15 +285,15 @@ class Trainer:
         else:
             torch.manual_seed(int(np.random.SeedSequence([self._settings.seed, epoch]).generate_state(1)[0]))
 
-    def _save(self, name: str, epoch: int, scores: dict[str, float], *, optimizer: bool = False) -> None:
-        self._write(name, Checkpoint(**self._content(), epoch=epoch, metrics=scores), optimizer)
+    def _save(self, path: Path, epoch: int, scores: dict[str, float], *, optimizer: bool = False) -> None:
+        self._write(path, Checkpoint(**self._content(), epoch=epoch, metrics=scores), optimizer)
 
     def _save_last(self) -> None:
         progress = self._progress
         state = asdict(progress) | {"history": [asdict(result) for result in progress.history]}
         scores = progress.history[-1].scores if progress.history else {}
         content = Checkpoint(**self._content(), epoch=progress.next_epoch - 1, metrics=scores, progress=state)
-        self._write("last.pt", content, optimizer=True)
+        self._write(self._files.last, content, optimizer=True)
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -303,9 +304,9 @@ class Trainer:
             "settings": self._config.model_dump(mode="json"),
         }
 
-    def _write(self, name: str, content: Checkpoint, optimizer: bool) -> None:
+    def _write(self, path: Path, content: Checkpoint, optimizer: bool) -> None:
         state = self._optimizer.state_dict() if optimizer else None
-        checkpoints.save(Checkpoint(**{**vars(content), "optimizer": state}), self._folder / name)
+        checkpoints.save(Checkpoint(**{**vars(content), "optimizer": state}), path)
 
     def _restore(self, start: Checkpoint) -> None:
         self.model.load_state_dict(start.weights)
