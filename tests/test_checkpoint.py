@@ -103,6 +103,22 @@ def test_load_refuses_a_file_that_contradicts_itself(changes: dict[str, Any], me
         checkpoint.load(_saved(tmp_path / "a.pt", **changes))
 
 
+@pytest.mark.parametrize("section", ["model", "encoding"])
+def test_unknown_setting_of_a_newer_version_is_named(section: str, tmp_path: Path) -> None:
+    known = getattr(_checkpoint(), section).model_dump(mode="json")
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.load(_saved(tmp_path / "a.pt", **{section: known | {"newer": 1}}))
+    assert f"{section}.newer" in caught.value.problem
+    assert "newer" in caught.value.remedy
+
+
+def test_setting_that_an_older_version_did_not_have_gets_its_default(tmp_path: Path) -> None:
+    known = _checkpoint().model.model_dump(mode="json")
+    del known["length_input"]
+    loaded = checkpoint.load(_saved(tmp_path / "a.pt", model=known))
+    assert loaded.model == _checkpoint().model
+
+
 def test_load_refuses_what_is_missing_or_no_dictionary(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such file of weights"):
         checkpoint.load(tmp_path / "none.pt")

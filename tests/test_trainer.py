@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rnatracker.config import Config
-from rnatracker.errors import ConfigError, TrainingError
+from rnatracker.errors import CheckpointError, ConfigError, TrainingError
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.prediction.predictor import Predictor, predict_fractions
@@ -84,6 +84,65 @@ def test_resumed_training_gives_the_same_bits_when_stopped_after_any_batch(batch
             )
     assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
     assert _same(_weights(tmp_path / "whole", "best.pt"), _weights(tmp_path / "parts", "best.pt"))
+
+
+def _stopped_after_an_epoch(settings: Config, folder: Path) -> dict[str, Any]:
+    """Train one epoch and a bit; return what `last.pt` holds."""
+    asked = iter(range(1000))
+    with pytest.raises(Stopped):
+        _trainer(settings, folder).fit(lambda _: None, should_stop=lambda: next(asked) >= 7)
+    return dict(torch.load(folder / "last.pt", weights_only=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda progress: progress.update(newer={"a": 1}),
+        lambda progress: progress["history"][0].update(newer=0.5),
+        lambda progress: progress["history"][0].pop("sequences_per_second"),
+    ],
+    ids=["newer in progress", "newer in history", "missing in history"],
+)
+def test_training_resumes_from_another_versions_progress(change: Any, tmp_path: Path) -> None:
+    settings = small_config()
+    _fit(settings, tmp_path / "whole")
+    content = _stopped_after_an_epoch(settings, tmp_path / "parts")
+    assert len(content["progress"]["history"]) == 1
+    change(content["progress"])
+    torch.save(content, tmp_path / "parts" / "last.pt")
+    resumed = _trainer(settings, tmp_path / "parts", checkpoint.load(tmp_path / "parts" / "last.pt"))
+    resumed.fit(lambda _: None)
+    assert [each.epoch for each in resumed.history] == [1, 2, 3]
+    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+
+
+def test_progress_without_an_optional_field_gets_its_default(tmp_path: Path) -> None:
+    settings = small_config()
+    _fit(settings, tmp_path / "whole")
+    _fit(settings.model_copy(update={"train": settings.train.model_copy(update={"epochs": 2})}), tmp_path / "parts")
+    content = dict(torch.load(tmp_path / "parts" / "last.pt", weights_only=True))
+    for name in ("random_state", "batch", "loss_sum", "first_epoch"):  # as between two epochs of a new run
+        del content["progress"][name]
+    torch.save(content, tmp_path / "parts" / "last.pt")
+    _fit(settings, tmp_path / "parts", start=checkpoint.load(tmp_path / "parts" / "last.pt"))
+    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+
+
+@pytest.mark.parametrize(
+    ("progress", "named"),
+    [
+        ({"history": [{"train_loss": 0.5}]}, "progress.history.epoch"),
+        ({"history": [3]}, "progress.history"),
+        ({"history": 3}, "progress.history"),
+    ],
+)
+def test_progress_without_what_it_takes_is_refused(progress: dict[str, Any], named: str, tmp_path: Path) -> None:
+    settings = small_config()
+    network = _trainer(settings, tmp_path).model
+    start = Checkpoint(settings.model, settings.encoding, SITES, network.state_dict(), 1, progress=progress)
+    with pytest.raises(CheckpointError) as caught:
+        _trainer(settings, tmp_path, start)
+    assert named in caught.value.problem
 
 
 @pytest.mark.parametrize(("objective", "pick"), [("pcc_mean", max), ("pcc_overall", max), ("val_loss", min)])

@@ -1,7 +1,7 @@
 """Files of weights: saving and loading ours, and loading the ancestor's.
 
-Owns the file format and its version. Must not know mlflow. Read next: `rnatracker/training/trainer.py`, which says what
-is kept for a resumption; `docs/formats.md`.
+Owns the file format and its version, and how what another version has kept is read. Must not know mlflow. Read next:
+`rnatracker/training/trainer.py`, which says what is kept for a resumption; `docs/formats.md`.
 
 A file is `torch.save` of one dictionary of plain values and tensors, so that it loads with `weights_only=True`:
 nothing is ever unpickled. The ancestor's files (`epoch`, `model`, `optimizer`) are told by their keys. Their
@@ -15,11 +15,13 @@ import io
 import pickle
 import re
 import warnings
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from rnatracker.config import DEFAULT_SITES, EncodingConfig, ModelConfig
@@ -27,6 +29,11 @@ from rnatracker.data.encoding import CHANNELS
 from rnatracker.errors import CheckpointError
 from rnatracker.files import replacing
 from rnatracker.model.network import RNATracker
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 
 VERSION = 1
 _FORMAT = "rnatracker-checkpoint"
@@ -44,7 +51,7 @@ _ANCESTOR_NAMES = {
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that is needed to predict, and perhaps to go on training.
+    """All that is needed to predict, and perhaps to resume training.
 
     Attributes:
         model: sizes of the network.
@@ -169,6 +176,8 @@ def _ours(content: dict[str, Any], path: Path) -> Checkpoint:
     if missing:
         raise CheckpointError(f"{path.name}: incomplete checkpoint, {missing[0]} is missing", "use another copy")
     _check_kinds(content, path)
+    for section, settings in (("model", ModelConfig), ("encoding", EncodingConfig)):
+        _check_known(section, content[section], settings, path)
     try:
         return Checkpoint(
             model=ModelConfig.model_validate(content["model"]),
@@ -184,6 +193,39 @@ def _ours(content: dict[str, Any], path: Path) -> Checkpoint:
     except (ValueError, TypeError) as error:
         reason = " ".join(str(error).split("\n")[1:3]) or str(error)
         raise CheckpointError(f"{path.name}: damaged checkpoint: {reason}", "use another copy") from None
+
+
+def _check_known(section: str, values: object, settings: type[BaseModel], path: Path) -> None:
+    """Check that a file has no settings that this version doesn't have: the network would be another one."""
+    unknown = sorted(map(str, values.keys() - settings.model_fields.keys())) if isinstance(values, dict) else []
+    if unknown:
+        names = ", ".join(f"{section}.{name}" for name in unknown)
+        raise CheckpointError(
+            f"{path.name}: it was trained with {names}, which this rnatracker does not know",
+            "use the rnatracker that wrote it, or a newer one",
+        )
+
+
+def from_fields(kind: type[T], values: object, place: str) -> T:
+    """Make a dataclass of what a file of any version has kept of it.
+
+    Fields that this version doesn't have are passed over, those that the file doesn't have get their defaults.
+
+    Args:
+        kind: the dataclass.
+        values: its fields' values by name.
+        place: what to call it in an error.
+
+    Raises:
+        CheckpointError: if a field without a default is missing, or these are no values by name.
+    """
+    if not isinstance(values, Mapping):
+        raise CheckpointError(f"damaged checkpoint: {place} is not what it should be", "use another copy")
+    known = [each for each in fields(kind) if each.init]
+    for each in known:
+        if each.name not in values and each.default is MISSING and each.default_factory is MISSING:
+            raise CheckpointError(f"damaged checkpoint: {place}.{each.name} is missing", "use another copy")
+    return kind(**{each.name: values[each.name] for each in known if each.name in values})
 
 
 def _check_kinds(content: dict[str, Any], path: Path) -> None:
@@ -279,7 +321,7 @@ def _check_weights(checkpoint: Checkpoint, path: Path) -> None:
 def check_fits(
     checkpoint: Checkpoint, model: ModelConfig, encoding: EncodingConfig, sites: tuple[str, ...], file: str
 ) -> None:
-    """Check that a checkpoint, read from a file of this name, can go on being trained under these settings.
+    """Check that a checkpoint, read from a file of this name, can be trained further under these settings.
 
     Raises:
         CheckpointError: naming the first setting that differs, with both values.

@@ -67,12 +67,12 @@ class EpochResult:
 
     epoch: int
     train_loss: float
-    val_loss: float | None
-    scores: dict[str, float]
-    best_epoch: int
-    best_value: float
-    epoch_seconds: float
-    sequences_per_second: float
+    val_loss: float | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    best_epoch: int = 0
+    best_value: float = -math.inf
+    epoch_seconds: float = 0.0
+    sequences_per_second: float = 0.0
 
     def as_metrics(self) -> dict[str, float]:
         """Return the result under the names by which it is tracked: `train/loss`, `val/pcc_mean`, ..."""
@@ -104,6 +104,19 @@ class _Progress:
     batch: int = 0
     loss_sum: float = 0.0
     random_state: Tensor | None = None
+
+    @classmethod
+    def of(cls, kept: dict[str, Any]) -> _Progress:
+        """Return what a checkpoint of any version has kept.
+
+        Raises:
+            CheckpointError: if an epoch's number or its loss is missing.
+        """
+        epochs = kept.get("history", [])
+        if not isinstance(epochs, list):
+            raise CheckpointError("damaged checkpoint: progress.history is not what it should be", "use another copy")
+        history = [checkpoints.from_fields(EpochResult, each, "progress.history") for each in epochs]
+        return checkpoints.from_fields(cls, {**kept, "history": history}, "progress")
 
     @property
     def next_epoch(self) -> int:
@@ -312,9 +325,7 @@ class Trainer:
         self.model.load_state_dict(start.weights)
         self._load_optimizer(start)
         if start.progress is not None:
-            state = dict(start.progress)
-            state["history"] = [EpochResult(**result) for result in state["history"]]
-            self._progress = _Progress(**state)
+            self._progress = _Progress.of(start.progress)
         else:
             self._progress.first_epoch = start.epoch + 1
 
