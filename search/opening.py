@@ -61,7 +61,7 @@ def open_search(request: StudyRequest, data_digest: str) -> Search:
             study.set_user_attr(DEFINITION, wanted)  # last: a study without it has only half begun
         else:
             _check_same(request, found, wanted)
-    return Search(request, study, folder)
+    return Search(request, study, kept, folder)
 
 
 def definition(request: StudyRequest, data_digest: str) -> dict[str, Any]:
@@ -134,6 +134,7 @@ def load_search(name: str, url: str | None, tracking: TrackingSettings) -> Searc
             url,
         ),
         study,
+        kept,
         tracking.store,
     )
 
@@ -149,7 +150,7 @@ def warm_start(search: Search, sources: tuple[str, ...]) -> list[str]:
         StudyError: if something is neither.
     """
     told = []
-    known = optuna.get_all_study_names(search.study._storage)
+    known = optuna.get_all_study_names(search.storage)
     with search.lock():
         for source in sources:
             found = _of_study(search, source) if source in known else _of_run(search, source)
@@ -160,7 +161,7 @@ def warm_start(search: Search, sources: tuple[str, ...]) -> list[str]:
 
 
 def _of_study(search: Search, name: str) -> list[dict[str, Any]]:
-    other = optuna.load_study(study_name=name, storage=search.study._storage)
+    other = optuna.load_study(study_name=name, storage=search.storage)
     completed = other.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     sign = 1 if other.direction == optuna.study.StudyDirection.MAXIMIZE else -1
     completed.sort(key=lambda trial: sign * (trial.value or 0.0), reverse=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Container
 from typing import Any, Literal
 
 import numpy as np
@@ -24,6 +23,8 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from rnatracker.search.optuna_private import ShownStudy
+
 SamplerName = Literal["tpe", "gp", "random", "cmaes"]
 
 REASON = "reason"
@@ -32,34 +33,33 @@ REPEATS = "repeats"
 """User attribute of a trial that drew what another has drawn: the other's number."""
 
 
-class _Experience(Study):
-    """A study as its sampler is to see it: where settings have failed, that counts as bad and not as unknown.
+class _Experience:
+    """A study's trials as its sampler is to see them: where settings have failed, that counts as bad, not as unknown.
 
     Optuna's samplers overlook failed trials, and so propose their like again and again. To TPE they are shown as pruned
     before their first report, which it takes for the worst there is; GP looks at completed trials only, so to it they
     have a value worse than any other, and pruned ones the value they had reached.
+
+    Args:
+        maximize: whether more of the value is better.
+        as_completed: whether to show them as completed.
     """
 
-    def __init__(self, study: Study, as_completed: bool) -> None:
-        super().__init__(study.study_name, study._storage)
-        self._as_completed = as_completed
+    def __init__(self, *, maximize: bool, as_completed: bool) -> None:
+        self._maximize, self._as_completed = maximize, as_completed
 
-    def _get_trials(
-        self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
-    ) -> list[FrozenTrial]:
-        trials = super()._get_trials(deepcopy=False, states=None, use_cache=use_cache)
-        values = [
-            t.value for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.value is not None
-        ]
-        seen = [self._shown(trial, self._below(values)) for trial in trials]
-        return [copy.deepcopy(t) if deepcopy else t for t in seen if states is None or t.state in states]
+    def __call__(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Return the trials as they are to be seen."""
+        ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+        worst = self._below([t.value for t in ended if t.value is not None])
+        return [self._shown(trial, worst) for trial in trials]
 
     def _below(self, values: list[float]) -> float | None:
         """Return a value that is clearly worse than all of these."""
         if not values:
             return None
         margin = max(max(values) - min(values), 0.1)
-        return min(values) - margin if self.direction == StudyDirection.MAXIMIZE else max(values) + margin
+        return min(values) - margin if self._maximize else max(values) + margin
 
     def _shown(self, trial: FrozenTrial, worst: float | None) -> FrozenTrial:
         failed = trial.state == TrialState.FAIL and REPEATS not in trial.user_attrs and bool(trial.params)
@@ -76,14 +76,19 @@ class _Experience(Study):
         return shown
 
 
-class _Experienced(BaseSampler):
-    """A sampler that learns from failures too. It looks at the experience in place of the study it is given."""
+class _LearnsFromFailures(BaseSampler):
+    """A sampler that learns from failures too: it is shown another study than the one it is asked about.
 
-    def __init__(self, inner: BaseSampler, experience: _Experience) -> None:
-        self._inner, self._experience = inner, experience
+    Args:
+        inner: the sampler.
+        shown: what it is shown.
+    """
+
+    def __init__(self, inner: BaseSampler, shown: Study) -> None:
+        self._inner, self._shown = inner, shown
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:  # noqa: ARG002
-        return self._inner.infer_relative_search_space(self._experience, trial)
+        return self._inner.infer_relative_search_space(self._shown, trial)
 
     def sample_relative(
         self,
@@ -91,7 +96,7 @@ class _Experienced(BaseSampler):
         trial: FrozenTrial,
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
-        return self._inner.sample_relative(self._experience, trial, search_space)
+        return self._inner.sample_relative(self._shown, trial, search_space)
 
     def sample_independent(
         self,
@@ -100,7 +105,7 @@ class _Experienced(BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        return self._inner.sample_independent(self._experience, trial, param_name, param_distribution)
+        return self._inner.sample_independent(self._shown, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         self._inner.before_trial(study, trial)
@@ -133,4 +138,5 @@ def make(name: SamplerName, study: Study, seed: int, n_trials: int, *, condition
             inner: BaseSampler = samplers.GPSampler(seed=own_seed, warn_independent_sampling=False)
         else:
             inner = samplers.TPESampler(seed=own_seed, multivariate=True, group=conditional, constant_liar=True)
-    return _Experienced(inner, _Experience(study, as_completed=name == "gp"))
+    maximize = study.direction == StudyDirection.MAXIMIZE
+    return _LearnsFromFailures(inner, ShownStudy(study, _Experience(maximize=maximize, as_completed=name == "gp")))

@@ -19,10 +19,10 @@ import filelock
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from rnatracker.errors import StudyError
+from rnatracker.search.optuna_private import JournalFileLock, silence_gp
 from rnatracker.tracking import store
 
 JOURNAL = "optuna.journal"
@@ -33,7 +33,7 @@ _POLL_SECONDS = 0.002
 """The journal is held for about a millisecond at a time."""
 
 
-class _SystemLock(BaseJournalFileLock):
+class _SystemLock(JournalFileLock):
     """The journal's lock, gone with its process: Optuna's own blocks all others for 30 s after a kill."""
 
     def __init__(self, journal: Path) -> None:
@@ -58,9 +58,8 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         StudyError: if it can't be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Each migration of a new database, and that GP would be faster with another package.
-    for name in ("alembic", "optuna._gp.batched_lbfgsb"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    logging.getLogger("alembic").setLevel(logging.CRITICAL)  # it tells of each migration of a new database
+    silence_gp()
     if url is None or "://" not in url:
         return _open_journal(folder / JOURNAL if url is None else Path(url).expanduser().resolve())
     try:

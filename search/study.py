@@ -20,13 +20,15 @@ from typing import Any
 
 import optuna
 from optuna.samplers import RandomSampler
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rnatracker.config import Config
 from rnatracker.errors import ConfigError
 from rnatracker.processes import identity
-from rnatracker.search import sampling, storage
+from rnatracker.search import sampling
+from rnatracker.search import storage as storages
 from rnatracker.search.pruning import PrunerName
 from rnatracker.search.sampling import REASON, REPEATS, SamplerName
 from rnatracker.search.space import Space, apply
@@ -156,18 +158,20 @@ class Search:
     Attributes:
         request: what is searched.
         study: Optuna's study.
+        storage: where it is kept.
         folder: the store.
         is_used_up: whether no settings were found any more that had not been tried.
     """
 
     request: StudyRequest
     study: Study
+    storage: BaseStorage
     folder: Path
     is_used_up: bool = field(default=False, repr=False)
 
     def lock(self) -> AbstractContextManager[None]:
         """Return the study's lock, as a context manager."""
-        return storage.lock(self.folder, self.request.name)
+        return storages.lock(self.folder, self.request.name)
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials but repeats, by number. Not to be changed."""
@@ -275,10 +279,15 @@ class Search:
 
     def _put_back(self, trial: FrozenTrial) -> None:
         self._set(trial, WORKER, None)
-        self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        self.storage.set_trial_state_values(self._id_of(trial), TrialState.WAITING)
 
     def _set(self, trial: FrozenTrial, key: str, value: Any) -> None:
-        self.study._storage.set_trial_user_attr(trial._trial_id, key, value)
+        self.storage.set_trial_user_attr(self._id_of(trial), key, value)
+
+    def _id_of(self, trial: FrozenTrial) -> int:
+        """Return what the storage knows a trial by: another number than that in its study."""
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
 
 
 def count(trials: list[FrozenTrial]) -> Counts:

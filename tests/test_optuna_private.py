@@ -1,0 +1,107 @@
+"""What is used of Optuna beyond its public interface: it is there, and does what it is used for."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+
+@contextmanager
+def _needs(name: str) -> Iterator[None]:
+    """Say which private name has changed, where what uses it fails."""
+    try:
+        yield
+    except (ImportError, AttributeError, TypeError, AssertionError) as error:
+        pytest.fail(
+            f"Optuna {optuna.__version__}: its private {name} is gone or does something else, and "
+            f"search/optuna_private.py uses it ({type(error).__name__}: {error})"
+        )
+
+
+def _study() -> optuna.Study:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    for value in (0.1, 0.2):
+        study.add_trial(create_trial(value=value, params={"x": value}, distributions={"x": FloatDistribution(0, 1)}))
+    return study
+
+
+def test_a_lock_of_our_own_keeps_a_journal(tmp_path: Path) -> None:
+    with _needs("optuna.storages.journal._file.BaseJournalFileLock"):
+        from rnatracker.search.optuna_private import JournalFileLock
+
+        calls: list[str] = []
+
+        class Lock(JournalFileLock):
+            def acquire(self) -> bool:
+                calls.append("acquire")
+                return True
+
+            def release(self) -> None:
+                calls.append("release")
+
+        storage = JournalStorage(JournalFileBackend(str(tmp_path / "journal"), lock_obj=Lock()))
+        optuna.create_study(storage=storage, study_name="a")
+        assert set(calls) == {"acquire", "release"}
+
+
+def test_a_shown_study_shares_the_storage_of_its_original() -> None:
+    with _needs("Study(name, storage) and Study._storage"):
+        from rnatracker.search.optuna_private import ShownStudy
+
+        study = _study()
+        shown = ShownStudy(study, lambda trials: trials)
+        study.add_trial(create_trial(value=0.3))
+        assert [trial.value for trial in shown.get_trials()] == [0.1, 0.2, 0.3]
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp"])
+def test_a_sampler_looks_at_what_is_shown(name: str) -> None:
+    with _needs("Study._get_trials, which samplers ask for a study's trials"):
+        from rnatracker.search.optuna_private import ShownStudy
+
+        asked = 0
+
+        def show(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+            nonlocal asked
+            asked += 1
+            return trials
+
+        study = _study()
+        shown = ShownStudy(study, show)
+        samplers = optuna.samplers
+        sampler = samplers.TPESampler(multivariate=False) if name == "tpe" else samplers.GPSampler(seed=0)
+        trial = create_trial(state=TrialState.RUNNING)
+        assert sampler.infer_relative_search_space(shown, trial) is not None
+        if name == "tpe":
+            sampler.sample_independent(shown, trial, "x", FloatDistribution(0, 1))
+        else:
+            sampler.sample_relative(shown, trial, {"x": FloatDistribution(0, 1)})
+        assert asked
+
+
+def test_states_are_chosen_among_what_is_shown() -> None:
+    with _needs("Study._get_trials(deepcopy, states, use_cache)"):
+        from rnatracker.search.optuna_private import ShownStudy
+
+        study = _study()
+        shown = ShownStudy(study, lambda trials: trials[:1])
+        assert len(shown.get_trials(states=(TrialState.COMPLETE,))) == 1
+        assert shown.get_trials(states=(TrialState.FAIL,)) == []
+
+
+def test_the_logger_of_gp_belongs_to_a_module_that_there_is() -> None:
+    from rnatracker.search import optuna_private
+
+    with _needs(optuna_private.GP_LOGGER):
+        assert importlib.util.find_spec(optuna_private.GP_LOGGER) is not None
+    optuna_private.silence_gp()
