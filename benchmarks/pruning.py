@@ -3,7 +3,7 @@
 For each seed three pairs of studies, each pair without pruning and with the default pruner, at equal trials:
 - random sampling, which suggests the same in both;
 - TPE's suggestions: the unpruned study's, tried again in their order with pruning;
-- TPE as it is: it learns from what it has seen, so that after the first trial that was dropped it goes its own way.
+- TPE as it is: it learns from what it has seen, so that after the first trial that was pruned it goes its own way.
 In the first two the difference is pruning's alone. In the third there is luck in it: how much, is told by training the
 best settings of the unpruned study again with other seeds. Prints the table of the README.
 
@@ -24,7 +24,7 @@ from rnatracker.data import simulate, writers
 from rnatracker.data.readers import read
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import space, summary, tune
-from rnatracker.search.opening import open_search
+from rnatracker.search.definition import open_search
 from rnatracker.search.study import Search, StudyRequest, WorkerTask
 from rnatracker.search.worker import run_trials, set_up
 from rnatracker.tracking.open import open_tracker
@@ -40,7 +40,7 @@ _SPACE = {
     "model.rnn_hidden": {"int": [4, 32], "step": 4},
     "model.dropout": {"float": [0.0, 0.5]},
 }
-_IN_USE = {
+_START = {
     "encoding.max_length": 300,
     "model.conv1_channels": 8,
     "model.conv2_channels": 8,
@@ -75,7 +75,7 @@ def _run(
     again: Search | None = None,
 ) -> _Result:
     """Run a study; with `again`, of that study's suggestions."""
-    flat = _IN_USE | {"data.path": str(data), "train.epochs": epochs, "train.seed": seed, "data.split_seed": seed}
+    flat = _START | {"data.path": str(data), "train.epochs": epochs, "train.seed": seed, "data.split_seed": seed}
     request = StudyRequest(
         name=f"{sampler}-{pruner}-{seed}{'-again' if again else ''}",
         config=config.build(config.nest(flat), "benchmark"),
@@ -138,14 +138,14 @@ def main() -> None:
 
 
 def _print_table(found: dict[tuple[str, str], list[_Result]], seeds: list[int], all_epochs: int) -> None:
-    print(f"\n| sampler, pruner | {' | '.join(f'seed {i}' for i in seeds)} | epochs | less than unpruned |")
+    print(f"\n| sampler, pruner | {' | '.join(f'seed {i}' for i in seeds)} | epochs | unpruned minus this |")
     print("|---|" + "---|" * (len(seeds) + 2))
     for plan, results in found.items():
         cells = " | ".join(f"{result.best:.4f}" for result in results)
         share = statistics.fmean(result.epochs for result in results) / all_epochs
         whole = found["random" if plan[0] == "random" else "tpe", "none"]
-        less = [f"{one.best - other.best:.4f}" for one, other in zip(whole, results, strict=True)]
-        print(f"| {', '.join(plan)} | {cells} | {share:.0%} | {'' if plan[1] == 'none' else ', '.join(less)} |")
+        lost = [f"{one.best - other.best:.4f}" for one, other in zip(whole, results, strict=True)]
+        print(f"| {', '.join(plan)} | {cells} | {share:.0%} | {'' if plan[1] == 'none' else ', '.join(lost)} |")
 
 
 def _simulate(path: Path, records: int, seed: int) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rnatracker.config import Config
 from rnatracker.search import space
-from rnatracker.search.opening import open_search
+from rnatracker.search.definition import open_search
 from rnatracker.search.study import StudyRequest
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -82,11 +82,11 @@ def _measure(workers: int, trials: int, storage: str | None, tracked: bool) -> N
         if tracked:
             parent = open_tracker(tracking).start(log_name="cost", params={}, tags={}, dataset=None).id
         barrier, times = context.Barrier(workers), context.Queue()
-        crew = [context.Process(target=_work, args=(request, parent, barrier, times)) for _ in range(workers)]
-        for worker in crew:
+        processes = [context.Process(target=_work, args=(request, parent, barrier, times)) for _ in range(workers)]
+        for worker in processes:
             worker.start()
-        results = [times.get() for _ in crew]
-        for worker in crew:
+        results = [times.get() for _ in processes]
+        for worker in processes:
             worker.join()
         numbers = sorted(number for each, _ in results for number in each)
         wall = max(spent["all"] for _, spent in results)

@@ -1,5 +1,12 @@
 """Searching settings: Optuna studies over `rnatracker`'s configs.
 
-Read `space.py` for what may be searched, `study.py` for a study, `objective.py` for a trial, `pruning.py` for when a
-trial is dropped, `worker.py` and `tune.py` for the processes. Nothing under `rnatracker/` imports this package.
+What is searched:  `space.py` the values, `definition.py` what identifies a study and opens it.
+A study at work:   `study.py` who gets which trial, `storage.py` where it is kept, `sampling.py` the next settings,
+                   `pruning.py` when a trial is pruned.
+A trial:           `objective.py` its training and value, `memory.py` whether it fits, `trial_runs.py` its run.
+The processes:     `tune.py` the command's, `worker.py` a worker's.
+What was found:    `summary.py`, `plots.py`, `refit.py` with fresh seeds, `hints.py` what to type next.
+Beside these:      `checks.py` for the doctor, `optuna_private.py` what is used of Optuna's inner parts.
+
+Of `rnatracker/`, only the doctor's command, the terminal's tables and the commands of studies import this package.
 """

@@ -1,6 +1,6 @@
 """Whether a trial's training fits into memory, found out before it starts.
 
-Owns the probe. Must not know optuna or mlflow. Read next: `objective.py`, which drops a trial that can't fit.
+Owns the probe. Must not know optuna or mlflow. Read next: `objective.py`, which prunes a trial that can't fit.
 
 Of the fused kernels it is known exactly: they work in one piece of memory, whose size is asked for. Of PyTorch, what a
 training step needs is, above all, what the forward pass keeps for the backward pass, and that grows with the batch. So

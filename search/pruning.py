@@ -1,4 +1,4 @@
-"""When a trial is dropped: on what it reports, compared with other trials at the same fold and the same epoch.
+"""When a trial is pruned: on what it reports, compared with other trials at the same fold and the same epoch.
 
 Owns the steps and the rules. Must not know torch, mlflow or what a trial trains. Read next: `docs/search.md`, which
 says the same for those who only use it.
@@ -9,11 +9,11 @@ same number of epochs, a step says fold and epoch. Optuna's own pruners would lo
 so that a good first fold would hide awful ones after it: here like is compared with like.
 
 Level one, within a fold, by `--pruner`:
-- `forecast`: a trial that can't get where it has to is dropped. How far it may come yet is told by the trials that have
+- `forecast`: a trial that can't get where it has to is pruned. How far it may come yet is told by the trials that have
   trained the fold to its end: nine in ten of them gained less from this epoch on (`_GAIN`). It has to get in the last
   fold to the best of them, counted over all folds up to this one; in folds before, among as many of the best as leaves
   a quarter of all trials for the last. So it goes from 2/9 of a fold's epochs on; before, at 1/9 of the first fold, the
-  worst third is dropped. Early ranks say little where a network finds its motifs late, and what others gained says how
+  worst third is pruned. Early ranks say little where a network finds its motifs late, and what others gained says how
   little.
 - `hyperband`: successive halving. Of the trials that have got as far, the best third goes on at 1/9 and at 1/3 of the
   first fold's epochs, and where there are more folds at its end. In later folds, whose trials are a choice already, as
@@ -25,7 +25,7 @@ Level one, within a fold, by `--pruner`:
 Level two, after each fold but the last, for all of these: Optuna's WilcoxonPruner on the folds' values against those
 of the best trial. At its p of 0.1 that needs 4 folds or more.
 
-The trial that has the config in use is never dropped: the others are compared with it.
+The trial that has the starting config is never pruned: the others are compared with it.
 Source: `hyperband` is a bracket of Li et al. 2020 (ASHA, arXiv:1810.05934), reduction factor 3; `forecast` is our own,
 chosen on other seeds than those of the table in the README; Optuna 5's WilcoxonPruner as it is.
 """
@@ -58,7 +58,7 @@ class PruneReason(StrEnum):
 
 
 START = "start"
-"""User attribute of the trial with the config in use."""
+"""User attribute of the trial with the starting config."""
 
 _RUNGS: dict[str, dict[float, float]] = {
     "forecast": {1 / 9: 2 / 3},
@@ -88,7 +88,7 @@ def place_of(step: int, epochs: int) -> tuple[int, int]:
 
 
 class TwoLevelPruner(BasePruner):
-    """Drops trials within a fold and between folds; see this module.
+    """Prunes trials within a fold and between folds; see this module.
 
     Args:
         name: the rule within a fold.
@@ -100,7 +100,7 @@ class TwoLevelPruner(BasePruner):
         self._name, self._epochs, self._folds = name, epochs, folds
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Tell whether to drop a trial at its last report."""
+        """Tell whether to prune a trial at its last report."""
         step = trial.last_step
         if self._name == "none" or step is None or trial.user_attrs.get(START):
             return False
@@ -108,12 +108,12 @@ class TwoLevelPruner(BasePruner):
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
         others = [other for other in others if other.state != TrialState.FAIL]
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-        if self._drops_within(trial, others, fold, epoch, sign):
+        if self._prunes_within(trial, others, fold, epoch, sign):
             return True
         is_end = epoch == self._epochs
-        return is_end and fold < self._folds and self._drops_between(study, trial, fold)
+        return is_end and fold < self._folds and self._prunes_between(study, trial, fold)
 
-    def _drops_within(self, trial: FrozenTrial, others: list[FrozenTrial], fold: int, epoch: int, sign: float) -> bool:
+    def _prunes_within(self, trial: FrozenTrial, others: list[FrozenTrial], fold: int, epoch: int, sign: float) -> bool:
         is_last = fold == self._folds and epoch == self._epochs
         if self._name == "wilcoxon" or is_last:
             return False
@@ -182,7 +182,7 @@ class TwoLevelPruner(BasePruner):
             return None
         return max(sign * value for value in values)
 
-    def _drops_between(self, study: Study, trial: FrozenTrial, fold: int) -> bool:
+    def _prunes_between(self, study: Study, trial: FrozenTrial, fold: int) -> bool:
         """Ask Optuna's WilcoxonPruner about the folds' values against those of the best trial."""
         completed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
         if not completed or fold < 2:

@@ -3,11 +3,11 @@
 Owns the comparison. Must not know typer. Read next: `rnatracker/training/crossval.py` for how a fold is measured.
 
 A study's best value is the best of many epochs and of many trials, so it promises too much. Here the best settings
-and those in use are cross-validated with seeds that the study has not seen: each seed gives other weights and another
-division into folds, the same for all settings. Each fold's test part neither chose the epoch nor was predicted in the
-search. What remains is that a transcript
-tested here was, in other folds or in a single division, among those on which settings were compared: for a figure
-without even that, set records aside before the search (`rnatracker data split`).
+and the starting config are cross-validated with seeds that the study has not seen: each seed gives other weights and
+another division into folds, the same for all settings. Each fold's test part neither chose the epoch nor was predicted
+in the search. What remains is that a transcript tested here was, in other folds or in a single division, among those on
+which settings were compared: for a figure without even that, set records aside before the search (`rnatracker data
+split`).
 
 Interval: of the paired differences over folds and seeds, with the variance corrected for training parts that overlap.
 Source: Nadeau & Bengio 2003 (doi:10.1023/A:1024068626366), the corrected resampled t-test, for repeated
@@ -30,6 +30,7 @@ from rnatracker import files
 from rnatracker.config import Config
 from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search import summary
+from rnatracker.search.hints import study_command
 from rnatracker.search.study import RUN_ID, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
@@ -44,7 +45,7 @@ _SEEDS_FROM = 1000
 """Fresh seeds are the study's own and this much more, and upwards."""
 _CONFIDENCE = 0.95
 _RUN = "refit:{}"
-"""Attribute of a study: the run of a setting with a seed, finished or not."""
+"""Attribute of a study: the run of some settings with a seed, finished or not."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Refitted:
 
     Attributes:
         trial: its trial's number.
-        is_start: whether it is the config in use.
+        is_start: whether it is the starting config.
         claimed: what the study said of it.
         values: (seeds, folds), the objective on the folds' test parts.
         run_ids: the cross-validation of each seed.
@@ -77,7 +78,7 @@ class Refitted:
 
     @property
     def optimism(self) -> float:
-        """What the study claimed less what fresh seeds give."""
+        """What the study claimed minus what fresh seeds give."""
         return self.claimed - self.mean
 
 
@@ -88,7 +89,7 @@ class Verdict:
     Attributes:
         objective: what `values` are.
         refitted: all settings, the best under fresh seeds first.
-        difference: of the best setting other than that in use, less that in use.
+        difference: the best other setting minus the starting config.
         low: lower end of its 95 % interval.
         high: upper end.
     """
@@ -108,29 +109,29 @@ class Verdict:
 def refit(
     search: Search, reporter: Reporter, say: Callable[[str], None], *, best: int, seeds: int, jobs: int
 ) -> Verdict:
-    """Cross-validate the best settings and those in use with fresh seeds; goes on where it was interrupted.
+    """Cross-validate the best settings and the starting config with fresh seeds; resumes where it was interrupted.
 
     Args:
         search: the study.
         reporter: told how trainings go.
         say: told lines for people.
-        best: how many of the best settings other than those in use.
+        best: how many of the best settings beside the starting config.
         seeds: how many fresh seeds.
         jobs: folds that are trained at a time.
 
     Raises:
-        StudyError: if no trial has been completed, or not the one with the config in use.
-        Interrupted: if it was stopped; the same command goes on.
+        StudyError: if no trial has been completed, or not the one with the starting config.
+        Interrupted: if it was stopped; the same command resumes it.
         RNATrackerError: if a training can't be done.
     """
     start = summary.start_trial(search)
-    found = [trial for trial in summary.best(search) if start is not None and trial.number != start.number][:best]
-    if not found or start is None or start.value is None:
+    others = [trial for trial in summary.best(search) if start is not None and trial.number != start.number][:best]
+    if not others or start is None or start.value is None:
         raise StudyError(
-            f"study {search.request.name}: nothing to refit: the config in use or every other trial has no value",
-            f"see its reason with: rnatracker study {search.request.name}",
+            f"study {search.request.name}: nothing to refit: the starting config or every other trial has no value",
+            f"see the reason with: {study_command(search)}",
         )
-    trials = [*found, start]
+    trials = [*others, start]
     tracker = open_tracker(search.request.tracking)
     refitted = [_refit_one(search, tracker, trial, start, reporter, say, seeds, jobs) for trial in trials]
     verdict = judge(_objective(search), refitted)
@@ -139,7 +140,7 @@ def refit(
 
 
 def judge(objective: str, refitted: list[Refitted]) -> Verdict:
-    """Order settings by what fresh seeds give, and compare the best of them with that in use."""
+    """Order settings by what fresh seeds give, and compare the best other one with the starting config."""
     ordered = sorted(refitted, key=lambda each: each.mean, reverse=True)
     start = next(each for each in ordered if each.is_start)
     challenger = next((each for each in ordered if not each.is_start), start)
@@ -237,7 +238,10 @@ def _fold_values(search: Search, run: TrackedRun) -> list[float]:
     values = [child.metrics().get(f"test/{_objective(search)}") for _, child in children]
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:
-        raise TrackingError(f"run {run.name}: a fold's measurement is missing", "delete that run and refit again")
+        raise TrackingError(
+            f"run {run.name}: a fold's measurement is missing",
+            "delete that run and refit again",
+        )
     return known
 
 

@@ -4,8 +4,8 @@ Owns the samplers, their seeds, and what a sampler gets to see of failed trials.
 settings' meaning. Read next: `study.py`, which asks under a lock.
 
 A sampler is made anew for each trial, with a seed drawn from the study's seed and the number of trials there are.
-Trials are handed out one at a time, so no two workers have that number in common, and a study that was stopped goes
-on as if it had not been: Optuna's own samplers, seeded alike in two workers or after a restart, suggest the same
+Trials are handed out one at a time, so no two workers have that number in common, and a study that was stopped resumes
+as if it had not been: Optuna's own samplers, seeded alike in two workers or after a restart, suggest the same
 again.
 """
 
@@ -28,7 +28,7 @@ from rnatracker.search.optuna_private import ShownStudy
 SamplerName = Literal["tpe", "gp", "random", "cmaes"]
 
 REASON = "reason"
-"""User attribute that says why a trial failed or was dropped."""
+"""User attribute that says why a trial failed or was pruned."""
 REPEATS = "repeats"
 """User attribute of a trial that drew what another has drawn: the other's number."""
 

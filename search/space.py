@@ -27,16 +27,18 @@ Value = bool | int | float | str
 _KINDS = ("float", "int", "categorical")
 _OPTIONS = {"float": {"log", "when"}, "int": {"log", "step", "when"}, "categorical": {"when"}}
 _FIXED = {
-    "train.epochs": "it is what pruning saves: set it with --epochs",
-    "train.seed": "a lucky seed is no better setting: set it with --seed",
-    "train.objective": "it is what trials are compared by: set it with --objective",
-    "train.eval_every": "trials are compared at the same epochs",
-    "train.patience": "it does nothing for the model that pruning does not",
-    "train.save_every": "it does nothing for the model",
-    "train.device": "it does nothing for the model",
-    "train.threads": "it does nothing for the model",
-    "train.amp": "it does nothing for the model that is worth a trial",
+    "train.epochs": ("it is what pruning saves", "set it with --epochs"),
+    "train.seed": ("a lucky seed is no better setting", "set it with --seed"),
+    "train.objective": ("it is what trials are compared by", "set it with --objective"),
+    "train.eval_every": ("trials are compared at the same epochs", ""),
+    "train.patience": ("it does nothing for the model that pruning does not", ""),
+    "train.save_every": ("it does nothing for the model", ""),
+    "train.device": ("it does nothing for the model", ""),
+    "train.threads": ("it does nothing for the model", ""),
+    "train.amp": ("it does nothing for the model that is worth a trial", ""),
 }
+"""Keys that can't be searched: why, and what to do instead."""
+_DATA_IS_FIXED = ("trials are compared on the same data and the same division", "")
 
 
 @dataclass(frozen=True)
@@ -192,12 +194,9 @@ def parse(content: object, source: str) -> Space:
 
 def _dimension(key: str, entry: object, source: str) -> Dimension:
     config.check_keys([key], source)
-    section = key.partition(".")[0]
-    reason = _FIXED.get(key) or (
-        "trials are compared on the same data and the same division" if section == "data" else ""
-    )
-    if reason:
-        raise ConfigError(f"{source}: {key} can't be searched: {reason}")
+    fixed = _DATA_IS_FIXED if key.startswith("data.") else _FIXED.get(key)
+    if fixed is not None:
+        raise ConfigError(f"{source}: {key} can't be searched: {fixed[0]}", fixed[1])
     place = f"{source}: {key}"
     kinds = [kind for kind in _KINDS if isinstance(entry, dict) and kind in entry]
     if not isinstance(entry, dict) or len(kinds) != 1:
@@ -252,7 +251,7 @@ def _when(given: object, place: str) -> dict[str, tuple[Value, ...]]:
 
 
 def _check_range(dimension: Dimension, place: str) -> None:
-    """Hold that a range has values, that its scale fits, and that it is of the key's own type."""
+    """Check that a range has values, that its scale fits, and that it is of the key's own type."""
     if dimension.kind == "categorical":
         return
     low, high = (float(value) for value in dimension.values if not isinstance(value, str))
@@ -274,7 +273,7 @@ def _check_range(dimension: Dimension, place: str) -> None:
 
 
 def _in_order(dimensions: list[Dimension], source: str) -> list[Dimension]:
-    """Return the dimensions with those that others depend on first, and hold that each `when` can come true."""
+    """Return the dimensions with those that others depend on first, and check that each `when` can come true."""
     known = {dimension.key: dimension for dimension in dimensions}
     for each in dimensions:
         for key, values in each.when.items():

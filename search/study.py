@@ -1,17 +1,18 @@
 """A study at work: its trials are handed out, put back, counted.
 
 Owns who works on which trial, and what becomes of trials whose worker has died. Must not know torch. Read next:
-`opening.py` for how a study is made, resumed and joined, `objective.py` for a trial.
+`definition.py` for how a study is made, resumed and joined, `objective.py` for a trial.
 
 Every trial is in Optuna's storage from the moment it is handed out, under the study's lock, with the process that
 works on it. A trial whose process is gone goes back to WAITING and is handed out again, under its number, to be
 continued from its checkpoint: at most twice, since settings that kill a process would kill the next one too. A trial
-that was stopped on request goes back to WAITING as well, without that being held against it.
+that was stopped on request goes back to WAITING as well, and that is not counted.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -33,14 +34,13 @@ from rnatracker.search.pruning import PrunerName
 from rnatracker.search.sampling import REASON, REPEATS, SamplerName
 from rnatracker.search.space import Space, apply
 from rnatracker.tracking.settings import TrackingSettings
-from rnatracker.tracking.tags import Tag
 
 WORKER = "worker"
 """User attribute with the process that works on a trial (`rnatracker.process`)."""
 DEATHS = "deaths"
 """User attribute: how many workers have died at a trial."""
 OUTSIDE = "outside"
-"""User attribute of the first trial: keys whose value in use lies outside of the space, and is kept."""
+"""User attribute of the first trial: keys whose value in the starting config lies outside of the space, and is kept."""
 RUN_ID = "run_id"
 """User attribute with a trial's MLflow run; as one of the study, its parent run."""
 
@@ -65,7 +65,7 @@ class StudyRequest:
 
     Attributes:
         name: the study.
-        config: the settings in use; what is searched is laid over them.
+        config: the starting config; what is searched is laid over it.
         space: what is searched.
         tracking: where runs are kept.
         storage: where the study is kept; None for the store's own journal.
@@ -73,7 +73,7 @@ class StudyRequest:
         timeout: seconds after which to stop; None: never.
         jobs: workers of this command.
         sampler: how settings are chosen.
-        pruner: how trials are dropped.
+        pruner: how trials are pruned.
         seed: the study's seed; that of each training is `train.seed`.
         warm_start: studies and runs whose best settings are tried early.
         keep_weights: how many trials keep their weights; None: all that complete.
@@ -122,13 +122,23 @@ class Claim:
         return self.trial.number
 
 
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+"""What a trial's state is called, and the field of `Counts` that has such trials."""
+
+
 @dataclass
 class Counts:
     """How many trials a study has, by what became of them. Repeats are not counted.
 
     Attributes:
         complete: measured to their end.
-        pruned: dropped.
+        pruned: stopped early.
         failed: could not be measured.
         running: handed out.
         waiting: enqueued or interrupted.
@@ -222,11 +232,11 @@ class Search:
         trial = self.study.ask()
         trial.set_user_attr(WORKER, identity.own_tags())
         trial.set_user_attr(SEEN, time.time())
-        goes_on = bool(trial.params)  # it was interrupted: others may have drawn the same since
+        is_resumed = bool(trial.params)  # it was interrupted: others may have drawn the same since
         outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
         drawn = request.space.draw(trial, without=outside)
         others = (t for t in before if t.number != trial.number and REPEATS not in t.user_attrs)
-        same = [t.number for t in others if t.params == drawn and not outside and not goes_on]
+        same = [t.number for t in others if t.params == drawn and not outside and not is_resumed]
         if same:
             trial.set_user_attr(REPEATS, same[0])
             self.study.tell(trial, state=TrialState.FAIL)
@@ -292,18 +302,8 @@ class Search:
 
 def count(trials: list[FrozenTrial]) -> Counts:
     """Count trials by their state."""
-    names = {
-        TrialState.COMPLETE: "complete",
-        TrialState.PRUNED: Tag.PRUNED,
-        TrialState.FAIL: "failed",
-        TrialState.RUNNING: "running",
-        TrialState.WAITING: "waiting",
-    }
-    counts = Counts()
-    for trial in trials:
-        name = names[trial.state]
-        setattr(counts, name, getattr(counts, name) + 1)
-    return counts
+    numbers = Counter(STATES[trial.state] for trial in trials)
+    return Counts(**numbers)
 
 
 def _is_worked_on(attributes: Mapping[str, Any]) -> bool:

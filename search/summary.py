@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +26,8 @@ from rnatracker.search.pruning import START, place_of
 from rnatracker.search.sampling import REASON
 from rnatracker.search.space import Space, apply
 from rnatracker.search.study import DEATHS, EPOCHS, FOLD_VALUES, SECONDS, Search
+from rnatracker.search.study import STATES as STATES
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun
-from rnatracker.tracking.tags import Tag
-
-STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: Tag.PRUNED,
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "waiting",
-}
-"""How a trial's state is worded."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +58,7 @@ def best(search: Search, limit: int | None = None) -> list[FrozenTrial]:
 
 
 def start_trial(search: Search) -> FrozenTrial | None:
-    """Return the trial with the settings in use."""
+    """Return the trial with the starting config."""
     return next((trial for trial in search.trials() if trial.user_attrs.get(START)), None)
 
 
@@ -157,24 +147,16 @@ def export_best(search: Search, path: Path) -> FrozenTrial:
     """
     found = best(search, 1)
     if not found:
-        raise StudyError(f"study {search.request.name}: no trial has been completed yet, so there is no best one")
+        raise StudyError(
+            f"study {search.request.name}: no trial has been completed yet, so there is no best one",
+            "wait for the first, or give its tune command again",
+        )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, config_of(search, found[0]).to_yaml())
     except OSError as error:
         raise StudyError(f"{path}: can't be written ({error.strerror or error})", "choose another file") from None
     return found[0]
-
-
-def rerun_command(search: Search, trial: FrozenTrial) -> str:
-    """Return the command that trains with a trial's settings once more."""
-    words = ["rnatracker", "train", "--data", str(search.request.config.data.path)]
-    start = Config().flat()
-    for key, value in config_of(search, trial).flat().items():
-        if key != "data.path" and value != start[key]:
-            on_one_line = yaml.safe_dump(value, default_flow_style=True, width=math.inf).splitlines()[0]
-            words += ["--set", f"{key}={on_one_line}"]
-    return shlex.join(words)
 
 
 def leave(search: Search, run: TrackedRun) -> None:
@@ -211,7 +193,7 @@ def _note(search: Search, found: list[FrozenTrial], important: Mapping[str, floa
     ]
     if found:
         start = start_trial(search)
-        begun = f", the settings in use {start.value:.4f}" if start is not None and start.value is not None else ""
+        begun = f", the starting config {start.value:.4f}" if start is not None and start.value is not None else ""
         lines += [
             f"Best {objective} on validation: {found[0].value:.4f} (trial {found[0].number}){begun}. "
             "Optimistic: the best of many. `rnatracker tune --refit` measures without that.",

@@ -26,7 +26,7 @@ from rnatracker.processes.pool import Pool
 from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Ending, How
 from rnatracker.search import summary
-from rnatracker.search.opening import check_name, open_search, warm_start
+from rnatracker.search.definition import check_name, open_search, warm_start
 from rnatracker.search.study import RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.search.trial_runs import match_runs
 from rnatracker.tracking import provenance, ui_views
@@ -175,7 +175,7 @@ class _Workers:
 
 
 def check_pruner(request: StudyRequest) -> None:
-    """Hold that a pruner can prune.
+    """Check that a pruner can prune.
 
     Raises:
         ConfigError: if it needs more folds.
@@ -197,7 +197,7 @@ def read_transcripts(request: StudyRequest) -> Transcripts:
     data = request.config.data
     if data.path is None:
         raise ConfigError(
-            "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate"
+            "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate FILE"
         )
     return read(data.path, format=data.format, sites=data.sites, labels=data.labels)
 
@@ -212,10 +212,10 @@ def _greeting(search: Search) -> list[str]:
     request, counts = search.request, search.counts()
     lines = []
     if counts.over:
-        lines.append(f"study {request.name} goes on: {counts.over} of {request.trials} trials are over")
+        lines.append(f"study {request.name} resumes: {counts.over} of {request.trials} trials are over")
     _, outside = request.space.params_of(request.config.flat())
     lines += [
-        f"{key}: the value in use is outside of the space {request.space.name}; only the first trial has it"
+        f"{key}: the starting config has a value outside of the space {request.space.name}; only the first trial has it"
         for key in outside
     ]
     return lines
@@ -274,7 +274,7 @@ def _finish(search: Search, run: TrackedRun, reason: StopReason | None) -> TuneO
     summary.leave(search, run)
     is_over = counts.over >= search.request.trials or reason is StopReason.USED_UP
     state: Status = "FINISHED" if is_over else "KILLED"
-    _end(search, run, state, "" if is_over else f"{reason.value if reason else 'ended'}; the same command goes on")
+    _end(search, run, state, "" if is_over else f"{reason.value if reason else 'ended'}; the same command resumes it")
     return TuneOutcome(search, run, counts, state, reason)
 
 

@@ -14,8 +14,8 @@ from rnatracker.data.transcripts import Transcripts
 from rnatracker.model.device import pick_device
 from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Channel
+from rnatracker.search.definition import open_search
 from rnatracker.search.objective import TrialContext, run_trial
-from rnatracker.search.opening import open_search
 from rnatracker.search.study import Search, WorkerTask
 from rnatracker.search.tune import StopReason
 from rnatracker.tracking.open import open_tracker

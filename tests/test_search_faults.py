@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from rnatracker.errors import StudyError
 from rnatracker.processes import identity
-from rnatracker.search.opening import load_search
+from rnatracker.search.definition import load_search
 from rnatracker.search.study import WORKER
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings

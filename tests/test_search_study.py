@@ -15,8 +15,8 @@ from optuna.trial import TrialState, create_trial
 
 from rnatracker.errors import ConfigError, StudyError
 from rnatracker.processes import identity
-from rnatracker.search import opening, space
-from rnatracker.search.opening import open_search
+from rnatracker.search import definition, space
+from rnatracker.search.definition import open_search
 from rnatracker.search.sampling import REPEATS
 from rnatracker.search.study import DEATHS, SEEN, WORKER, Search, StudyRequest
 from rnatracker.tracking.settings import TrackingSettings
@@ -247,13 +247,13 @@ def test_torn_last_line_is_cut_off(tmp_path: Path) -> None:
 def test_study_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
     open_search(_request(tmp_path), "d")
     with pytest.raises(StudyError, match="did you mean toy?"):
-        opening.load_search("toi", None, TrackingSettings(tmp_path, enabled=False))
+        definition.load_search("toi", None, TrackingSettings(tmp_path, enabled=False))
 
 
 def test_loaded_study_has_its_settings_and_space(tmp_path: Path) -> None:
     request = _request(tmp_path)
     open_search(request, "d")
-    loaded = opening.load_search("toy", None, request.tracking)
+    loaded = definition.load_search("toy", None, request.tracking)
     assert loaded.request.config.model == request.config.model
     assert loaded.request.config.data == request.config.data
     assert loaded.request.space.as_dict() == request.space.as_dict()
@@ -263,12 +263,12 @@ def test_warm_start_takes_over_the_best_of_another_study(tmp_path: Path) -> None
     first = open_search(_request(tmp_path), "d")
     _finish_all(first)
     second = open_search(_request(tmp_path, name="second"), "d")
-    opening.warm_start(second, ("toy",))
+    definition.warm_start(second, ("toy",))
     taken = _finish_all(second)[1:3]  # the third best is the first trial here too
     best = sorted((t for t in first.study.trials), key=lambda t: t.value or 0.0, reverse=True)[:2]
     assert [each["train.lr"] for each in taken] == [trial.params["train.lr"] for trial in best]
     with pytest.raises(StudyError, match="neither a study of this storage nor a run"):
-        opening.warm_start(second, ("nothing",))
+        definition.warm_start(second, ("nothing",))
 
 
 def test_no_more_trials_are_begun_than_asked_for_when_more_are_enqueued(request_on: StudyRequest) -> None:
@@ -286,7 +286,7 @@ def test_no_more_trials_are_begun_than_asked_for_when_more_are_enqueued(request_
 @pytest.mark.parametrize("name", ["a/b", "", "a b", ".."])
 def test_name_that_cannot_be_a_folders_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="--study"):
-        opening.check_name(name)
+        definition.check_name(name)
 
 
 def _claim_all(request: StudyRequest, numbers: Any) -> None:

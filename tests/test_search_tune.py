@@ -22,7 +22,7 @@ from rnatracker.app import app
 from rnatracker.commands.tune import seconds_of
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
-from rnatracker.search import memory, summary, trial_runs, tune
+from rnatracker.search import hints, memory, summary, trial_runs, tune
 from rnatracker.search.study import WORKER
 from rnatracker.search.worker import run_trials
 from rnatracker.tracking.contract import Tracker
@@ -266,7 +266,7 @@ def test_summary_is_left_in_the_study_run(data: Path, mlflow_store: Path) -> Non
 def test_rerun_command_gives_the_trial_again(data: Path, tmp_path: Path) -> None:
     search, _ = work_through(small_study(data, _no_mlflow(tmp_path), trials=2))
     best = summary.best(search, 1)[0]
-    words = summary.rerun_command(search, best).removeprefix("rnatracker ").split()
+    words = hints.rerun_command(search, best).removeprefix("rnatracker ").split()
     more = ["--no-track", "--store", str(tmp_path / "again"), "--threads", "1", "--json"]
     result = CliRunner().invoke(app, [*words, *more])
     assert result.exit_code == 0, result.stderr
@@ -279,7 +279,7 @@ def test_rerun_command_is_whole_when_there_are_many_sites(data: Path, tmp_path: 
     settings = search.request.config
     wide = settings.model_copy(update={"data": settings.data.model_copy(update={"sites": sites})})
     many = replace(search, request=replace(search.request, config=wide))
-    words = shlex.split(summary.rerun_command(many, search.study.trials[0]))
+    words = shlex.split(hints.rerun_command(many, search.study.trials[0]))
     given = next(word for word in words if word.startswith("data.sites="))
     assert tuple(yaml.safe_load(given.removeprefix("data.sites="))) == sites
 

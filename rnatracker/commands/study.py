@@ -44,19 +44,21 @@ def study(
 
     rnatracker study first --export best.yaml
     """
-    from rnatracker.search import opening, summary
+    from rnatracker.search import definition, hints, summary
     from rnatracker.terminal import study_tables
 
     tracking = options.tracking_settings(store, tracking_uri, experiment, no_track)
     if list_:
-        _print_names(opening.names(storage, tracking), json_)
+        begin = hints.command(["tune", "--study", "NAME", "--data", "FILE"], tracking, storage)
+        _print_names(definition.names(storage, tracking), begin, json_)
         return
     if name is None:
         raise typer.BadParameter("give a study's name, or --list")
-    search = opening.load_search(name, storage, tracking)
+    search = definition.load_search(name, storage, tracking)
     if export is not None:
         trial = summary.export_best(search, Path(export))
-        output.say(f"trial {trial.number} is in {export}; use it with: rnatracker train --config {export}")
+        again = hints.command(["train", "--config", export], tracking, None)
+        output.say(f"trial {trial.number} is in {export}; use it with: {again}")
     if plots is not None:
         _draw(search, Path(plots))
     if delete_weights:
@@ -67,17 +69,17 @@ def study(
         study_tables.print_study(search, limit=best)
         found = summary.best(search, 1)
         if found:
-            typer.echo(f"Next: {summary.rerun_command(search, found[0])}")
+            typer.echo(f"Next: {hints.rerun_command(search, found[0])}")
 
 
-def _print_names(names: list[str], json_: bool) -> None:
+def _print_names(names: list[str], begin: str, json_: bool) -> None:
     if json_:
         output.print_json({"studies": names})
         return
     for name in names:
         typer.echo(name)
     if not names:
-        output.say("no studies yet; begin one with: rnatracker tune --study NAME --data FILE")
+        output.say(f"no studies yet; begin one with: {begin}")
 
 
 def _draw(search: Search, folder: Path) -> None:

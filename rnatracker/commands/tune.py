@@ -6,7 +6,6 @@ Owns their options and what they print. Must not import anything heavy at module
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,7 +16,6 @@ from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
     from rnatracker.search.refit import Verdict
-    from rnatracker.search.study import Search
     from rnatracker.search.tune import TuneOutcome
 
 _WHAT = "What is searched"
@@ -207,6 +205,7 @@ def _run(request: Any) -> TuneOutcome:
 
 def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -> None:
     from rnatracker.search import summary
+    from rnatracker.search.hints import study_command
     from rnatracker.terminal import study_tables
     from rnatracker.terminal.tables import print_ui
 
@@ -236,13 +235,3 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
     typer.echo(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")
     print_ui(search.request.tracking, search.request.name)
     typer.echo(f"Next: {study_command(search)}")
-
-
-def study_command(search: Search) -> str:
-    """Return what to type to see a study."""
-    words = ["rnatracker", "study", search.request.name]
-    if search.request.storage:
-        words += ["--storage", search.request.storage]
-    if search.folder != Path.cwd() / "mlruns":
-        words += ["--store", str(search.folder)]
-    return shlex.join(words)

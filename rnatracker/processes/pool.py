@@ -55,12 +55,12 @@ class Pool:
             should_stop: asked at each tick and message; once true, no task is started any more.
             on_tick: told as often, after what was sent has been taken in.
         """
-        was_told = False
+        was_passed_on = False
         try:
             while self._running or (self._waiting and not should_stop()):
                 self._start_more(should_stop)
-                if not was_told and should_stop():
-                    was_told = True
+                if not was_passed_on and should_stop():
+                    was_passed_on = True
                     for worker in self._running:
                         worker.ask_to_stop()
                 wait_for_any(self._running, self._tick_seconds)

@@ -19,7 +19,7 @@ from typing import Any
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error
-    """A run was stopped on request and can go on.
+    """A run was stopped on request and can be resumed.
 
     Attributes:
         run_id: the run.

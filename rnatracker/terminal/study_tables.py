@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.trial import FrozenTrial
 
-from rnatracker.search import summary
+from rnatracker.search import hints, summary
 from rnatracker.search.study import Search
 from rnatracker.terminal.tables import new_table, show
 
@@ -64,7 +64,7 @@ def as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
         "params": trial.params,
         "folds": trial.user_attrs.get("fold_values", []),
         "run_id": trial.user_attrs.get("run_id"),
-        "command": summary.rerun_command(search, trial),
+        "command": hints.rerun_command(search, trial),
     }
 
 

@@ -1,4 +1,4 @@
-"""A recorded run, run again from what was logged, and held against the record.
+"""A recorded run, run again from what was logged, and compared with the record.
 
 Owns what a replay needs to find again, what it warns of, and whether figures agree. Must not know optuna or typer. Read
 next: `agreement.py` for the figures, `rnatracker/training/trial.py` for a trial's trainings.
@@ -23,7 +23,7 @@ from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun
-from rnatracker.tracking.hints import command
+from rnatracker.tracking.hints import command, resume_command
 from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
@@ -59,7 +59,7 @@ class Plan:
         kind: `train`, `cross-validation` or `trial`.
         prepared: everything that the replay needs.
         warnings: what differs from the record and may change figures.
-        until: where a pruned trial was dropped, fold and epoch; None: it is trained to its end.
+        until: where a pruned trial was stopped, fold and epoch; None: it is trained to its end.
     """
 
     original: TrackedRun
@@ -95,7 +95,7 @@ def plan(
     run = open_tracker(place).find(name)
     tags, parent = run.tags(), run.parent_name()
     called = f"{parent}/{run.name}" if parent else run.name
-    kind, until = _check_kind(run, called, tags)
+    kind, until = _check_kind(run, called, tags, place)
     settings = _settings(run, called, data, device)
     request = RunRequest(
         settings,
@@ -121,7 +121,9 @@ def plan(
     return Plan(run, called, kind, prepared, differences(tags, prepared), until)
 
 
-def _check_kind(run: TrackedRun, called: str, tags: Mapping[str, str]) -> tuple[str, tuple[int, int] | None]:
+def _check_kind(
+    run: TrackedRun, called: str, tags: Mapping[str, str], place: TrackingSettings
+) -> tuple[str, tuple[int, int] | None]:
     """Return a run's kind, and where it was pruned; refuse what can't be replayed."""
     kind, status = tags.get(Tag.KIND, ""), run.status()
     if kind in ("fold", "study"):
@@ -131,15 +133,15 @@ def _check_kind(run: TrackedRun, called: str, tags: Mapping[str, str]) -> tuple[
         raise TrackingError(f"run {called} ({kind or 'of another program'}) was not trained here", "train a new one")
     pruned = Tag.PRUNED in tags
     if status != "FINISHED" and not pruned:
-        remedy = "wait for its end" if status == "RUNNING" else f"finish it with: rnatracker train --resume {called}"
+        remedy = "wait for its end" if status == "RUNNING" else f"finish it with: {resume_command(run, place)}"
         if kind == "trial" and status != "RUNNING":
-            remedy = "go on with its study first"
-        raise TrackingError(f"run {called} is {status}: it has no final figures to hold a replay against", remedy)
+            remedy = "resume its study first, with its tune command"
+        raise TrackingError(f"run {called} is {status}: it has no final figures to compare a replay with", remedy)
     if not pruned:
         return kind, None
     until = (int(tags.get(Tag.PRUNED_FOLD, "0")), int(tags.get(Tag.PRUNED_EPOCH, "0")))
     if not until[1]:
-        raise TrackingError(f"run {called} was pruned before its first epoch", "there is nothing to replay")
+        raise TrackingError(f"run {called} was pruned before its first epoch: there is nothing to replay")
     return kind, until
 
 
@@ -226,7 +228,7 @@ def _replay_trial(planned: Plan, reporter: Reporter) -> TrackedRun:
     with StopSignal() as stop:
         run = start_run(open_tracker(prepared.request.tracking), prepared, "trial", "", stop)
         run.set_tags({Tag.REPLAYS: planned.original.id})
-        again = command(["replay", planned.name], prepared.request.tracking)
+        again = _replay_command(planned)
         with ending(run, prepared.request, stop, command=again), LogFile(run.files.log, reporter) as log:
             describe_start(run, prepared, log)
             try:
@@ -235,6 +237,13 @@ def _replay_trial(planned: Plan, reporter: Reporter) -> TrackedRun:
             except _ReachedError:
                 log.line(f"as far as {planned.name} was trained before it was pruned")
     return run
+
+
+def _replay_command(planned: Plan) -> str:
+    """Return what to type to replay it once more: a replay that was stopped isn't resumed."""
+    tracking = planned.prepared.request.tracking
+    name = planned.name if tracking.enabled else str(planned.original.folder)
+    return command(["replay", name], tracking)
 
 
 class _Until(Watcher):

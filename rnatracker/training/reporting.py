@@ -1,4 +1,4 @@
-"""What a training tells while it goes on, and the words for it.
+"""What a training reports while it runs, and the words for it.
 
 Owns the `Reporter` protocol, the line for an epoch, and `log.txt`. Must not know where lines are shown: the command
 line has a reporter with a progress display. Read next: `rnatracker/terminal/progress.py`.
@@ -70,7 +70,7 @@ def duration(seconds: float) -> str:
 class LogFile:
     """A reporter that writes `log.txt` and passes everything on.
 
-    A resumed run goes on writing at the end of its file.
+    A resumed run appends to its file.
 
     Args:
         path: the file.

@@ -109,7 +109,7 @@ def prepare(request: RunRequest, *, threads: int | None = None) -> PreparedRun:
     data, asked = settings.data, settings.train.threads
     if data.path is None:
         raise ConfigError(
-            "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate"
+            "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate FILE"
         )
     if request.weights and data.fold:
         raise ConfigError(

@@ -58,7 +58,7 @@ def train(
 def resume(
     name: str, tracking: TrackingSettings, reporter: Reporter, *, data: str | None = None, jobs: int = 1
 ) -> Outcome:
-    """Go on with a run that was interrupted, in the same run, as if nothing had happened.
+    """Resume a run that was interrupted, in the same run, as if nothing had happened.
 
     Args:
         name: the run's id, name or folder.
@@ -77,9 +77,8 @@ def resume(
     tags = run.tags()
     if tags.get(Tag.KIND) not in ("train", "cross-validation"):
         raise TrackingError(
-            f"run {run.name} is no training that can be resumed (its kind: {tags.get('rnatracker.kind', 'unknown')}); "
-            "a fold is resumed with its parent",
-            "to train on from some weights, use --weights FILE",
+            f"run {run.name} is no training that can be resumed (its kind: {tags.get(Tag.KIND, 'unknown')})",
+            _instead_of_resuming(run, tags.get(Tag.KIND, "")),
         )
     check_reopenable(run)
     settings = _recorded_config(run, data)
@@ -101,6 +100,14 @@ def resume(
         with stop.shielded():
             run.reopen()
         return _train(tracker, run, prepared, reporter, stop)
+
+
+def _instead_of_resuming(run: TrackedRun, kind: str) -> str:
+    if kind == "fold":
+        return f"resume its whole run {run.parent_name()}"
+    if kind in ("study", "trial"):
+        return "resume its study, with its tune command"
+    return "to train further from its weights, use --weights FILE"
 
 
 def _recorded_config(run: TrackedRun, data: str | None) -> Config:

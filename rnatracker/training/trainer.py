@@ -47,7 +47,7 @@ and on a busy machine threads that wait for each other made it 60 ms."""
 
 
 class Stopped(Exception):  # noqa: N818 - not an error
-    """The training was asked to stop and has saved `last.pt`, from which it can go on."""
+    """The training was asked to stop and has saved `last.pt`, from which it can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -330,7 +330,7 @@ class Trainer:
             self._progress.first_epoch = start.epoch + 1
 
     def _load_optimizer(self, start: Checkpoint) -> None:
-        """Take over the optimizer's state; its rates only where the same run goes on.
+        """Take over the optimizer's state; its rates only where the same run resumes.
 
         An optimizer of another kind starts afresh: its state would mean something else.
         """
@@ -339,7 +339,9 @@ class Trainer:
         try:
             self._optimizer.load_state_dict(start.optimizer)
         except ValueError as error:
-            raise CheckpointError(f"the checkpoint's optimizer doesn't fit its network: {error}") from None
+            raise CheckpointError(
+                f"the checkpoint's optimizer doesn't fit its network: {error}", "use another copy"
+            ) from None
         if start.progress is None:
             for group in self._optimizer.param_groups:
                 group |= {"lr": self._settings.lr, "weight_decay": self._settings.weight_decay}

@@ -8,8 +8,8 @@ from typing import Any
 
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import space, tune
+from rnatracker.search.definition import open_search
 from rnatracker.search.objective import TrialContext
-from rnatracker.search.opening import open_search
 from rnatracker.search.study import Search, StudyRequest, WorkerTask
 from rnatracker.search.worker import run_trials, set_up
 from rnatracker.tracking.open import open_tracker

@@ -1,7 +1,7 @@
-"""Create a study, go on with it, join it, read it.
+"""A study's definition, and opening a study by it: to create, resume, join or read it.
 
-Owns what identifies a study: a study is tied to its space, its settings in use and its transcripts, since trials under
-others can't be compared. Must not know torch. Read next: `study.py`.
+A study is tied to its space, its starting config and its transcripts, since trials under others can't be compared. Must
+not know torch. Read next: `study.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from rnatracker import config
 from rnatracker.errors import ConfigError, StudyError, TrackingError
-from rnatracker.search import space, storage
+from rnatracker.search import hints, space, storage
 from rnatracker.search.pruning import START, TwoLevelPruner
 from rnatracker.search.study import OUTSIDE, Search, StudyRequest
 from rnatracker.tracking.open import open_tracker
@@ -35,7 +35,7 @@ _WARM_TRIALS = 3
 
 
 def open_search(request: StudyRequest, data_digest: str) -> Search:
-    """Create a study, or go on with the one of that name.
+    """Create a study, or resume the one of that name.
 
     Args:
         request: what is searched.
@@ -71,7 +71,7 @@ def definition(request: StudyRequest, data_digest: str) -> dict[str, Any]:
 
 
 def _begin(study: Study, request: StudyRequest) -> None:
-    """Enqueue the settings in use as the first trial."""
+    """Enqueue the starting config as the first trial."""
     if study.get_trials(deepcopy=False):
         return
     study.set_user_attr(DATA_PATH, request.config.data.path)
@@ -80,7 +80,7 @@ def _begin(study: Study, request: StudyRequest) -> None:
 
 
 def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Hold that a study is continued as it began.
+    """Check that a study is resumed as it began.
 
     Raises:
         StudyError: naming what differs.
@@ -123,7 +123,9 @@ def load_search(name: str, url: str | None, tracking: TrackingSettings) -> Searc
     study = optuna.load_study(study_name=name, storage=kept)
     found = study.user_attrs.get(DEFINITION)
     if found is None:
-        raise StudyError(f"study {name}: not one of rnatracker tune's, or it was killed as it began", "start it again")
+        raise StudyError(
+            f"study {name}: not one of rnatracker tune's, or it was killed as it began", "give its tune command again"
+        )
     settings = found["config"] | {"data.path": study.user_attrs.get(DATA_PATH)}
     return Search(
         StudyRequest(
@@ -149,15 +151,15 @@ def warm_start(search: Search, sources: tuple[str, ...]) -> list[str]:
     Raises:
         StudyError: if something is neither.
     """
-    told = []
+    lines = []
     known = optuna.get_all_study_names(search.storage)
     with search.lock():
         for source in sources:
             found = _of_study(search, source) if source in known else _of_run(search, source)
             for params in found:
                 search.study.enqueue_trial(params, skip_if_exists=True)
-            told.append(f"{source}: {len(found)} settings to begin with")
-    return told
+            lines.append(f"{source}: {len(found)} {'setting' if len(found) == 1 else 'settings'} to begin with")
+    return lines
 
 
 def _of_study(search: Search, name: str) -> list[dict[str, Any]]:
@@ -173,19 +175,23 @@ def _of_run(search: Search, name: str) -> list[dict[str, Any]]:
     try:
         run = open_tracker(search.request.tracking).find(name)
     except TrackingError as error:
-        raise StudyError(f"--warm-start {name}: neither a study of this storage nor a run ({error})") from None
+        known = hints.command(["study", "--list"], search.request.tracking, search.request.storage)
+        raise StudyError(
+            f"--warm-start {name}: neither a study of this storage nor a run ({error.problem})",
+            f"see its studies with: {known}",
+        ) from None
     path = run.files.config
     if not path.is_file():
-        raise StudyError(f"--warm-start {name}: that run has kept no config.yaml")
+        raise StudyError(f"--warm-start {name}: that run has kept no {path.name}", "name another")
     flat = config.build(config.read(path), path.name).flat()
     return [search.request.space.params_of(flat)[0]]
 
 
 def check_name(name: str) -> None:
-    """Hold that a study's name can stand in a run's name and in a file's.
+    """Check that a study's name can stand in a run's name and in a file's.
 
     Raises:
         ConfigError: if it can't.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.+-]{1,80}", name) or name in (".", ".."):
-        raise ConfigError(f"--study {name!r}: up to 80 letters, digits and _ . + -, please")
+        raise ConfigError(f"--study {name!r}: can't be the name of a run", "use up to 80 letters, digits and _ . + -")

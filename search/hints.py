@@ -1,0 +1,41 @@
+"""The commands about a study that users are told to type next.
+
+Owns their wording, so that each finds the study's storage and store. Must not know what they do. Read next:
+`rnatracker/tracking/hints.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import yaml
+from optuna.trial import FrozenTrial
+
+from rnatracker.config import Config
+from rnatracker.search.space import apply
+from rnatracker.search.study import Search
+from rnatracker.tracking import hints
+from rnatracker.tracking.settings import TrackingSettings
+
+
+def command(words: list[str], tracking: TrackingSettings, storage: str | None) -> str:
+    """Return what to type: these words after `rnatracker`, with the options that lead to this storage and store."""
+    masked = re.sub(r"//[^/@]*@", "//USER:PASSWORD@", storage or "")
+    return hints.command([*words, *(["--storage", masked] if masked else [])], tracking)
+
+
+def study_command(search: Search) -> str:
+    """Return what to type to see a study."""
+    return command(["study", search.request.name], search.request.tracking, search.request.storage)
+
+
+def rerun_command(search: Search, trial: FrozenTrial) -> str:
+    """Return what to type to train with a trial's settings once more."""
+    words = ["train", "--data", str(search.request.config.data.path)]
+    default = Config().flat()
+    for key, value in apply(search.request.config, trial.params).flat().items():
+        if key != "data.path" and value != default[key]:
+            on_one_line = yaml.safe_dump(value, default_flow_style=True, width=math.inf).splitlines()[0]
+            words += ["--set", f"{key}={on_one_line}"]
+    return hints.command(words, search.request.tracking)
