@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rnatracker.app import app
+from rnatracker.data.readers import read
 from rnatracker.errors import CheckpointError, DataError, RNATrackerError, TrackingError
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.open import open_tracker
@@ -34,6 +35,10 @@ def settings(tmp_path: Path) -> TrackingSettings:
 def _train(data: Path, settings: TrackingSettings, weights: str | None = None, **changes: object) -> Outcome:
     made = small_config(data__path=str(data), **changes)
     return train(RunRequest(made, settings, weights=weights), SilentReporter())
+
+
+def _words(text: str) -> set[str]:
+    return {word.strip(",;:()") for word in text.split()}
 
 
 def _replay(name: str, settings: TrackingSettings, **more: object) -> tuple[TrackedRun, agreement.Agreement]:
@@ -64,11 +69,14 @@ def test_replay_begins_from_the_same_weights(data: Path, settings: TrackingSetti
     shutil.copy(first.folder / "checkpoints" / "best.pt", weights)
     with weights.open("ab") as file:
         file.write(b"changed")
-    with pytest.raises(CheckpointError, match=r"start.pt: not the weights that exp2 began from"):
+    with pytest.raises(CheckpointError) as other:
         replay.plan("exp2", settings)
+    assert {str(weights), "exp2", "digest"} <= _words(other.value.problem)
     weights.unlink()
-    with pytest.raises(CheckpointError, match=r"start.pt: exp2 began from these weights, and they are gone"):
+    with pytest.raises(CheckpointError) as gone:
         replay.plan("exp2", settings)
+    assert {str(weights), "exp2", "gone"} <= _words(gone.value.problem)
+    assert "put them back" in gone.value.remedy
 
 
 class TestTrials:
@@ -96,54 +104,67 @@ class TestTrials:
     def test_study_is_refused_and_its_trials_are_pointed_to(self, data: Path, mlflow_store: Path) -> None:
         settings = TrackingSettings(mlflow_store)
         work_through(small_study(data, settings, trials=1))
-        with pytest.raises(TrackingError, match="exp1_toy is a study, .* replay one of its trials, as exp1_toy/trial0"):
+        with pytest.raises(TrackingError) as caught:
             replay.plan("exp1_toy", settings)
+        assert {"exp1_toy", "study"} <= _words(caught.value.problem)
+        assert "exp1_toy/trial0" in caught.value.remedy
 
 
 class TestFinding:
     def test_data_are_found_where_they_are_now(self, data: Path, settings: TrackingSettings, tmp_path: Path) -> None:
         _train(data, settings)
         moved = data.rename(tmp_path / "moved.tsv")
-        with pytest.raises(DataError, match=r"toy.tsv: there is no such file, and exp1 was trained on it; .*--data"):
+        with pytest.raises(DataError) as caught:
             replay.plan("exp1", settings)
+        assert {str(data), "exp1"} <= _words(caught.value.problem)
+        assert "--data" in caught.value.remedy
         assert _replay("exp1", settings, data=str(moved))[1].words == "bit-identical"
 
     def test_other_data_are_refused(self, data: Path, settings: TrackingSettings, tmp_path: Path) -> None:
         _train(data, settings)
         other = write_table(toy_transcripts(40, seed=1), tmp_path / "other.tsv")
-        with pytest.raises(DataError, match=r"other.tsv: not the transcripts of exp1 \(their digest is"):
+        with pytest.raises(DataError) as given:
             replay.plan("exp1", settings, data=str(other))
+        assert {str(other), "exp1", read(str(other)).digest()} <= _words(given.value.problem)
         shutil.copy(other, data)
-        with pytest.raises(DataError, match=r"toy.tsv: not the transcripts of exp1"):
+        with pytest.raises(DataError) as replaced:
             replay.plan("exp1", settings)
+        assert {str(data), "exp1", read(str(other)).digest()} <= _words(replaced.value.problem)
 
     def test_another_division_is_refused(self, data: Path, settings: TrackingSettings) -> None:
         _train(data, settings)
         open_tracker(settings).find("exp1").set_tags({"rnatracker.split_digest": "other"})
-        with pytest.raises(DataError, match="would be divided otherwise than recorded"):
+        with pytest.raises(DataError) as caught:
             replay.plan("exp1", settings)
+        assert {"exp1", "divided"} <= _words(caught.value.problem)
+        assert "version" in caught.value.remedy
 
     def test_a_fold_is_refused_and_its_run_is_named(self, data: Path, settings: TrackingSettings) -> None:
         _train(data, settings, data__fold=2, train__epochs=1)
-        with pytest.raises(TrackingError, match="exp1/fold1 is a fold, .* replay its whole run exp1"):
+        with pytest.raises(TrackingError) as caught:
             replay.plan("exp1/fold1", settings)
+        assert {"exp1/fold1", "fold"} <= _words(caught.value.problem)
+        assert "exp1" in _words(caught.value.remedy)
 
     @pytest.mark.parametrize(
-        ("status", "tags", "message"),
+        ("status", "tags", "problem", "remedy"),
         [
-            ("KILLED", {}, "exp1 is KILLED: .*rnatracker train --resume exp1"),
-            ("FINISHED", {"rnatracker.kind": "imported"}, r"exp1 \(imported\) was not trained here"),
-            ("FINISHED", {}, r"config.yaml: missing, so exp1 can't be replayed"),
+            ("KILLED", {}, {"exp1", "KILLED"}, "rnatracker train --resume {folder}"),
+            ("KILLED", {"rnatracker.kind": "trial"}, {"exp1", "KILLED"}, "its tune command"),
+            ("FINISHED", {"rnatracker.kind": "imported"}, {"exp1", "imported"}, "train a new one"),
+            ("FINISHED", {}, {"exp1", "{folder}/config.yaml", "missing"}, "train a new run"),
         ],
     )
     def test_runs_without_what_it_takes_are_refused(
-        self, settings: TrackingSettings, status: str, tags: dict[str, str], message: str
+        self, settings: TrackingSettings, status: str, tags: dict[str, str], problem: set[str], remedy: str
     ) -> None:
         tags = {"rnatracker.kind": "train"} | tags
         run = open_tracker(settings).start(log_name=None, params={}, tags=tags, dataset=None)
         run.finish(status)  # type: ignore[arg-type]
-        with pytest.raises(RNATrackerError, match=message):
+        with pytest.raises(RNATrackerError) as caught:
             replay.plan("exp1", settings)
+        assert {word.format(folder=run.folder) for word in problem} <= _words(caught.value.problem)
+        assert remedy.format(folder=run.folder) in caught.value.remedy
 
     def test_what_differs_from_the_record_is_warned_of(self, data: Path, settings: TrackingSettings) -> None:
         _train(data, settings)
