@@ -70,8 +70,10 @@ def test_load_refuses_a_pickle_that_would_run_code(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "model": Evil()}, tmp_path / "evil.pt")
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Evil()))
     for name in ("evil.pt", "plain.pt"):
-        with pytest.raises(CheckpointError, match=rf"{name}: refused.*could run code"):
+        with pytest.raises(CheckpointError) as caught:
             checkpoint.load(tmp_path / name)
+        assert f"{name}: refused" in caught.value.problem
+        assert "could run code" in caught.value.remedy
     assert not (tmp_path / "ran").exists()
 
 
@@ -81,26 +83,31 @@ def test_load_refuses_a_truncated_file(share: float, tmp_path: Path) -> None:
     checkpoint.save(_checkpoint(), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CheckpointError, match=r"a\.pt: "):
+    with pytest.raises(CheckpointError) as caught:
         checkpoint.load(path)
+    assert caught.value.problem.startswith("a.pt: ")
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "problem"),
     [
-        ({"version": 99}, "checkpoint version 99 is unknown; this rnatracker reads version 1"),
-        ({"format": "other"}, "not a file of RNATracker weights"),
-        ({"sites": ["A", "B"]}, r"tensor output.weight should have the shape \(2, 6\).*got \(3, 6\)"),
-        ({"model": {"rnn": "transformer"}}, "damaged checkpoint"),
-        ({"weights": 3}, "damaged checkpoint: weights is not what it should be"),
-        ({"settings": "x"}, "damaged checkpoint: settings is not what it should be"),
-        ({"optimizer": {"state": {}}}, "damaged checkpoint: optimizer is not what it should be"),
-        ({"weights": {}}, "tensor conv1.weight should have the shape .* got none"),
+        ({"version": 99}, ["version 99"]),
+        ({"format": "other"}, ["not a file of RNATracker weights"]),
+        ({"sites": ["A", "B"]}, ["output.weight", "(2, 6)", "(3, 6)"]),
+        ({"model": {"rnn": "transformer"}}, ["damaged checkpoint"]),
+        ({"weights": 3}, ["damaged checkpoint", "weights"]),
+        ({"settings": "x"}, ["damaged checkpoint", "settings"]),
+        ({"optimizer": {"state": {}}}, ["damaged checkpoint", "optimizer"]),
+        ({"weights": {}}, ["conv1.weight", "got none"]),
     ],
 )
-def test_load_refuses_a_file_that_contradicts_itself(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=message):
+def test_load_refuses_a_file_that_contradicts_itself(
+    changes: dict[str, Any], problem: list[str], tmp_path: Path
+) -> None:
+    with pytest.raises(CheckpointError) as caught:
         checkpoint.load(_saved(tmp_path / "a.pt", **changes))
+    assert all(part in caught.value.problem for part in ["a.pt", *problem])
+    assert ("reads version 1" in caught.value.remedy) is ("version" in changes)
 
 
 @pytest.mark.parametrize("section", ["model", "encoding"])
@@ -120,26 +127,30 @@ def test_setting_that_an_older_version_did_not_have_gets_its_default(tmp_path: P
 
 
 def test_load_refuses_what_is_missing_or_no_dictionary(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no such file of weights"):
+    with pytest.raises(CheckpointError) as missing:
         checkpoint.load(tmp_path / "none.pt")
+    assert str(tmp_path / "none.pt") in missing.value.problem
     torch.save([1, 2], tmp_path / "list.pt")
-    with pytest.raises(CheckpointError, match="expected a dictionary, got list"):
+    with pytest.raises(CheckpointError) as wrong:
         checkpoint.load(tmp_path / "list.pt")
+    assert all(part in wrong.value.problem for part in ("list.pt", "dictionary", "got list"))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "problem", "remedy"),
     [
-        ({"model": ModelConfig(rnn_hidden=64)}, "trained with model.*but"),
-        ({"encoding": EncodingConfig(max_length=60, keep="3p")}, "trained with encoding.keep 5p, but 3p is asked for"),
-        ({"sites": ("A", "B", "C")}, "trained with sites Nucleus,Cytosol,ERM, but A,B,C is asked for; use --sites"),
+        ({"model": ModelConfig(rnn_hidden=64)}, ["trained with model.", "but"], "--set model."),
+        ({"encoding": EncodingConfig(max_length=60, keep="3p")}, ["encoding.keep 5p", "3p"], "--set encoding.keep=5p"),
+        ({"sites": ("A", "B", "C")}, ["sites Nucleus,Cytosol,ERM", "A,B,C"], "--sites Nucleus,Cytosol,ERM"),
     ],
 )
-def test_check_fits_names_the_setting_that_differs(change: dict[str, Any], message: str) -> None:
+def test_check_fits_names_the_setting_that_differs(change: dict[str, Any], problem: list[str], remedy: str) -> None:
     settings = small_config()
     asked: dict[str, Any] = {"model": settings.model, "encoding": settings.encoding, "sites": SITES} | change
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(CheckpointError) as caught:
         checkpoint.check_fits(_checkpoint(), **asked, file="a.pt")
+    assert all(part in caught.value.problem for part in ["a.pt", *problem])
+    assert remedy in caught.value.remedy
 
 
 def test_ancestors_channels_are_permuted_in_weights_and_optimizer(tmp_path: Path) -> None:
@@ -164,8 +175,9 @@ def test_ancestors_settings_follow_from_its_origin_and_shapes(tmp_path: Path) ->
 
 def test_foreign_network_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 1, "model": {"fc.weight": torch.zeros(2, 2)}}, tmp_path / "other.pt")
-    with pytest.raises(CheckpointError, match=r"unknown tensor fc\.weight"):
+    with pytest.raises(CheckpointError) as caught:
         checkpoint.load(tmp_path / "other.pt")
+    assert all(part in caught.value.problem for part in ("other.pt", "unknown tensor fc.weight"))
 
 
 @pytest.mark.shared
@@ -180,8 +192,10 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     found = _checkpoint()
     found.weights["output.bias"][0] = float("nan")
     checkpoint.save(found, tmp_path / "nan.pt")
-    with pytest.raises(CheckpointError, match=r"output\.bias holds values that are no numbers"):
+    with pytest.raises(CheckpointError) as caught:
         checkpoint.load(tmp_path / "nan.pt")
+    assert all(part in caught.value.problem for part in ("nan.pt", "output.bias", "no numbers"))
+    assert "earlier epoch" in caught.value.remedy
 
 
 def test_ancestors_sites_are_named_by_who_asks(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from rnatracker.tracking.settings import TrackingSettings
 from tests.support import paths
 from tests.support.processes import running
 from tests.support.toys import SMALL, toy_transcripts, write_table
+from tests.support.waiting import wait_until
 
 _CLI = paths.CLI
 _TRIALS = 5
@@ -42,14 +42,15 @@ def command(tmp_path: Path, mlflow_store: Path) -> list[str]:
 
 def _trial_in_progress(store: Path) -> int:
     """Wait until a trial has come some way, and return the process that works on it."""
-    until = time.monotonic() + 240
-    while time.monotonic() < until:
-        with suppress(StudyError):
+
+    def worker() -> int | None:
+        with suppress(StudyError):  # there is no study yet
             for trial in load_search("toy", None, TrackingSettings(store)).study.trials:
                 if trial.state == TrialState.RUNNING and trial.last_step and trial.last_step > 2:
                     return int(trial.user_attrs[WORKER][identity.PID])
-        time.sleep(0.05)
-    raise AssertionError("no trial has begun")
+        return None
+
+    return wait_until(worker, "a trial has begun")
 
 
 def _check_all_is_accounted_for(store: Path) -> None:
@@ -68,7 +69,7 @@ def _check_all_is_accounted_for(store: Path) -> None:
         assert sorted(trial.intermediate_values) == list(range(1, 31))
 
 
-def test_killed_worker_is_replaced_and_its_trial_goes_on(command: list[str], mlflow_store: Path) -> None:
+def test_killed_worker_is_replaced_and_its_trial_is_resumed(command: list[str], mlflow_store: Path) -> None:
     with running(command) as started:
         os.kill(_trial_in_progress(mlflow_store), signal.SIGKILL)
         code, told = started.end()
@@ -78,7 +79,7 @@ def test_killed_worker_is_replaced_and_its_trial_goes_on(command: list[str], mlf
     _check_all_is_accounted_for(mlflow_store)
 
 
-def test_whole_tree_is_killed_and_the_same_command_goes_on(command: list[str], mlflow_store: Path) -> None:
+def test_whole_tree_is_killed_and_the_same_command_resumes_it(command: list[str], mlflow_store: Path) -> None:
     with running(command) as started:
         _trial_in_progress(mlflow_store)
         for pid in (*started.workers(), started.pid):
@@ -90,7 +91,7 @@ def test_whole_tree_is_killed_and_the_same_command_goes_on(command: list[str], m
     _check_all_is_accounted_for(mlflow_store)
 
 
-def test_interrupted_study_goes_on(command: list[str], mlflow_store: Path) -> None:
+def test_interrupted_study_is_resumed(command: list[str], mlflow_store: Path) -> None:
     with running(command) as started:
         _trial_in_progress(mlflow_store)
         started.send(signal.SIGINT)

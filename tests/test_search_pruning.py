@@ -1,4 +1,4 @@
-"""The pruner: whom it compares with whom, and whom it drops."""
+"""The pruner: whom it compares with whom, and whom it prunes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _trial(folds: list[list[float]], state: TrialState = TrialState.RUNNING, sta
     )
 
 
-def _dropped(
+def _is_pruned(
     others: list[list[list[float]]],
     own: list[list[float]],
     pruner: PrunerName,
@@ -72,24 +72,24 @@ _FIVE = [[[level / 10] * _EPOCHS] for level in (1, 2, 3, 4, 5)]
     ],
 )
 def test_halving_keeps_its_share_at_a_rung(epochs: int, level: float, expected: bool) -> None:
-    assert _dropped(_FIVE, [[level] * epochs], "hyperband") is expected
+    assert _is_pruned(_FIVE, [[level] * epochs], "hyperband") is expected
 
 
 def test_halving_leaves_trials_alone_between_rungs() -> None:
-    assert _dropped(_FIVE, [[0.0] * 2], "hyperband") is False
-    assert _dropped(_FIVE, [[0.0] * 3], "hyperband") is True
-    assert _dropped(_FIVE, [[0.0] * 6], "hyperband") is False
+    assert _is_pruned(_FIVE, [[0.0] * 2], "hyperband") is False
+    assert _is_pruned(_FIVE, [[0.0] * 3], "hyperband") is True
+    assert _is_pruned(_FIVE, [[0.0] * 6], "hyperband") is False
 
 
 def test_halving_keeps_a_third_at_the_end_of_the_first_fold() -> None:
-    assert _dropped(_FIVE, [[0.35] * _EPOCHS], "hyperband", folds=2) is True
-    assert _dropped(_FIVE, [[0.45] * _EPOCHS], "hyperband", folds=2) is False
-    assert _dropped(_FIVE, [[0.0] * _EPOCHS], "hyperband", folds=1) is False
+    assert _is_pruned(_FIVE, [[0.35] * _EPOCHS], "hyperband", folds=2) is True
+    assert _is_pruned(_FIVE, [[0.45] * _EPOCHS], "hyperband", folds=2) is False
+    assert _is_pruned(_FIVE, [[0.0] * _EPOCHS], "hyperband", folds=1) is False
 
 
 @pytest.mark.parametrize(("level", "expected"), [(0.15, True), (0.25, False)])
-def test_forecast_drops_the_worst_third_at_a_ninth(level: float, expected: bool) -> None:
-    assert _dropped(_FIVE, [[level]], "forecast") is expected
+def test_forecast_prunes_the_worst_third_at_a_ninth(level: float, expected: bool) -> None:
+    assert _is_pruned(_FIVE, [[level]], "forecast") is expected
 
 
 _RISING = [[[level + epoch / 100 for epoch in range(_EPOCHS)]] for level in (0.1, 0.2, 0.3, 0.4)]
@@ -97,22 +97,22 @@ _RISING = [[[level + epoch / 100 for epoch in range(_EPOCHS)]] for level in (0.1
 
 
 @pytest.mark.parametrize(("value", "expected"), [(0.40, True), (0.42, False)])
-def test_forecast_drops_what_could_not_become_the_best(value: float, expected: bool) -> None:
-    assert _dropped(_RISING, [[0.4, value]], "forecast") is expected
+def test_forecast_prunes_what_could_not_become_the_best(value: float, expected: bool) -> None:
+    assert _is_pruned(_RISING, [[0.4, value]], "forecast") is expected
 
 
 def test_forecast_expects_what_nine_in_ten_stayed_below() -> None:
     """Of eleven gains between 0.00 and 0.10 that is 0.09; the best ends at 0.6."""
     others = [[[0.5 - i / 100, 0.5 - i / 100] + [0.5] * (_EPOCHS - 2)] for i in range(10)]
     others.append([[0.5, 0.5] + [0.6] * (_EPOCHS - 2)])
-    assert _dropped(others, [[0.5, 0.505]], "forecast") is True
-    assert _dropped(others, [[0.5, 0.515]], "forecast") is False
+    assert _is_pruned(others, [[0.5, 0.505]], "forecast") is True
+    assert _is_pruned(others, [[0.5, 0.515]], "forecast") is False
 
 
 def test_forecast_compares_sums_over_folds_in_the_last_one() -> None:
     others = [[[0.5] * _EPOCHS, [0.4] * _EPOCHS] for _ in range(4)]
-    assert _dropped(others, [[0.6] * _EPOCHS, [0.35] * 2], "forecast", folds=2) is False
-    assert _dropped(others, [[0.6] * _EPOCHS, [0.25] * 2], "forecast", folds=2) is True
+    assert _is_pruned(others, [[0.6] * _EPOCHS, [0.35] * 2], "forecast", folds=2) is False
+    assert _is_pruned(others, [[0.6] * _EPOCHS, [0.25] * 2], "forecast", folds=2) is True
 
 
 @pytest.mark.parametrize(
@@ -121,53 +121,53 @@ def test_forecast_compares_sums_over_folds_in_the_last_one() -> None:
 def test_forecast_leaves_a_quarter_for_the_last_fold(folds: int, level: float, expected: bool) -> None:
     """Of six trials a quarter, rounded up, goes on after the first of two folds; half after the first of three."""
     others = [trial * folds for trial in _FIVE]
-    assert _dropped(others, [[level] * _EPOCHS], "forecast", folds=folds) is expected
+    assert _is_pruned(others, [[level] * _EPOCHS], "forecast", folds=folds) is expected
 
 
 @pytest.mark.parametrize(("level", "expected"), [(0.29, True), (0.31, False)])
-def test_median_drops_what_is_below_it(level: float, expected: bool) -> None:
-    assert _dropped(_FIVE, [[level]], "median") is expected
+def test_median_prunes_what_is_below_it(level: float, expected: bool) -> None:
+    assert _is_pruned(_FIVE, [[level]], "median") is expected
 
 
 def test_loss_is_better_when_smaller() -> None:
-    assert _dropped(_FIVE, [[0.31]], "median", maximize=False) is True
-    assert _dropped(_FIVE, [[0.29]], "median", maximize=False) is False
+    assert _is_pruned(_FIVE, [[0.31]], "median", maximize=False) is True
+    assert _is_pruned(_FIVE, [[0.29]], "median", maximize=False) is False
 
 
-def test_nothing_is_dropped_while_there_is_little_to_compare_with() -> None:
+def test_nothing_is_pruned_while_there_is_little_to_compare_with() -> None:
     for pruner in _LEVEL_ONE:
-        assert _dropped(_FIVE[3:], [[0.0]], pruner) is False
-        assert _dropped(_FIVE[2:], [[0.0]], pruner) is True
+        assert _is_pruned(_FIVE[3:], [[0.0]], pruner) is False
+        assert _is_pruned(_FIVE[2:], [[0.0]], pruner) is True
 
 
-def test_trial_in_use_is_never_dropped() -> None:
+def test_starting_config_is_never_is_pruned() -> None:
     for pruner in _LEVEL_ONE:
-        assert _dropped(_FIVE, [[0.0]], pruner, start=True) is False
+        assert _is_pruned(_FIVE, [[0.0]], pruner, start=True) is False
 
 
-def test_nothing_is_dropped_without_a_pruner_or_after_the_last_epoch() -> None:
-    assert _dropped(_FIVE, [[0.0]], "none") is False
+def test_nothing_is_pruned_without_a_pruner_or_after_the_last_epoch() -> None:
+    assert _is_pruned(_FIVE, [[0.0]], "none") is False
     for pruner in _LEVEL_ONE:
-        assert _dropped(_FIVE, [[0.0] * _EPOCHS], pruner) is False
+        assert _is_pruned(_FIVE, [[0.0] * _EPOCHS], pruner) is False
 
 
 @pytest.mark.parametrize(("pruner", "bad"), [("hyperband", [0.1]), ("median", [0.1]), ("forecast", [0.05, 0.05])])
-def test_awful_later_fold_is_dropped_though_the_first_was_good(pruner: PrunerName, bad: list[float]) -> None:
+def test_awful_later_fold_is_pruned_though_the_first_was_good(pruner: PrunerName, bad: list[float]) -> None:
     """Optuna's own pruners would look at the best over all steps and let it go on."""
     others = [[[0.5] * _EPOCHS, [0.5] * _EPOCHS] for _ in range(5)]
     good = [0.9] * _EPOCHS
-    assert _dropped(others, [good], pruner, folds=2) is False
-    assert _dropped(others, [good, bad], pruner, folds=2) is True
+    assert _is_pruned(others, [good], pruner, folds=2) is False
+    assert _is_pruned(others, [good, bad], pruner, folds=2) is True
 
 
 def test_trial_that_ran_out_of_patience_is_still_compared_with() -> None:
     others = [[[0.5, 0.6]] for _ in range(5)]
-    assert _dropped(others, [[0.1] * 4], "median") is True
+    assert _is_pruned(others, [[0.1] * 4], "median") is True
 
 
-def test_wilcoxon_drops_between_folds_from_the_fourth_on() -> None:
+def test_wilcoxon_prunes_between_folds_from_the_fourth_on() -> None:
     best = [[[0.6 + fold / 100] * _EPOCHS for fold in range(5)]]
     worse = [[0.5] * _EPOCHS for _ in range(4)]
-    assert _dropped(best, worse[:3], "wilcoxon", folds=5) is False
-    assert _dropped(best, worse, "wilcoxon", folds=5) is True
-    assert _dropped(best, [[0.7] * _EPOCHS for _ in range(4)], "wilcoxon", folds=5) is False
+    assert _is_pruned(best, worse[:3], "wilcoxon", folds=5) is False
+    assert _is_pruned(best, worse, "wilcoxon", folds=5) is True
+    assert _is_pruned(best, [[0.7] * _EPOCHS for _ in range(4)], "wilcoxon", folds=5) is False

@@ -1,4 +1,4 @@
-"""Refitting: fresh seeds for the best settings and those in use, and what is said of the difference."""
+"""Refitting: fresh seeds for the best settings and the starting config, and what is said of the difference."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_winner_is_what_fresh_seeds_say_and_not_what_the_study_claimed() -> None
     assert [each.trial for each in verdict.refitted] == [2, 0, 4]
 
 
-def test_config_in_use_wins_where_nothing_is_better() -> None:
+def test_starting_config_wins_where_nothing_is_better() -> None:
     start = _refitted(0, [[0.5, 0.6]], is_start=True)
     worse = _refitted(1, [[0.4, 0.5]])
     verdict = judge("pcc_mean", [worse, start])
@@ -87,7 +87,7 @@ class _Stumbling(SilentReporter):
             raise RuntimeError("killed")
 
 
-def test_refit_goes_on_with_the_run_that_was_broken_off(request_with_folds: StudyRequest) -> None:
+def test_refit_resumes_the_run_that_was_broken_off(request_with_folds: StudyRequest) -> None:
     search, _ = work_through(request_with_folds)
     with pytest.raises(RuntimeError, match="killed"):
         refit.refit(search, _Stumbling(), lambda text: None, best=1, seeds=1, jobs=1)

@@ -95,8 +95,9 @@ def test_circle_of_conditions_is_an_error() -> None:
         "model.rnn": {"categorical": ["gru", "lstm"], "when": {"model.masked": True}},
         "model.masked": {"categorical": [True, False], "when": {"model.rnn": "gru"}},
     }
-    with pytest.raises(ConfigError, match="in a circle"):
+    with pytest.raises(ConfigError) as caught:
         space.parse(content, "x")
+    assert all(key in caught.value.problem for key in ("model.rnn", "model.masked", "circle"))
 
 
 def test_condition_that_never_holds_is_an_error() -> None:
@@ -104,10 +105,13 @@ def test_condition_that_never_holds_is_an_error() -> None:
         "model.rnn": {"categorical": ["gru", "lstm"]},
         "model.dropout": {"float": [0.1, 0.2], "when": {"model.rnn": "rnn"}},
     }
-    with pytest.raises(ConfigError, match="it never is in this space"):
+    with pytest.raises(ConfigError) as caught:
         space.parse(content, "x")
+    assert all(part in caught.value.problem for part in ("model.dropout", "model.rnn", "'rnn'", "never"))
 
 
 def test_space_that_is_not_there_names_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match="default, smoke, wide"):
+    with pytest.raises(ConfigError) as caught:
         space.load("nothing.yaml")
+    assert "nothing.yaml" in caught.value.problem
+    assert all(name in caught.value.remedy for name in space.shipped())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -50,14 +51,14 @@ def request_on(request: pytest.FixtureRequest, tmp_path: Path) -> StudyRequest:
     return _request(tmp_path, storage=storage)
 
 
-def test_first_trial_has_the_settings_in_use(tmp_path: Path) -> None:
+def test_first_trial_has_the_starting_config(tmp_path: Path) -> None:
     claim = open_search(_request(tmp_path), "d").claim()
     assert claim is not None
     assert claim.number == 0
     assert claim.config == small_config()
 
 
-def test_study_goes_on_to_as_many_trials_as_asked_for(request_on: StudyRequest) -> None:
+def test_study_resumes_to_as_many_trials_as_asked_for(request_on: StudyRequest) -> None:
     assert len(_finish_all(open_search(request_on, "d"))) == 10
     assert _finish_all(open_search(request_on, "d")) == []
     assert len(_finish_all(open_search(replace(request_on, trials=13), "d"))) == 3
@@ -74,12 +75,16 @@ def test_resumed_study_suggests_what_an_uninterrupted_one_would(sampler: Any, tm
 
 def test_other_space_data_or_config_is_refused_by_name(tmp_path: Path) -> None:
     open_search(_request(tmp_path), "d")
-    with pytest.raises(StudyError, match="other transcripts"):
-        open_search(_request(tmp_path), "e")
-    with pytest.raises(StudyError, match=r"the space of train\.lr: \{'float': \[0\.0001, 0\.1\], 'log': True\} before"):
-        open_search(_request(tmp_path, _SPACE | {"train.lr": {"float": [1e-3, 1e-1]}}), "d")
-    with pytest.raises(StudyError, match=r"config train\.epochs: 3 before, 7 now"):
-        open_search(_request(tmp_path, config=small_config(train__epochs=7)), "d")
+    other_space = _SPACE | {"train.lr": {"float": [1e-3, 1e-1]}}
+    for request, digest, expected in (
+        (_request(tmp_path), "e", ["transcripts"]),
+        (_request(tmp_path, other_space), "d", ["train.lr", "{'float': [0.0001, 0.1], 'log': True} before", "0.001"]),
+        (_request(tmp_path, config=small_config(train__epochs=7)), "d", ["train.epochs: 3 before, 7 now"]),
+    ):
+        with pytest.raises(StudyError) as caught:
+            open_search(request, digest)
+        assert all(part in caught.value.problem for part in expected)
+        assert "--study" in caught.value.remedy
     open_search(_request(tmp_path, config=small_config(train__threads=2)), "d")
 
 
@@ -119,9 +124,7 @@ def test_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
 
 
 def _wait() -> None:
-    import time
-
-    time.sleep(60)
+    signal.pause()
 
 
 def test_paused_trial_is_the_next_and_no_death_is_counted(request_on: StudyRequest) -> None:
@@ -136,7 +139,7 @@ def test_paused_trial_is_the_next_and_no_death_is_counted(request_on: StudyReque
     assert DEATHS not in search.study.trials[0].user_attrs
 
 
-def test_repeats_are_dropped_and_a_used_up_space_is_said_to_be(tmp_path: Path) -> None:
+def test_repeats_are_passed_over_and_a_used_up_space_is_said_to_be(tmp_path: Path) -> None:
     content = {"model.rnn": {"categorical": ["gru", "lstm"]}, "model.masked": {"categorical": [True, False]}}
     search = open_search(_request(tmp_path, content), "d")
     seen = []
@@ -159,7 +162,7 @@ def test_last_settings_of_a_space_are_found_though_most_are_tried(tmp_path: Path
     assert search.is_used_up
 
 
-def test_interrupted_trial_goes_on_though_another_has_drawn_the_same_since(tmp_path: Path) -> None:
+def test_interrupted_trial_resumes_though_another_has_drawn_the_same_since(tmp_path: Path) -> None:
     search = open_search(_request(tmp_path), "d")
     search.study.tell(search.study.ask(), 0.1)
     claim = search.claim()
@@ -222,7 +225,7 @@ def test_sampler_learns_from_failures(sampler: Any, trials: int, tmp_path: Path)
     assert sum(last) < len(last) / 4  # a third of the space fails
 
 
-def test_value_in_use_outside_of_the_space_is_kept_in_the_first_trial(tmp_path: Path) -> None:
+def test_starting_value_outside_of_the_space_is_kept_in_the_first_trial(tmp_path: Path) -> None:
     content = {"train.lr": {"float": [1e-4, 1e-3]}, "model.rnn": {"categorical": ["gru", "lstm"]}}
     search = open_search(_request(tmp_path, content), "d")
     claim = search.claim()
@@ -246,8 +249,10 @@ def test_torn_last_line_is_cut_off(tmp_path: Path) -> None:
 
 def test_study_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
     open_search(_request(tmp_path), "d")
-    with pytest.raises(StudyError, match="did you mean toy?"):
+    with pytest.raises(StudyError) as caught:
         definition.load_search("toi", None, TrackingSettings(tmp_path, enabled=False))
+    assert "toi" in caught.value.problem
+    assert caught.value.remedy == "did you mean toy?"
 
 
 def test_loaded_study_has_its_settings_and_space(tmp_path: Path) -> None:
@@ -267,8 +272,10 @@ def test_warm_start_takes_over_the_best_of_another_study(tmp_path: Path) -> None
     taken = _finish_all(second)[1:3]  # the third best is the first trial here too
     best = sorted((t for t in first.study.trials), key=lambda t: t.value or 0.0, reverse=True)[:2]
     assert [each["train.lr"] for each in taken] == [trial.params["train.lr"] for trial in best]
-    with pytest.raises(StudyError, match="neither a study of this storage nor a run"):
+    with pytest.raises(StudyError) as caught:
         definition.warm_start(second, ("nothing",))
+    assert "--warm-start nothing" in caught.value.problem
+    assert "rnatracker study --list" in caught.value.remedy
 
 
 def test_no_more_trials_are_begun_than_asked_for_when_more_are_enqueued(request_on: StudyRequest) -> None:
@@ -285,8 +292,10 @@ def test_no_more_trials_are_begun_than_asked_for_when_more_are_enqueued(request_
 
 @pytest.mark.parametrize("name", ["a/b", "", "a b", ".."])
 def test_name_that_cannot_be_a_folders_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="--study"):
+    with pytest.raises(ConfigError) as caught:
         definition.check_name(name)
+    assert f"--study {name!r}" in caught.value.problem
+    assert "letters, digits" in caught.value.remedy
 
 
 def _claim_all(request: StudyRequest, numbers: Any) -> None:

@@ -124,7 +124,7 @@ class _StopAfter(StopSignal):
 
 
 @pytest.mark.parametrize("tracked", [False, True])
-def test_stopped_trial_goes_on_to_the_same_value(tracked: bool, data: Path, tmp_path: Path, mlflow_store: Path) -> None:
+def test_stopped_trial_resumes_to_the_same_value(tracked: bool, data: Path, tmp_path: Path, mlflow_store: Path) -> None:
     settings = {"train__epochs": 6, "data__fold": 2}
     whole, _ = work_through(
         small_study(data, TrackingSettings(tmp_path / "whole", enabled=False), trials=1, settings=settings)
@@ -143,7 +143,7 @@ def test_stopped_trial_goes_on_to_the_same_value(tracked: bool, data: Path, tmp_
     assert search.study.trials[0].intermediate_values == whole.study.trials[0].intermediate_values
 
 
-def test_trial_that_goes_on_is_dropped_where_it_stands_and_not_where_it_began(data: Path, tmp_path: Path) -> None:
+def test_trial_that_resumes_is_pruned_where_it_stands_and_not_where_it_began(data: Path, tmp_path: Path) -> None:
     """Others have done better meanwhile: its epochs before the interruption were trained all the same."""
     request = small_study(data, _no_mlflow(tmp_path), trials=6, pruner="median", settings={"train__epochs": 6})
     search, context = open_context(replace(request, trials=1))
@@ -285,8 +285,10 @@ def test_rerun_command_is_whole_when_there_are_many_sites(data: Path, tmp_path: 
 
 
 def test_wilcoxon_without_enough_folds_is_refused(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(config.ConfigError, match="before the 4th fold"):
+    with pytest.raises(config.ConfigError) as caught:
         tune.check_pruner(small_study(data, _no_mlflow(tmp_path), pruner="wilcoxon", settings={"data__fold": 3}))
+    assert "--pruner wilcoxon" in caught.value.problem
+    assert "--fold 5" in caught.value.remedy
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("45m", 2700), ("2h", 7200), ("1h30m", 5400), ("1d", 86400)])

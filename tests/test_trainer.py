@@ -1,8 +1,9 @@
-"""The loop: learning, choosing the best epoch, stopping and going on."""
+"""The loop: learning, choosing the best epoch, stopping and resuming."""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,10 @@ def test_numbered_checkpoints_are_kept_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_loss_that_is_no_number_ends_the_training_with_its_epoch(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"epoch \d+: the (training|validation) loss is (nan|inf); .*--lr"):
+    with pytest.raises(TrainingError) as caught:
         _fit(small_config(train__lr=1e36), tmp_path)
+    assert re.fullmatch(r"epoch \d+: the (training|validation) loss is (nan|inf)", caught.value.problem)
+    assert "--lr" in caught.value.remedy
 
 
 def test_training_continues_from_weights_with_optimizer_and_next_epoch(tmp_path: Path) -> None:
@@ -258,8 +261,9 @@ def test_device_that_is_missing_is_refused() -> None:
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ConfigError, match=r"train\.device: cuda is not available"):
+    with pytest.raises(ConfigError) as caught:
         pick_device(small_config(train__device="cuda").train)
+    assert all(part in caught.value.problem for part in ("train.device", "cuda", "not available"))
     assert pick_device(small_config().train) == _CPU
 
 
