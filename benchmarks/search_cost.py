@@ -14,6 +14,7 @@ import tempfile
 import time
 from multiprocessing.queues import Queue
 from pathlib import Path
+from typing import Any
 
 from rnatracker.config import Config
 from rnatracker.search import space
@@ -26,48 +27,48 @@ _EPOCHS = 30
 _Times = dict[str, float]
 
 
+class _Laps:
+    """Where the time goes: each lap's counts for what is named at its end."""
+
+    def __init__(self) -> None:
+        self.spent = {"handing out": 0.0, "reports": 0.0, "ending": 0.0, "MLflow": 0.0}
+        self._last = time.perf_counter()
+
+    def end(self, what: str) -> None:
+        now = time.perf_counter()
+        self.spent[what] += now - self._last
+        self._last = now
+
+
 def _work(request: StudyRequest, parent: str, barrier: object, times: Queue[tuple[list[int], _Times]]) -> None:
     """Take trials, report 30 epochs of each, and end it; tell where the time went."""
     search, numbers = open_search(request, "benchmark"), []
     tracker = open_tracker(request.tracking) if parent else None
     run = tracker.find(parent) if tracker else None
     barrier.wait()  # type: ignore[attr-defined]
-    spent = {"handing out": 0.0, "reports": 0.0, "ending": 0.0, "MLflow": 0.0}
-    begun = time.perf_counter()
-    while True:
-        last = time.perf_counter()
-
-        def lap(what: str) -> None:
-            nonlocal last
-            now = time.perf_counter()
-            spent[what] += now - last
-            last = now
-
-        claim = search.claim()
-        lap("handing out")
-        if claim is None:
-            break
+    begun, laps = time.perf_counter(), _Laps()
+    while (claim := search.claim()) is not None:
+        laps.end("handing out")
         numbers.append(claim.number)
         child = None
         if tracker and run:
-            params = claim.config.flat()
-            child = tracker.start(
-                log_name=None, params=params, tags={}, dataset=None, parent=run, name=f"trial{claim.number}"
-            )
-            lap("MLflow")
+            start: dict[str, Any] = {"log_name": None, "tags": {}, "dataset": None, "parent": run}
+            child = tracker.start(params=claim.config.flat(), name=f"trial{claim.number}", **start)
+            laps.end("MLflow")
         for epoch in range(1, _EPOCHS + 1):
             claim.trial.report(epoch / _EPOCHS, epoch)
             claim.trial.should_prune()
-            lap("reports")
+            laps.end("reports")
             if child:
                 child.log_metrics({f"val/pcc_{i}": 0.5 for i in range(10)}, epoch)
-                lap("MLflow")
+                laps.end("MLflow")
         search.study.tell(claim.trial, claim.config.train.lr)
-        lap("ending")
+        laps.end("ending")
         if child:
             child.finish("FINISHED")
-            lap("MLflow")
-    times.put((numbers, spent | {"all": time.perf_counter() - begun}))
+            laps.end("MLflow")
+    laps.end("handing out")
+    times.put((numbers, laps.spent | {"all": time.perf_counter() - begun}))
 
 
 def _measure(workers: int, trials: int, storage: str | None, tracked: bool) -> None:

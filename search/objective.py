@@ -28,7 +28,7 @@ from rnatracker.tracking.tags import Tag
 from rnatracker.training.division import Training
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import PreparedRun
-from rnatracker.training.session import dataset_of, describe_start, params_of, resource_error, tags_of
+from rnatracker.training.session import dataset_of, describe_start, params_of, reason_of, resource_error, tags_of
 from rnatracker.training.trainer import EpochResult, Stopped
 from rnatracker.training.trainings import Destination, Trained, into, train_all
 from rnatracker.training.trial import TrialResult, value_of
@@ -92,8 +92,7 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
         end.put_back(f"interrupted: {error}")
         raise resource_error(error, claim.config, "give the same command again", run.folder) or error from None
     except (RNATrackerError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-        worded = resource_error(error, claim.config, "give the same command again", run.folder) or error
-        end.failed(str(worded) if isinstance(worded, RNATrackerError) else f"{type(worded).__name__}: {worded}")
+        end.failed(reason_of(resource_error(error, claim.config, "give the same command again", run.folder) or error))
     else:
         end.complete(reports.values, reports.summary())
         trim_weights(context.search, context.tracker, context.trimmed)

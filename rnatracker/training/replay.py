@@ -106,19 +106,24 @@ def plan(
     )
     recorded_threads = tags.get(Tag.THREADS, "")
     prepared = prepare(request, threads=int(recorded_threads) if recorded_threads.isdigit() else None)
+    _check_same_data(prepared, called, kind, tags)
+    return Plan(run, called, kind, prepared, differences(tags, prepared), until)
+
+
+def _check_same_data(prepared: PreparedRun, called: str, kind: str, tags: Mapping[str, str]) -> None:
+    """Check that the transcripts and their division are those recorded."""
     if prepared.transcripts.digest() != tags.get(Tag.DATA_DIGEST):
         raise DataError(
-            f"{settings.data.path}: not the transcripts of {called} (their digest is "
-            f"{prepared.transcripts.digest()}, recorded is {tags.get('rnatracker.data_digest', 'none')})",
+            f"{prepared.config.data.path}: not the transcripts of {called} (their digest is "
+            f"{prepared.transcripts.digest()}, recorded is {tags.get(Tag.DATA_DIGEST, 'none')})",
             "give the original file with --data",
         )
     split = tags.get(Tag.SPLIT_DIGEST)
     if kind != "trial" and split and split != split_digest(prepared):
         raise DataError(
             f"{called}: its transcripts would be divided otherwise than recorded, so its figures can't be had again",
-            f"use the version of rnatracker that made it, {tags.get('rnatracker.version', 'unknown')}",
+            f"use the version of rnatracker that made it, {tags.get(Tag.VERSION, 'unknown')}",
         )
-    return Plan(run, called, kind, prepared, differences(tags, prepared), until)
 
 
 def _check_kind(
@@ -178,15 +183,15 @@ def _weights(called: str, tags: Mapping[str, str]) -> str | None:
 def differences(tags: Mapping[str, str], prepared: PreparedRun) -> list[str]:
     """Return what differs from a record's tags and may change figures."""
     now = provenance.tags()
-    found = [
+    differing = [
         f"{what} was {tags[key][:12]}, now {now.get(key, 'unknown')[:12]}"
         for key, what in _COMPARED.items()
         if key in tags and tags[key] != now.get(key)
     ]
     if tags.get(Tag.GIT_DIRTY) == "true":
-        found.append("the code had been changed since that commit, and how is not recorded")
+        differing.append("the code had been changed since that commit, and how is not recorded")
     if now.get(Tag.GIT_DIRTY) == "true":
-        found.append("the code has been changed since the present commit")
+        differing.append("the code has been changed since the present commit")
     here = {
         Tag.DEVICE: str(prepared.device),
         Tag.KERNEL: kernel_in_use(prepared.config.model, prepared.device)[0],
@@ -196,10 +201,10 @@ def differences(tags: Mapping[str, str], prepared: PreparedRun) -> list[str]:
     names = {identity.HOST: "the machine"}
     for key, value in here.items():
         if key in tags and tags[key] != value:
-            found.append(f"{names.get(key, key.removeprefix('rnatracker.'))} was {tags[key]}, now {value}")
+            differing.append(f"{names.get(key, key.removeprefix('rnatracker.'))} was {tags[key]}, now {value}")
     if Tag.WEIGHTS in tags and Tag.WEIGHTS_DIGEST not in tags:
-        found.append(f"the weights it began from, {tags['rnatracker.weights']}, have no recorded digest")
-    return found
+        differing.append(f"the weights it began from, {tags[Tag.WEIGHTS]}, have no recorded digest")
+    return differing
 
 
 def replay(planned: Plan, reporter: Reporter) -> TrackedRun:

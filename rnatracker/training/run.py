@@ -1,12 +1,12 @@
 """One run from request to outcome: a single training or a cross-validation, new or resumed.
 
 Owns the single run and the choice between the two. Must not know optuna or typer. Read next:
-`rnatracker/training/session.py` for the pieces, `rnatracker/training/crossval.py` for k-fold.
+`rnatracker/training/session.py` for how a run starts and ends, `rnatracker/training/crossval.py` for k-fold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from rnatracker import config, metrics
 from rnatracker.config import Config
@@ -81,12 +81,22 @@ def resume(
             _instead_of_resuming(run, tags.get(Tag.KIND, "")),
         )
     check_reopenable(run)
+    prepared = _prepare_again(run, tags, tracking, data, jobs)
+    with StopSignal() as stop:
+        with stop.shielded():
+            run.reopen()
+        return _train(tracker, run, prepared, reporter, stop)
+
+
+def _prepare_again(
+    run: TrackedRun, tags: Mapping[str, str], tracking: TrackingSettings, data: str | None, jobs: int
+) -> PreparedRun:
+    """Prepare what a run has recorded, with the data that it began with."""
     settings = _recorded_config(run, data)
-    began = run.files.training().last.exists()
     request = RunRequest(
         settings,
         tracking,
-        weights=None if began else tags.get(Tag.WEIGHTS),
+        weights=None if run.files.training().last.exists() else tags.get(Tag.WEIGHTS),
         tensorboard=tags.get(Tag.TENSORBOARD) == "true",
         jobs=jobs,
     )
@@ -96,10 +106,7 @@ def resume(
             f"{settings.data.path}: not the transcripts that {run.name} began with (their digest differs)",
             "give the original file with --data, or start a new run",
         )
-    with StopSignal() as stop:
-        with stop.shielded():
-            run.reopen()
-        return _train(tracker, run, prepared, reporter, stop)
+    return prepared
 
 
 def _instead_of_resuming(run: TrackedRun, kind: str) -> str:

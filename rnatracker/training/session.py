@@ -127,9 +127,8 @@ def ending(
         worded = resource_error(error, request.config, f"resume with: {command}", run.folder) or error
         if isinstance(worded, TrackingError):
             worded = _resumable(worded, command)
-        ours = isinstance(worded, RNATrackerError)
         with stop.shielded():
-            _close(run, "FAILED", str(worded) if ours else f"{type(worded).__name__}: {worded}")
+            _close(run, "FAILED", reason_of(worded))
         if isinstance(worded, RNATrackerError):
             worded.run_id = run.id
         if worded is error:
@@ -148,6 +147,11 @@ def _close(run: TrackedRun, status: Status, message: str) -> None:
         run.finish(status, message)
     except (TrackingError, OSError) as error:
         _log.warning("%s could not be recorded as %s: %s", run.name, status, error)
+
+
+def reason_of(error: BaseException) -> str:
+    """Word an error as what is recorded of it: one that isn't ours says its kind."""
+    return str(error) if isinstance(error, RNATrackerError) else f"{type(error).__name__}: {error}"
 
 
 def _resumable(error: TrackingError, command: str) -> TrackingError:
