@@ -61,7 +61,8 @@ def test_library_has_another_name_when_source_or_cpu_differ(cache: Path, monkeyp
 @_needs_compiler
 def test_concurrent_first_uses_all_get_a_whole_library(cache: Path) -> None:
     program = (
-        "import ctypes; from rnatracker.model.kernels import build; ctypes.CDLL(str(build.library())).rnatracker_forward"
+        "import ctypes; from rnatracker.model.kernels import build; "
+        "ctypes.CDLL(str(build.library())).rnatracker_forward"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(build.__file__).parents[2])}
     command = [sys.executable, "-c", program]

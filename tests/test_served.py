@@ -25,11 +25,12 @@ from rnatracker.app import app
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.prediction.predictor import Predictor
 from rnatracker.prediction.table import prediction_frame
-from rnatracker.registry import mlflow_model, model_files
+from rnatracker.registry import model_files
 from rnatracker.registry.comparison import PromotionRequest
 from rnatracker.registry.promotion import promote
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
+from rnatracker.registry.weights import checksums_of
 from rnatracker.tracking import store
 from rnatracker.tracking.settings import TrackingSettings
 from tests.candidates import finished_run, training_data
@@ -113,7 +114,7 @@ def test_model_states_its_signature_example_requirements_and_checksums(tracking:
     example = json.loads((folder / "serving_input_example.json").read_text())
     assert example["dataframe_split"]["columns"] == ["sequence"]
     assert "rnatracker==" in (folder / "requirements.txt").read_text()
-    weights = mlflow_model.checksums_of(folder / "artifacts" / "weights")
+    weights = checksums_of(folder / "artifacts" / "weights")
     assert about.metadata is not None and about.metadata["rnatracker"]["weights_sha256"] == weights
     assert Registry(tracking).version(1).checksums == weights
 

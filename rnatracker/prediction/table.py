@@ -19,6 +19,8 @@ from rnatracker.prediction.predictor import Predictor
 if TYPE_CHECKING:
     import pandas as pd
 
+INPUT = "sequence"
+"""The column that goes in."""
 SPREAD = "_sd"
 """Suffix of the columns that hold the standard deviation over an ensemble's models."""
 MOST_LIKELY = "most_likely"

@@ -230,10 +230,11 @@ class Registry:
 
     def _load(self, version: Version) -> Model:
         from rnatracker.evaluation.models import Model
-        from rnatracker.registry import mlflow_model
+        from rnatracker.registry.mlflow_model import ARTIFACTS
+        from rnatracker.registry.weights import WEIGHTS, load_weights
 
-        folder = model_files.folder(self.backend, version) / mlflow_model.ARTIFACTS / mlflow_model.WEIGHTS
-        found = mlflow_model.load_weights(folder, version.checksums, version.label, version.mending)
+        folder = model_files.folder(self.backend, version) / ARTIFACTS / WEIGHTS
+        found = load_weights(folder, version.checksums, version.label, version.mending)
         description = version.tags.get(Tag.DESCRIPTION) or f"{len(found)} networks"
         return Model(
             version.label, found, version.tags.get(Tag.DATA_DIGEST, ""), f"run {version.run_name}, {description}"

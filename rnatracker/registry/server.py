@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rnatracker.errors import ConfigError
-from rnatracker.registry import mlflow_model
+from rnatracker.prediction.table import INPUT
+from rnatracker.registry.mlflow_model import example
 
 _WAITING = 128
 """Connections that may wait to be taken."""
@@ -52,8 +53,8 @@ def address_of(host: str, port: int) -> str:
 
 def example_request(address: str) -> str:
     """Return a command that asks the server for the fractions of a short sequence."""
-    sequence = mlflow_model.example()[mlflow_model.INPUT][0]
-    body = f'{{"dataframe_records": [{{"{mlflow_model.INPUT}": "{sequence}"}}]}}'
+    sequence = example()[INPUT][0]
+    body = f'{{"dataframe_records": [{{"{INPUT}": "{sequence}"}}]}}'
     return f"curl {address}/invocations -H 'Content-Type: application/json' -d '{body}'"
 
 
