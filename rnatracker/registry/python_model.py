@@ -1,7 +1,7 @@
 """The model as MLflow loads it: sequences in a DataFrame to site fractions in another.
 
-Owns that class alone, apart from `rnatracker/registry/mlflow_model.py` because it can't be written without importing
-mlflow. Must not know the registry.
+Owns that class alone, apart from `mlflow_model.py` because it can't be written without importing mlflow. Must not know
+the registry.
 """
 
 from __future__ import annotations

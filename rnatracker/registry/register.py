@@ -1,7 +1,7 @@
 """A run's weights as a version of a registered model.
 
-Owns what is recorded of a version. Must not know mlflow, nor what makes a champion. Read next:
-`rnatracker/registry/mlflow_model.py` for the files, `registry.py` for how it is kept.
+Owns what is recorded of a version. Must not know mlflow, nor what makes a champion. Read next: `mlflow_model.py` for
+the files, `registry.py` for how it is kept.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""MLflow's model registry: versions of a model, their aliases, and any model by what a user calls it.
+"""MLflow's model registry: versions of a model, and their aliases.
 
-Owns every use of MLflow's registry. Must not know torch, nor what makes a champion: `promotion.py` does, and is to be
-read next, with `rnatracker/registry/version.py` for what a version is and `rnatracker/registry/mlflow_model.py` for
-its files.
+Owns every use of MLflow's registry. Must not know torch, nor what makes a champion. Read next: `promotion.py`, which
+does; `version.py` for what a version is, `mlflow_model.py` for its files.
 
 An alias names one version at a time and is moved in one step, so there is never more than one champion. Aliases are
 changed under the store's lock.

@@ -1,7 +1,7 @@
 """A registered model over HTTP: MLflow's scoring server, in this process.
 
-Owns starting and ending it. What it answers, MLflow and `served.py` decide: POST /invocations with JSON or CSV, GET
-/ping. Must not know typer. Read next: `served.py`.
+Owns starting and ending it. What it answers, MLflow and `python_model.py` decide: POST /invocations with JSON or CSV,
+GET /ping. Must not know typer. Read next: `python_model.py`.
 """
 
 from __future__ import annotations
