@@ -3,15 +3,17 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+LOWER := .venv-lower
 
-.PHONY: help install demo test test-all lint clean
+.PHONY: help install demo test test-all test-lower lint clean
 
 help:
-	@echo "make demo      install into $(VENV), train on simulated data, show the result"
-	@echo "make test      install, run the fast tests"
-	@echo "make test-all  the slow tests too"
-	@echo "make lint      ruff and mypy"
-	@echo "make clean     remove $(VENV) and the demo"
+	@echo "make demo        install into $(VENV), train on simulated data, show the result"
+	@echo "make test        install, run the fast tests"
+	@echo "make test-all    the slow tests too"
+	@echo "make test-lower  the fast tests with the lowest versions that pyproject.toml admits, in $(LOWER)"
+	@echo "make lint        ruff and mypy"
+	@echo "make clean       remove $(VENV), $(LOWER) and the demo"
 
 install: $(READY)
 
@@ -33,10 +35,17 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest
 
+test-lower:
+	rm -rf $(LOWER)
+	$(PYTHON) -m venv $(LOWER)
+	$(PYTHON) tests/lower_bounds.py > $(LOWER)/bounds.txt
+	$(LOWER)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWER)/bounds.txt --editable '.[dev]'
+	$(LOWER)/bin/python -m pytest -m "not slow" -n auto --dist worksteal
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(LOWER) demo

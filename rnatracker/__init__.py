@@ -1,7 +1,7 @@
 """RNATracker: from an mRNA's sequence to the fraction of it at each site of the cell.
 
-Importing the package costs nothing: it imports nothing. Read next: `rnatracker/config.py` for what
-a run is made of, `rnatracker/training/run.py` for how one happens.
+Owns the version. Importing the package costs nothing: it imports nothing. Read next: `rnatracker/config.py` for what a
+run is made of, `rnatracker/training/run.py` for how one happens.
 """
 
 __version__ = "0.1.0"

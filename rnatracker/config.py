@@ -1,8 +1,8 @@
 """The settings of a run: what they are, what they may be, where they come from.
 
-Owns the pydantic models of a run's settings, the search for the shipped files by name, overrides by
-dotted key (`train.lr=3e-4`), and the wording of what is wrong with a setting. Must not know torch,
-mlflow or optuna. Read next: `configs/default.yaml`, which lists every key.
+Owns the pydantic models of a run's settings, finding the shipped files by name, overrides by dotted key
+(`train.lr=3e-4`), and the wording of what is wrong with a setting. Must not know torch, mlflow or optuna. Read next:
+`configs/default.yaml`, which lists every key.
 """
 
 from __future__ import annotations

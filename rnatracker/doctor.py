@@ -1,6 +1,6 @@
 """What is wrong with this installation or this store, and what to do about it.
 
-Owns the checks and their remedies. Must not know typer or optuna. Read next: `rnatracker/tracking/orphans.py`;
+Owns the checks and their remedies. Must not know typer or optuna. Read next: `rnatracker/tracking/orphans.py`, and
 `search/checks.py` for the studies.
 """
 

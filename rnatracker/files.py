@@ -1,6 +1,6 @@
-"""Writing files so that they are whole or not there.
+"""Writing files so that they are whole or not there, and their digests.
 
-Owns nothing else. Must not import any dependency.
+Owns how that is done. Must not import any dependency.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from rnatracker.search.space import Space, apply
 from rnatracker.tracking.settings import TrackingSettings
 
 WORKER = "worker"
-"""User attribute with the process that works on a trial (`rnatracker.process`)."""
+"""User attribute with the process that works on a trial (`rnatracker.processes.identity`)."""
 DEATHS = "deaths"
 """User attribute: how many workers have died at a trial."""
 OUTSIDE = "outside"

@@ -21,12 +21,14 @@ from typer.testing import CliRunner, Result
 from rnatracker.app import app
 from rnatracker.data.readers import read
 from rnatracker.errors import CheckpointError, DataError, RegistryError
-from rnatracker.registry import comparison, mlflow_model, model_files, promotion, test_set
+from rnatracker.registry import comparison, model_files, promotion, test_set
 from rnatracker.registry.comparison import PromotionRequest
+from rnatracker.registry.mlflow_model import ARTIFACTS
 from rnatracker.registry.promotion import Promotion, promote, roll_back
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
 from rnatracker.registry.test_set import DataOptions
+from rnatracker.registry.weights import WEIGHTS
 from rnatracker.tracking import store
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -265,7 +267,7 @@ def test_damaged_champion_is_not_compared_with_and_says_what_to_do(
     registry = Registry(tracking)
     test = measured_by(2, tmp_path / "test.tsv")
     _promote(tracking, finished_run(tracking, data, 1).id, test)
-    folder = model_files.folder(registry.backend, registry.version(1)) / mlflow_model.ARTIFACTS / mlflow_model.WEIGHTS
+    folder = model_files.folder(registry.backend, registry.version(1)) / ARTIFACTS / WEIGHTS
     (folder / "model1.pt").write_bytes(b"damaged")
     second = finished_run(tracking, data, 2)
     with pytest.raises(CheckpointError, match="not what was registered.*rnatracker promote exp1"):
@@ -344,7 +346,7 @@ def test_rollback_is_refused_when_the_previous_champion_is_damaged(
     registry = Registry(tracking)
     _promote(tracking, finished_run(tracking, data, 1).id)
     _promote(tracking, finished_run(tracking, data, 2).id, measured_by(2, tmp_path / "test.tsv"))
-    folder = model_files.folder(registry.backend, registry.version(1)) / mlflow_model.ARTIFACTS / mlflow_model.WEIGHTS
+    folder = model_files.folder(registry.backend, registry.version(1)) / ARTIFACTS / WEIGHTS
     (folder / "model1.pt").unlink()
     with pytest.raises(CheckpointError, match="can't be read"):
         roll_back(registry)

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from rnatracker.app import app
 from rnatracker.errors import CheckpointError, RegistryError, TrackingError
-from rnatracker.registry import mlflow_model
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
+from rnatracker.registry.weights import WEIGHTS, checksums_of
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training import run
 from rnatracker.training.request import Outcome, RunRequest
@@ -41,13 +41,13 @@ def trained(tracking: TrackingSettings, tmp_path: Path) -> Outcome:
 
 def _bare_version(registry: Registry, outcome: Outcome, folder: Path) -> int:
     """Register a run's weights by hand, as `resolve` expects them."""
-    weights = folder / "artifacts" / mlflow_model.WEIGHTS
+    weights = folder / "artifacts" / WEIGHTS
     weights.mkdir(parents=True)
     (weights / "model1.pt").write_bytes((outcome.folder / "checkpoints" / "best.pt").read_bytes())
     client = registry.backend.client
     if not registry.aliases() and not registry.versions():
         client.create_registered_model(registry.name)
-    tags = {"rnatracker.weights_sha256": json.dumps(mlflow_model.checksums_of(weights)), "rnatracker.run_name": "exp1"}
+    tags = {"rnatracker.weights_sha256": json.dumps(checksums_of(weights)), "rnatracker.run_name": "exp1"}
     return int(client.create_model_version(registry.name, str(folder), outcome.run_id, tags).version)
 
 
@@ -108,7 +108,7 @@ def test_weights_are_not_loaded_when_they_changed_after_registration(
 ) -> None:
     registry = Registry(tracking)
     number = _bare_version(registry, trained, tmp_path / "v1")
-    file = tmp_path / "v1" / "artifacts" / mlflow_model.WEIGHTS / "model1.pt"
+    file = tmp_path / "v1" / "artifacts" / WEIGHTS / "model1.pt"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)

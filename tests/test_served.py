@@ -25,18 +25,18 @@ from rnatracker.app import app
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.prediction.predictor import Predictor
 from rnatracker.prediction.table import prediction_frame
-from rnatracker.registry import mlflow_model, model_files
+from rnatracker.registry import model_files
 from rnatracker.registry.comparison import PromotionRequest
 from rnatracker.registry.promotion import promote
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
+from rnatracker.registry.weights import checksums_of
 from rnatracker.tracking import store
 from rnatracker.tracking.settings import TrackingSettings
-from tests.support import paths
 from tests.support.candidates import finished_run, training_data
+from tests.support.serving import environment, free_port, post, serving
 from tests.support.toys import SITES, toy_transcripts
 
-_ROOT = paths.ROOT
 _COLUMNS = [*SITES, *(f"{site}_sd" for site in SITES), "most_likely"]
 
 
@@ -114,7 +114,7 @@ def test_model_states_its_signature_example_requirements_and_checksums(tracking:
     example = json.loads((folder / "serving_input_example.json").read_text())
     assert example["dataframe_split"]["columns"] == ["sequence"]
     assert "rnatracker==" in (folder / "requirements.txt").read_text()
-    weights = mlflow_model.checksums_of(folder / "artifacts" / "weights")
+    weights = checksums_of(folder / "artifacts" / "weights")
     assert about.metadata is not None and about.metadata["rnatracker"]["weights_sha256"] == weights
     assert Registry(tracking).version(1).checksums == weights
 
@@ -183,31 +183,17 @@ def test_serve_says_that_its_port_is_taken_before_it_starts_anything(tracking: T
     ],
 )
 def test_serve_refuses_what_it_cannot_serve(arguments: tuple[str, ...], words: str, tracking: TrackingSettings) -> None:
-    result = CliRunner().invoke(app, ["serve", "--port", str(_free_port()), "--store", str(tracking.store), *arguments])
+    result = CliRunner().invoke(app, ["serve", "--port", str(free_port()), "--store", str(tracking.store), *arguments])
     assert result.exit_code == 1
     assert words in result.stderr
 
 
 def test_serve_refuses_weights_that_are_not_what_was_registered(tracking: TrackingSettings) -> None:
     (_folder(tracking) / "artifacts" / "weights" / "model3.pt").write_bytes(b"")
-    result = CliRunner().invoke(app, ["serve", "--port", str(_free_port()), "--store", str(tracking.store)])
+    result = CliRunner().invoke(app, ["serve", "--port", str(free_port()), "--store", str(tracking.store)])
     assert result.exit_code == 1
     assert "model3.pt are not what was registered" in result.stderr
     assert "Serving" not in result.stdout
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def _post(address: str, body: str, content_type: str = "application/json") -> tuple[int, Any]:
-    request = urllib.request.Request(f"{address}/invocations", body.encode(), {"Content-Type": content_type})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
 
 
 @pytest.mark.slow
@@ -233,64 +219,43 @@ def test_command_line_http_pyfunc_and_mlflow_give_the_same_figures(
     _same(table.drop(columns="id"), expected)
 
     letters.to_csv(tmp_path / "in.csv", index=False)
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
+    variables = environment()
     command = [
         sys.executable, "-m", "mlflow", "models", "predict", "-m", address, "-i", str(tmp_path / "in.csv"), "-t", "csv",
         "--env-manager", "local", "-o", str(tmp_path / "out.json"),
     ]  # fmt: skip
-    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+    subprocess.run(command, env=variables, check=True, capture_output=True, timeout=120)
     _same(pd.DataFrame(json.loads((tmp_path / "out.json").read_text())["predictions"]), expected)
 
-    port = _free_port()
-    with _serving(tracking, port, environment) as server:
+    port = free_port()
+    with serving(tracking.store, port, variables) as (server, lines):
         base = f"http://127.0.0.1:{port}"
-        assert server.lines[0] == f"Serving rnatracker version 1 (run exp1) at {base}; end with Ctrl-C"
-        status, answer = _post(base, json.dumps({"dataframe_records": letters.to_dict("records")}))
+        assert lines[0] == f"Serving rnatracker version 1 (run exp1) at {base}; end with Ctrl-C"
+        status, answer = post(base, json.dumps({"dataframe_records": letters.to_dict("records")}))
         assert status == 200
         _same(pd.DataFrame(answer["predictions"]), expected)
-        status, answer = _post(base, '{"dataframe_records": [{"sequence": "ACXT"}]}')
+        status, answer = post(base, '{"dataframe_records": [{"sequence": "ACXT"}]}')
         assert status == 400 and "got 'X' at position 3" in answer["message"]
         with urllib.request.urlopen(f"{base}/ping", timeout=10) as alive:
             assert alive.status == 200
-        server.process.send_signal(signal.SIGINT)
-        _, err = server.process.communicate(timeout=30)
-        assert server.process.returncode == 0
-        assert server.lines[1].startswith(f"Try: curl {base}/invocations -H 'Content-Type: application/json' -d '")
+        server.send_signal(signal.SIGINT)
+        _, err = server.communicate(timeout=30)
+        assert server.returncode == 0
+        assert lines[1].startswith(f"Try: curl {base}/invocations -H 'Content-Type: application/json' -d '")
         assert err == "loading rnatracker version 1, a few seconds ...\nended\n"
-
-
-class _serving:  # noqa: N801 (a context manager)
-    """`rnatracker serve` as a process, ready."""
-
-    def __init__(self, tracking: TrackingSettings, port: int, environment: dict[str, str]) -> None:
-        command = [sys.executable, str(_ROOT / "cli.py"), "serve", "--port", str(port), "--store", str(tracking.store)]
-        environment = {key: value for key, value in environment.items() if key != "MLFLOW_TRACKING_URI"}
-        self.process = subprocess.Popen(
-            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def __enter__(self) -> _serving:
-        assert self.process.stdout is not None
-        self.lines = [self.process.stdout.readline().strip() for _ in range(2)]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
 
 
 @pytest.mark.slow
 def test_mlflow_serves_the_champion(tracking: TrackingSettings, address: str) -> None:
     """With MLflow's own command, as its users start it."""
-    port = _free_port()
+    port = free_port()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow looks for uvicorn there
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1", "PATH": path}
+    variables = environment() | {"PATH": path}
     command = [
         sys.executable, "-m", "mlflow", "models", "serve", "-m", address, "-p", str(port), "--env-manager", "local"
     ]  # fmt: skip
     server = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        command, env=variables, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     try:
         transcripts = toy_transcripts(5, seed=3)
@@ -307,7 +272,7 @@ def _when_ready(server: subprocess.Popen[bytes], base: str, body: str) -> tuple[
     until = time.monotonic() + 90
     while True:
         try:
-            return _post(base, body)
+            return post(base, body)
         except urllib.error.URLError:
             if time.monotonic() > until or server.poll() is not None:
                 raise

@@ -1,5 +1,5 @@
-"""The command line's groups of commands, each beside what it commands.
+"""The commands, one in each module: their options, and what they print.
 
-A command's body is a call and a print; heavy packages are imported inside it. Read next: `cli.py` at the
-top of the repository, which mounts them.
+A command's body is a call and a print; heavy packages are imported inside it. Read next: `rnatracker/app.py`, which
+puts them together.
 """

@@ -1,6 +1,6 @@
 """`rnatracker compare`.
 
-Owns its options and what it prints. The work is `rnatracker.comparing`.
+Owns its options and what it prints. The work is done by `rnatracker.evaluation.compare`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`rnatracker data`: inspect, simulate, split, download.
 
-Owns their options and what they print. The work is in `rnatracker/data/`. Must not import anything heavy at module
-level.
+Owns their options and what they print. The work is done in `rnatracker/data/`. Must not import anything heavy at
+module level.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`rnatracker doctor`.
 
-Owns its options, its questions and what it prints. The work is in `rnatracker.doctoring`.
+Owns its options, its questions and what it prints. The work is done by `rnatracker.doctor`.
 """
 
 from __future__ import annotations

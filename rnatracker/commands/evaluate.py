@@ -1,6 +1,6 @@
 """`rnatracker evaluate`.
 
-Owns its options and what it prints. The work is `rnatracker.evaluation`.
+Owns its options and what it prints. The work is done by `rnatracker.evaluation.evaluate`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`rnatracker import`.
 
-Owns its options and what it prints. The work is `rnatracker.ancestor`.
+Owns its options and what it prints. The work is done by `rnatracker.training.ported_logs`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`rnatracker models`: versions, one of them closely, and the way back.
 
-Owns its options and what it prints. The work is `rnatracker.registry` and `rnatracker.promotion`.
+Owns its options and what it prints. The work is done by `rnatracker.registry.registry` and
+`rnatracker.registry.promotion`.
 """
 
 from __future__ import annotations

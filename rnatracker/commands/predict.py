@@ -1,6 +1,6 @@
 """`rnatracker predict`.
 
-Owns its options and what it says on stderr. The work is `rnatracker.streaming`.
+Owns its options and what it says on stderr. The work is done by `rnatracker.prediction.stream`.
 """
 
 from __future__ import annotations

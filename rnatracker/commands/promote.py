@@ -1,6 +1,6 @@
 """`rnatracker promote`.
 
-Owns its options and what it prints. The work is `rnatracker.promotion`.
+Owns its options and what it prints. The work is done by `rnatracker.registry.promotion`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`rnatracker replay`.
 
-Owns its options and what it prints. The work is `rnatracker.replaying`.
+Owns its options and what it prints. The work is done by `rnatracker.training.replay`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`rnatracker runs`.
 
-Owns its options and what it prints. The work is in `rnatracker.listing`.
+Owns its options and what it prints. The work is done by `rnatracker.tracking.listing_sources`.
 """
 
 from __future__ import annotations

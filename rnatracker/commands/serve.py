@@ -1,6 +1,6 @@
 """`rnatracker serve`.
 
-Owns its options and what it prints. The work is `rnatracker.serving`.
+Owns its options and what it prints. The work is done by `rnatracker.registry.server`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`rnatracker study`.
 
-Owns its options and what it prints. The work is `rnatracker.search`.
+Owns its options and what it prints. The work is done in `rnatracker.search`.
 """
 
 from __future__ import annotations

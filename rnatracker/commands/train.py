@@ -1,6 +1,7 @@
 """`rnatracker train`.
 
-Owns its options and what it prints. The work is `rnatracker.run`. Must not import anything heavy at module level.
+Owns its options and what it prints. The work is done by `rnatracker.training.run`. Must not import anything heavy at
+module level.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""`rnatracker tune` and `rnatracker study`.
+"""`rnatracker tune`.
 
-Owns their options and what they print. Must not import anything heavy at module level. Read next: `tune.py`.
+Owns its options, those that `rnatracker study` shares with it, and what it prints. The work is done by
+`rnatracker.search.tune`. Must not import anything heavy at module level.
 """
 
 from __future__ import annotations

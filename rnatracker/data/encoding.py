@@ -1,7 +1,7 @@
 """Sequences as integer codes: the alphabet, cutting to a length, and padded batches.
 
-Owns what a nucleotide is to the network. Must not know files or mlflow. Read next:
-`rnatracker/data/transcripts.py` for where codes come from, `rnatracker/model/network.py` for where they go.
+Owns what a nucleotide is to the network. Must not know files or mlflow. Read next: `transcripts.py` for where codes
+come from, `rnatracker/model/network.py` for where they go.
 
 Codes are uint8: 0 is padding, 1 to 4 are A, C, G, T, and 5 is any ambiguous letter. `U` is `T`, lower case
 is upper case. Every IUPAC letter that stands for more than one nucleotide is taken as `N`: 0.25 in each

@@ -279,7 +279,9 @@ def _row(values: tuple[str, ...], sites: tuple[str, ...]) -> tuple[list[float], 
             rule = "a number" if math.isnan(number) else "a finite number of 0 or more"
             problem = f"expected {rule} for {site}, got {value[:30]!r}; correct it or remove the record"
             return nothing, "bad_fractions", problem
-    total = sum(numbers)
+    total = 0.0
+    for number in numbers:  # not `sum`, which since Python 3.12 rounds otherwise: the transcripts' digest hangs on it
+        total += number
     if total == 0:
         return nothing, "all_zero", f"expected a fraction above 0, got {' '.join(values)}; remove the record"
     if math.isinf(total):

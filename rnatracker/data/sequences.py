@@ -1,7 +1,7 @@
 """What a sequence may be, whoever gives it: a file's record, a row of a DataFrame, a line of a request.
 
-Owns that rule and its wording. Must not know files. Read next: `rnatracker/data/encoding.py` for the letters;
-`readers.py` and `stream.py` for files.
+Owns that rule and its wording. Must not know files. Read next: `encoding.py` for the letters; `readers.py` and
+`stream.py` for files.
 """
 
 from __future__ import annotations

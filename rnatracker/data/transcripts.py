@@ -22,7 +22,7 @@ class Transcripts:
 
     Attributes:
         ids: one for each transcript, in the file's order, all different.
-        codes: all sequences one after the other, uint8 (`rnatracker.encoding`).
+        codes: all sequences one after the other, uint8 (`rnatracker.data.encoding`).
         offsets: (N + 1,) int64; transcript i is `codes[offsets[i]:offsets[i + 1]]`.
         sites: names of the columns of `fractions`; empty where nothing was measured.
         fractions: (N, S) float64, rows sum to 1; None where nothing was measured.

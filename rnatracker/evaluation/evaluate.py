@@ -1,7 +1,7 @@
 """How well a trained model does on labelled data.
 
-Owns finding a model by what a user calls it, and the comparison. Must not know optuna or typer. Read next:
-`rnatracker/metrics.py` for the figures, `rnatracker/prediction/predictor.py` for the predictions.
+Owns reading the data as the model needs them, and what a reader of the figures is warned of. Must not know optuna or
+typer. Read next: `rnatracker/metrics.py` for the figures, `rnatracker/prediction/predictor.py` for the predictions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What runs have predicted of which transcripts, so that it can be compared.
 
 Owns finding a run's predictions, making those of a test file, and bringing several into one order. Must not know typer.
-Read next: `rnatracker/evaluation/compare.py`, which compares them.
+Read next: `compare.py`, which compares them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where along transcripts a network's attention lies, in nucleotides of the whole sequences.
 
-Owns which nucleotides a step of the network stands for. Must not know files or mlflow. Read next:
-`rnatracker/model/network.py` for the steps, `rnatracker/data/encoding.py` for what is cut away.
+Owns which nucleotides a step of the network stands for. Must not know files or mlflow. Read next: `network.py` for the
+steps, `rnatracker/data/encoding.py` for what is cut away.
 
 A step reads `receptive_field` nucleotides of what the network sees, and its neighbour reads the same, shifted by
 `pool**2`. So that no nucleotide counts twice, each is given to the step whose receptive field has its middle nearest to

@@ -55,7 +55,7 @@ class Resident:
         self._lengths = torch.from_numpy(encoded.lengths).to(device)
 
     def pad(self, indices: Indices, width: int, *, front: bool) -> Tensor:
-        """Return what `rnatracker.encoding.pad` does, (B, width) uint8, on the device."""
+        """Return what `rnatracker.data.encoding.pad` does, (B, width) uint8, on the device."""
         chosen = torch.from_numpy(indices).to(self._codes.device, non_blocking=True)
         starts, lengths = self._starts[chosen].unsqueeze(1), self._lengths[chosen].unsqueeze(1)
         position = torch.arange(width, device=self._codes.device).unsqueeze(0)

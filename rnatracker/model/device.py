@@ -1,7 +1,7 @@
 """Where tensors are computed.
 
-Owns the choice of the device, of the number of threads, and the device's random state. Must not know data, mlflow or
-the trainer.
+Owns the choice of the device, and the device's random state. Must not know data, mlflow or the trainer. Read next:
+`threads.py` for the number of CPU threads.
 """
 
 from __future__ import annotations

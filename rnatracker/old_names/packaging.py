@@ -1,5 +1,6 @@
-"""Old name of what `rnatracker/registry/served.py` took from `rnatracker.registry.mlflow_model`."""
+"""Old name of `rnatracker.registry.weights`, and of the column that goes in."""
 
-from rnatracker.registry.mlflow_model import CHECKSUMS, INPUT, WEIGHTS, load_weights
+from rnatracker.prediction.table import INPUT
+from rnatracker.registry.weights import CHECKSUMS, WEIGHTS, load_weights
 
 __all__ = ["CHECKSUMS", "INPUT", "WEIGHTS", "load_weights"]

@@ -1,7 +1,7 @@
 """Writing predictions as they come: whole files or none, or lines on standard output.
 
-Owns the formats of predictions and of attention. Must not know networks. Read next: `rnatracker/prediction/table.py`
-for the columns, `docs/predict.md` for the formats.
+Owns the formats of predictions and of attention. Must not know networks. Read next: `table.py` for the columns,
+`docs/predict.md` for the formats.
 
 A file is written under another name and gets its own when it is whole. Standard output can't be taken back: lines
 stand there as they come, and whoever reads them must look at the exit code.

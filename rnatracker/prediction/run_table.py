@@ -1,6 +1,6 @@
-"""The files that a run leaves beside its weights.
+"""The table of predicted and measured fractions that a run leaves beside its weights.
 
-Owns tables of predictions and whole files of text. Must not know mlflow. Read next: `docs/formats.md`.
+Owns its format, written and read. Must not know mlflow. Read next: `docs/formats.md`.
 """
 
 from __future__ import annotations

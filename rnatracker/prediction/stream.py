@@ -1,7 +1,7 @@
 """Predicting a file of any length: read a piece, predict it, write it, forget it.
 
 Owns that loop and its counts. Must not know mlflow or the command line. Read next: `rnatracker/data/stream.py` for the
-pieces, `rnatracker/prediction/table.py` for the figures, `rnatracker/prediction/outputs.py` for the outputs.
+pieces, `table.py` for the figures, `outputs.py` for the outputs.
 """
 
 from __future__ import annotations

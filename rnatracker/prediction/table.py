@@ -1,8 +1,8 @@
 """A prediction as a table: the same columns on the command line, in MLflow's model and over HTTP.
 
 Owns the names and the order of the columns: the sites in the model's order, `<site>_sd` of each where the model is an
-ensemble, `most_likely`. Must not know mlflow or files. Read next: `rnatracker/prediction/predictor.py`;
-`rnatracker/data/sequences.py` for what a sequence may be.
+ensemble, `most_likely`. Must not know mlflow or files. Read next: `predictor.py`; `rnatracker/data/sequences.py` for
+what a sequence may be.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from rnatracker.prediction.predictor import Predictor
 if TYPE_CHECKING:
     import pandas as pd
 
+INPUT = "sequence"
+"""The column that goes in."""
 SPREAD = "_sd"
 """Suffix of the columns that hold the standard deviation over an ensemble's models."""
 MOST_LIKELY = "most_likely"

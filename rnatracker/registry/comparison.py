@@ -1,8 +1,7 @@
 """A run held against the champion on transcripts that neither was trained on.
 
 Owns the conditions of a fair comparison, and the comparison. Changes nothing in the registry. Must not know mlflow or
-typer. Read next: `rnatracker/registry/rule.py` for the rule; `rnatracker/registry/test_set.py` for the test set;
-`promotion.py`, which acts on it.
+typer. Read next: `rule.py` for the rule, `test_set.py` for the test set, `promotion.py`, which acts on it.
 """
 
 from __future__ import annotations

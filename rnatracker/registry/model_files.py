@@ -1,7 +1,7 @@
 """Where a version's files lie, on this machine or brought to it, and adding to them.
 
 Owns this machine's copies of models that are on a server, `work/models/` in the store's folder. Must not know what the
-files are. Read next: `rnatracker/registry/mlflow_model.py`, which does.
+files are. Read next: `mlflow_model.py`, which does.
 """
 
 from __future__ import annotations

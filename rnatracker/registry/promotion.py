@@ -1,8 +1,8 @@
 """From a run to a version, and from a version to the champion.
 
 Owns the order of the steps: whatever interrupts them, exactly one version is champion, the old or the new one, and the
-same command typed again goes on. Must not know mlflow or typer. Read next: `rnatracker/registry/comparison.py` for the
-comparison, `rnatracker/registry/rule.py` for the rule, `registry.py` for versions and aliases; `docs/promotion.md`.
+same command typed again goes on. Must not know mlflow or typer. Read next: `comparison.py` for the comparison,
+`rule.py` for the rule, `registry.py` for versions and aliases; `docs/promotion.md`.
 """
 
 from __future__ import annotations

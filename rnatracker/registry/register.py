@@ -1,7 +1,7 @@
 """A run's weights as a version of a registered model.
 
-Owns what is recorded of a version. Must not know mlflow, nor what makes a champion. Read next:
-`rnatracker/registry/mlflow_model.py` for the files, `registry.py` for how it is kept.
+Owns what is recorded of a version. Must not know mlflow, nor what makes a champion. Read next: `mlflow_model.py` for
+the files, `registry.py` for how it is kept.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rnatracker.evaluation.models import Model
 from rnatracker.registry import mlflow_model
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.version import Version
+from rnatracker.registry.weights import WEIGHTS, write_weights
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.tags import Tag
 
@@ -38,8 +39,8 @@ def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fing
         TrackingError: if the registry or the disk can't be written.
     """
     with tempfile.TemporaryDirectory() as temporary:
-        weights = Path(temporary) / mlflow_model.WEIGHTS
-        checksums = mlflow_model.write_weights(weights, model.checkpoints)
+        weights = Path(temporary) / WEIGHTS
+        checksums = write_weights(weights, model.checkpoints)
         known = _same(registry, run, checksums)
         if known is not None:
             return known

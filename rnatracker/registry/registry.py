@@ -1,8 +1,7 @@
-"""MLflow's model registry: versions of a model, their aliases, and any model by what a user calls it.
+"""MLflow's model registry: versions of a model, and their aliases.
 
-Owns every use of MLflow's registry. Must not know torch, nor what makes a champion: `promotion.py` does, and is to be
-read next, with `rnatracker/registry/version.py` for what a version is and `rnatracker/registry/mlflow_model.py` for
-its files.
+Owns every use of MLflow's registry. Must not know torch, nor what makes a champion. Read next: `promotion.py`, which
+does; `version.py` for what a version is, `mlflow_model.py` for its files.
 
 An alias names one version at a time and is moved in one step, so there is never more than one champion. Aliases are
 changed under the store's lock.
@@ -231,10 +230,11 @@ class Registry:
 
     def _load(self, version: Version) -> Model:
         from rnatracker.evaluation.models import Model
-        from rnatracker.registry import mlflow_model
+        from rnatracker.registry.mlflow_model import ARTIFACTS
+        from rnatracker.registry.weights import WEIGHTS, load_weights
 
-        folder = model_files.folder(self.backend, version) / mlflow_model.ARTIFACTS / mlflow_model.WEIGHTS
-        found = mlflow_model.load_weights(folder, version.checksums, version.label, version.mending)
+        folder = model_files.folder(self.backend, version) / ARTIFACTS / WEIGHTS
+        found = load_weights(folder, version.checksums, version.label, version.mending)
         description = version.tags.get(Tag.DESCRIPTION) or f"{len(found)} networks"
         return Model(
             version.label, found, version.tags.get(Tag.DATA_DIGEST, ""), f"run {version.run_name}, {description}"

@@ -1,7 +1,7 @@
 """A registered model over HTTP: MLflow's scoring server, in this process.
 
-Owns starting and ending it. What it answers, MLflow and `served.py` decide: POST /invocations with JSON or CSV, GET
-/ping. Must not know typer. Read next: `served.py`.
+Owns starting and ending it. What it answers, MLflow and `python_model.py` decide: POST /invocations with JSON or CSV,
+GET /ping. Must not know typer. Read next: `python_model.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rnatracker.errors import ConfigError
-from rnatracker.registry import mlflow_model
+from rnatracker.prediction.table import INPUT
+from rnatracker.registry.mlflow_model import example
 
 _WAITING = 128
 """Connections that may wait to be taken."""
@@ -52,8 +53,8 @@ def address_of(host: str, port: int) -> str:
 
 def example_request(address: str) -> str:
     """Return a command that asks the server for the fractions of a short sequence."""
-    sequence = mlflow_model.example()[mlflow_model.INPUT][0]
-    body = f'{{"dataframe_records": [{{"{mlflow_model.INPUT}": "{sequence}"}}]}}'
+    sequence = example()[INPUT][0]
+    body = f'{{"dataframe_records": [{{"{INPUT}": "{sequence}"}}]}}'
     return f"curl {address}/invocations -H 'Content-Type: application/json' -d '{body}'"
 
 

@@ -1,6 +1,7 @@
-"""A version of a registered model, and the names of what is recorded of it.
+"""A version of a registered model: what is recorded of it, and what it is called.
 
-Owns its tags' names. Must not know how MLflow keeps it: `registry.py` does, and is to be read next.
+Owns what its tags say, and the names of the aliases. Must not know how MLflow keeps it. Read next: `registry.py`,
+which does.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Version:
 
     @property
     def verdict(self) -> dict[str, Any]:
-        """The latest verdict on it, as `rnatracker.verdict.Verdict.as_json` gives it; empty where there was none."""
+        """The latest verdict on it, as `rnatracker.registry.rule.Verdict` gives it; empty where there was none."""
         return self._mapping(Tag.VERDICT)
 
     def _mapping(self, tag: str) -> dict[str, Any]:

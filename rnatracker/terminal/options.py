@@ -1,6 +1,6 @@
-"""What all commands share: options of the store, and how an error becomes an exit code.
+"""Options that commands share: the store's, the registered model's, `--json`.
 
-Owns nothing that computes. Must not import anything heavy.
+Owns their names and what their help says. Must not import anything heavy.
 """
 
 from __future__ import annotations

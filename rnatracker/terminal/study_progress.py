@@ -1,6 +1,6 @@
 """How a study is shown while it goes on: a live table on a terminal, a line for each trial that ends elsewhere.
 
-Owns the layout. Must not compute. Read next: `summary.py`, whose figures it shows.
+Owns the layout. Must not compute. Read next: `search/summary.py`, whose figures it shows.
 """
 
 from __future__ import annotations

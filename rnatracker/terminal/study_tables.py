@@ -1,6 +1,6 @@
 """A study as a table on stdout, and as JSON.
 
-Owns their layout. Must not compute. Read next: `summary.py` for the figures.
+Owns their layout. Must not compute. Read next: `search/summary.py` for the figures.
 """
 
 from __future__ import annotations

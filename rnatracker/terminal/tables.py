@@ -1,6 +1,6 @@
 """Results as tables on stdout.
 
-Owns their layout. Must not compute. Read next: `rnatracker/commands/train.py`.
+Owns their layout. Must not compute.
 """
 
 from __future__ import annotations
