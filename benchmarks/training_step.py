@@ -1,13 +1,13 @@
-"""How long a step of training and a batch of inference take: the ancestor's loop, our torch path, our fused path.
+"""How long a step of training and a batch of inference take: the port's loop, our torch path, our fused path.
 
     python benchmarks/training_step.py [--batch 8 64] [--threads 1 2] [--repeats 7]
     python benchmarks/training_step.py --data ../shared/data/apexseq.fa
 
 The first prints medians and spreads on sequences of 4000 nucleotides, interleaved in one process. Ratios are of
-medians, against the ancestor with its loader, as it was used, by wall time and by CPU time. The floor is the time of
+medians, against the port with its loader, as it was used, by wall time and by CPU time. The floor is the time of
 the network's dense products at the speed of a large matrix product of PyTorch, measured here. The second trains on a
 file, masked, with tracking in MLflow and validation in every epoch, and compares an epoch's wall time with the
-ancestor's, which validated every fifth epoch.
+port's, which validated every fifth epoch.
 
 Other processes on the machine falsify wall times, those of two threads most: the load is printed. The CPU time of one
 thread is right even then; that of two has their waiting for each other in it.
@@ -26,8 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-import ancestor
 import numpy as np
+import port
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -57,7 +57,7 @@ class Ours:
     """Our step, as `Trainer` takes it, with one kernel.
 
     Args:
-        settings: the ancestor's settings.
+        settings: the port's settings.
         kernel: `torch` or `fused`.
         transcripts: what to train on.
     """
@@ -138,15 +138,15 @@ def compare(settings: Config, batch_size: int, threads: int, repeats: int) -> No
     letters = [
         decode(transcripts.codes[a:b]) for a, b in zip(transcripts.offsets, transcripts.offsets[1:], strict=False)
     ]
-    old = ancestor.Loop(ancestor.Sequences(letters, torch.from_numpy(transcripts.measured()).float()), _SITES)
+    old = port.Loop(port.Sequences(letters, torch.from_numpy(transcripts.measured()).float()), _SITES)
     plain, fused = (Ours(settings, kernel, transcripts) for kernel in cast("list[Kernel]", ["torch", "fused"]))
     indices = np.arange(batch_size)
     times: dict[str, Times] = defaultdict(Times)
     for number in range(repeats + 1):
         x, y = old.load(range(batch_size))
         times["loader"].measure(lambda: old.load(range(batch_size)))
-        times["training ancestor"].measure(lambda x=x, y=y: old.step(x, y))
-        times["inference ancestor"].measure(lambda x=x: old.predict(x))
+        times["training port"].measure(lambda x=x, y=y: old.step(x, y))
+        times["inference port"].measure(lambda x=x: old.predict(x))
         for name, ours, in_a_row in (("torch", plain, 1), ("fused", fused, _FUSED_AT_A_TIME)):
             ours.model.train()
             for _ in range(in_a_row):
@@ -162,13 +162,13 @@ def compare(settings: Config, batch_size: int, threads: int, repeats: int) -> No
 
 
 def _print_table(times: dict[str, Times], batch_size: int, floor: float) -> None:
-    print(f"  {'loader, ancestor':20} {times['loader']}")
+    print(f"  {'loader, port':20} {times['loader']}")
     loader = times["loader"].medians()
     for kind, passes in (("training", 3), ("inference", 1)):
-        old = times[f"{kind} ancestor"].medians()
-        for name in ("ancestor", "torch", "fused"):
+        old = times[f"{kind} port"].medians()
+        for name in ("port", "torch", "fused"):
             wall, cpu = times[f"{kind} {name}"].medians()
-            added = loader if name == "ancestor" else (0, 0)
+            added = loader if name == "port" else (0, 0)
             ratios = (old[0] + loader[0]) / (wall + added[0]), (old[1] + loader[1]) / (cpu + added[1])
             line = (
                 f"  {f'{kind}, {name}':20} {times[f'{kind} {name}']}; {(wall + added[0]) / batch_size:5.2f} s per 1000"
@@ -212,7 +212,7 @@ class _Stopwatch:
 
 
 def end_to_end(path: str, batch_size: int, threads: int, repeats: int) -> None:
-    """Print an epoch's wall time on a file: ours with validation and tracking, the ancestor's with a fifth of one."""
+    """Print an epoch's wall time on a file: ours with validation and tracking, the port's with a fifth of one."""
     torch.set_num_threads(threads)
     transcripts = read(path)
     train_part, val_part = hold_out(len(transcripts), None, 0.2, 0)
@@ -220,7 +220,7 @@ def end_to_end(path: str, batch_size: int, threads: int, repeats: int) -> None:
         decode(transcripts.codes[a:b]) for a, b in zip(transcripts.offsets, transcripts.offsets[1:], strict=False)
     ]
     fractions = torch.from_numpy(transcripts.measured()).float()
-    old = ancestor.Loop(ancestor.Sequences(letters, fractions), fractions.shape[1])
+    old = port.Loop(port.Sequences(letters, fractions), fractions.shape[1])
     rng = np.random.default_rng(0)
     steps, tests, epochs = Times(), Times(), []
     with tempfile.TemporaryDirectory() as folder:
@@ -235,9 +235,7 @@ def end_to_end(path: str, batch_size: int, threads: int, repeats: int) -> None:
     old_epoch = (step * len(train_part) + test * len(val_part) / 5) / 8
     ours = statistics.median(epochs)
     print(f"\n{Path(path).name}: {len(train_part)} to train on, {len(val_part)} to validate on, threads {threads}")
-    print(
-        f"  ancestor, batch 8, validated every fifth epoch: {old_epoch:.1f} s an epoch, from {len(steps.wall)} batches"
-    )
+    print(f"  port, batch 8, validated every fifth epoch: {old_epoch:.1f} s an epoch, from {len(steps.wall)} batches")
     print(
         f"  fused, batch {batch_size}, masked, validated every epoch, tracked: {ours:.2f} s "
         f"({min(epochs):.2f} to {max(epochs):.2f}), ratio {old_epoch / ours:.1f}, load {os.getloadavg()[0]:.1f}"
@@ -260,7 +258,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--data", help="a file of transcripts: whole epochs instead of single steps")
     options = parser.parse_args()
-    settings = config.build(config.read(config.find("ancestor")), "ancestor.yaml")
+    settings = config.build(config.read(config.find("port")), "port.yaml")
     print(f"{_cpu()}, {os.cpu_count()} cores, torch {torch.__version__}")
     print("kernels:", *kernel_in_use(settings.model, torch.device("cpu")))
     for threads in options.threads:

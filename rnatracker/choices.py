@@ -16,9 +16,9 @@ Labels = Literal["A", "B", "mean"]
 Kernel = Literal["auto", "fused", "torch"]
 """What computes the network."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Format = Literal["auto", "ancestor3", "ancestor6", "original", "table"]
+Format = Literal["auto", "port3", "port6", "original", "table"]
 """Formats of files with measured fractions."""
-AnyFormat = Literal["auto", "fasta", "ancestor3", "ancestor6", "original", "table"]
+AnyFormat = Literal["auto", "fasta", "port3", "port6", "original", "table"]
 """Formats of files to predict."""
 OutFormat = Literal["tsv", "csv", "jsonl", "parquet"]
 """Formats of predictions."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rnatracker.choices import Device, Format, Keep, Kernel, Labels, Objective
 from rnatracker.errors import ConfigError
@@ -42,6 +42,11 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+FORMER_FORMATS = {"ancestor3": "port3", "ancestor6": "port6"}
+"""Formats by the names that they once had, and have in the settings of older runs."""
+_FORMER_CONFIGS = {"ancestor": "port"}
+
+
 class DataConfig(_Section):
     """Which transcripts, and how they are divided."""
 
@@ -62,6 +67,11 @@ class DataConfig(_Section):
     split_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the division into folds or training and validation, apart from `train.seed`, so that runs
     with different seeds can be compared."""
+
+    @field_validator("format", mode="before")
+    @classmethod
+    def _rename(cls, value: object) -> object:
+        return FORMER_FORMATS.get(value, value) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check(self) -> DataConfig:
@@ -219,7 +229,7 @@ def shipped() -> dict[str, Path]:
 
 
 def find(name_or_path: str) -> Path:
-    """Return the config file of that name or path.
+    """Return the config file of that name or path; `ancestor`, as `port` was called once, is found too.
 
     Raises:
         ConfigError: if there is neither a file nor a shipped config of that name.
@@ -228,8 +238,9 @@ def find(name_or_path: str) -> Path:
     if path.is_file():
         return path
     named = shipped()
-    if path.stem in named and (path.name == name_or_path or path.parts[:-1] == ("configs",)):
-        return named[path.stem]
+    name = _FORMER_CONFIGS.get(path.stem, path.stem)
+    if name in named and (path.name == name_or_path or path.parts[:-1] == ("configs",)):
+        return named[name]
     raise ConfigError(f"--config {name_or_path}: no such file", f"the shipped configs are {', '.join(named)}")
 
 

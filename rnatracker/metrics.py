@@ -75,7 +75,7 @@ def pcc_per_site(predicted: Array, measured: Array) -> Array:
 
 
 def pcc_overall(predicted: Array, measured: Array) -> float:
-    """Return the PCC of all entries taken as one column: what the ancestor prints as "overall".
+    """Return the PCC of all entries taken as one column: what the port prints as "overall".
 
     Predicting each site's mean already scores well above 0 in it.
     """

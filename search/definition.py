@@ -16,6 +16,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from rnatracker import config
+from rnatracker.config import FORMER_FORMATS
 from rnatracker.errors import ConfigError, StudyError, TrackingError
 from rnatracker.search import hints, space, storage
 from rnatracker.search.pruning import START, TwoLevelPruner
@@ -85,6 +86,11 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
     Raises:
         StudyError: naming what differs.
     """
+    config_before = dict(found.get("config", {}))
+    config_before["data.format"] = FORMER_FORMATS.get(
+        config_before.get("data.format"), config_before.get("data.format")
+    )
+    found = {**found, "config": config_before}
     differing = [
         f"{'config' if part == 'config' else 'the space of'} {key}: {before.get(key)} before, {now.get(key)} now"
         for part in ("config", "space")

@@ -153,7 +153,7 @@ def test_check_fits_names_the_setting_that_differs(change: dict[str, Any], probl
     assert remedy in caught.value.remedy
 
 
-def test_ancestors_channels_are_permuted_in_weights_and_optimizer(tmp_path: Path) -> None:
+def test_ports_channels_are_permuted_in_weights_and_optimizer(tmp_path: Path) -> None:
     content = ports_file(tmp_path / "epoch7.pt")
     loaded = checkpoint.load(tmp_path / "epoch7.pt")
     theirs = content["model"]["conv_block1.0.weight"]
@@ -164,10 +164,10 @@ def test_ancestors_channels_are_permuted_in_weights_and_optimizer(tmp_path: Path
     assert torch.equal(loaded.optimizer["state"][0]["exp_avg"][:, 0], average[:, "GATC".index("A")])
 
 
-def test_ancestors_settings_follow_from_its_origin_and_shapes(tmp_path: Path) -> None:
+def test_ports_settings_follow_from_its_origin_and_shapes(tmp_path: Path) -> None:
     ports_file(tmp_path / "epoch7.pt")
     loaded = checkpoint.load(tmp_path / "epoch7.pt")
-    assert (loaded.origin, loaded.epoch, loaded.model.masked, loaded.encoding.keep) == ("ancestor", 7, False, "5p")
+    assert (loaded.origin, loaded.epoch, loaded.model.masked, loaded.encoding.keep) == ("port", 7, False, "5p")
     assert (loaded.model.conv1_channels, loaded.model.conv2_kernel, loaded.model.rnn_hidden) == (6, 3, 3)
     assert loaded.sites == ("Cytosol", "Insoluble", "Membrane", "Nuclear")
     assert not loaded.network().training
@@ -183,7 +183,7 @@ def test_foreign_network_is_refused(tmp_path: Path) -> None:
 @pytest.mark.shared
 @pytest.mark.skipif(not _SEED.exists(), reason="needs ../shared")
 @pytest.mark.parametrize("epoch", [5, 50])
-def test_ancestors_real_files_load(epoch: int) -> None:
+def test_ports_real_files_load(epoch: int) -> None:
     loaded = checkpoint.load(_SEED / f"epoch{epoch}.pt")
     assert (loaded.epoch, loaded.model) == (epoch, ModelConfig(masked=False))
 
@@ -198,7 +198,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     assert "earlier epoch" in caught.value.remedy
 
 
-def test_ancestors_sites_are_named_by_who_asks(tmp_path: Path) -> None:
+def test_ports_sites_are_named_by_who_asks(tmp_path: Path) -> None:
     ports_file(tmp_path / "epoch7.pt")
     loaded = checkpoint.load(tmp_path / "epoch7.pt")
     assert loaded.named(("a", "b", "c", "d")).sites == ("a", "b", "c", "d")

@@ -90,7 +90,7 @@ def test_json_of_a_failed_run_says_so(data: str, mlflow_store: Path) -> None:
     [
         (["train"], 1, "Error: data.path: no data to train on; give a file with --data"),
         (["train", "--data", "x.fa", "--set", "train.learning_rate=1"], 1, "did you mean train."),
-        (["train", "--data", "x.fa", "--config", "papre"], 1, "the shipped configs are ancestor, default, paper"),
+        (["train", "--data", "x.fa", "--config", "papre"], 1, "the shipped configs are default, paper, port"),
         (["train", "--data", "x.fa", "--epochs", "0"], 1, "command line: train.epochs: input should be greater"),
         (["train", "--data", "x.fa", "--no-masked", "--full-length"], 1, "needs model.masked: true"),
         (["train", "--data", "x.fa", "--no-track"], 1, "x.fa"),
@@ -154,7 +154,7 @@ def test_evaluate_json_holds_every_score(data: str, mlflow_store: Path) -> None:
     }
 
 
-def test_training_from_the_ancestors_weights_takes_its_settings(data: str, tmp_path: Path) -> None:
+def test_training_from_the_ports_weights_takes_its_settings(data: str, tmp_path: Path) -> None:
     from tests.support.toys import ports_file
 
     ports_file(tmp_path / "epoch7.pt")
@@ -190,7 +190,7 @@ def test_ui_answers_and_ends_with_its_server_when_told_to(number: signal.Signals
 
 @pytest.mark.shared
 @pytest.mark.skipif(not _SHARED.exists(), reason="needs ../shared")
-def test_ancestors_weights_predict_what_the_ancestor_predicts(tmp_path: Path) -> None:
+def test_ports_weights_predict_what_the_port_predicts(tmp_path: Path) -> None:
     weights = _SHARED / "seed" / "logs" / "exp0" / "weights" / "epoch50.pt"
     expected = [line.split("\t") for line in (_SHARED / "seed" / "expected_epoch50.tsv").read_text().splitlines()]
     some = tmp_path / "some.fa"

@@ -15,7 +15,7 @@ def test_default_config_lists_every_key_with_its_default() -> None:
     assert config.read(config.find("default")) == config.Config().model_dump(mode="json")
 
 
-@pytest.mark.parametrize("name", ["default", "ancestor", "paper"])
+@pytest.mark.parametrize("name", ["default", "port", "paper"])
 def test_shipped_config_is_found_by_name_and_by_its_path(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -23,11 +23,19 @@ def test_shipped_config_is_found_by_name_and_by_its_path(
     assert config.find(name) == config.find(f"{name}.yaml") == config.find(f"configs/{name}.yaml")
 
 
-def test_ancestor_config_has_the_ports_settings() -> None:
-    settings = config.assemble("ancestor", {}, {}, [])
+def test_port_config_has_the_ports_settings() -> None:
+    settings = config.assemble("port", {}, {}, [])
     assert (settings.train.batch_size, settings.train.lr, settings.train.optimizer) == (8, 1e-4, "adam")
     assert (settings.encoding.max_length, settings.encoding.keep, settings.model.masked) == (4000, "5p", False)
     assert (settings.model.rnn, settings.model.rnn_hidden, settings.train.epochs) == ("gru", 32, 100)
+
+
+def test_former_names_of_the_port_are_still_understood() -> None:
+    assert config.find("ancestor") == config.find("port")
+    assert config.find("configs/ancestor.yaml") == config.find("port")
+    assert "ancestor" not in config.shipped()
+    for former, name in (("ancestor3", "port3"), ("ancestor6", "port6"), ("original", "original")):
+        assert config.build({"data": {"format": former}}, "x.yaml").data.format == name
 
 
 def test_paper_config_has_the_originals_settings() -> None:
@@ -97,7 +105,7 @@ def test_wrong_config_file_is_named_with_what_is_wrong(text: str, message: str, 
 
 
 def test_unknown_config_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match="no such file; the shipped configs are ancestor, default, paper"):
+    with pytest.raises(ConfigError, match="no such file; the shipped configs are default, paper, port"):
         config.find("defualt")
 
 

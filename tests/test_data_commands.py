@@ -64,7 +64,7 @@ def test_inspect_prints_a_report_and_fails_when_training_would_refuse_the_file(t
     assert content["duplicate_sequences"] == 2
 
 
-def test_inspect_accepts_underscores_when_the_ancestors_users_type_them(tmp_path: Path) -> None:
+def test_inspect_accepts_underscores_when_the_ports_users_type_them(tmp_path: Path) -> None:
     path = tmp_path / "x.fa"
     path.write_text(REPLICATES)
     one, other = (run("inspect", path, option, "100", "--json") for option in ("--max_length", "--max-length"))

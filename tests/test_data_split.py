@@ -16,7 +16,7 @@ def lines_of(n: int) -> list[str]:
     return [f"> chr1 t{i}\r\n{'ACGT' * (i + 1)}n\r\n0.10 0.20  0.30\t0.40\r\n" for i in range(n)]
 
 
-def test_split_copies_records_to_the_byte_when_they_are_the_ancestors(tmp_path: Path) -> None:
+def test_split_copies_records_to_the_byte_when_they_are_the_port(tmp_path: Path) -> None:
     path = tmp_path / "x.fa"
     path.write_bytes("".join(lines_of(10)).removesuffix("\r\n").encode())
     parts = split_file(path, *default_names(path), share=0.3, seed=1)

@@ -16,13 +16,13 @@ from rnatracker.data.stream import stream
 from rnatracker.errors import DataError
 from tests.support.paths import REAL
 from tests.support.texts import (
-    ANCESTOR3,
-    ANCESTOR6,
     FASTA,
     FORMATS,
     LABELLED,
     ON_ONE_FOLDER,
     ORIGINAL,
+    PORT3,
+    PORT6,
     TABLE,
     any_bytes,
     write,
@@ -131,7 +131,7 @@ BAD = {
         "> a\nAC\n1 1\n> b\nA\nC\nG\n1 1\n> c\nGT\n1 1\n> d\nA\n1 1\n",
         "record 2 (b): expected the next record's header (> id) behind it, got 'G'",
     ),
-    "six lines": (ANCESTOR6 + "> b\nM\nA\n" + "> c\nM\n\nA\n\n1 1 1 1\n", "record 3 (b): expected the line of its"),
+    "six lines": (PORT6 + "> b\nM\nA\n" + "> c\nM\n\nA\n\n1 1 1 1\n", "record 3 (b): expected the line of its"),
 }
 
 
@@ -183,7 +183,7 @@ def test_stream_says_so_when_every_record_is_bad(tmp_path: Path) -> None:
         everything(write(tmp_path, "id,sequence\n"))
 
 
-@pytest.mark.parametrize("content", [gzip.compress(ANCESTOR3.encode() * 9000)[:-9], b"\x1f\x8b\x08rubbish"])
+@pytest.mark.parametrize("content", [gzip.compress(PORT3.encode() * 9000)[:-9], b"\x1f\x8b\x08rubbish"])
 def test_stream_raises_even_when_skipping_where_a_gzip_is_cut_off(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError, match="can't be unpacked as gzip"):
         skipping(write(tmp_path, content))

@@ -261,7 +261,7 @@ def test_memory_does_not_grow_with_the_file(weights: str, data: Path) -> None:
 
 @pytest.mark.shared
 @pytest.mark.skipif(not _SEED.is_dir(), reason="../shared is not there")
-def test_the_ancestors_weights_give_its_published_predictions(data: Path) -> None:
+def test_the_ports_weights_give_its_published_predictions(data: Path) -> None:
     path = str(_SEED / "logs" / "exp0" / "weights" / "epoch50.pt")
     result = _run(str(_REAL), "--model", path, "--out", str(data / "out.tsv"))
     assert result.exit_code == 0, result.stderr

@@ -31,7 +31,8 @@ def evaluate(
         str | None, typer.Option(help="File of transcripts with measured fractions.", metavar="FILE")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="A file of weights in place of a run, ours or the ancestor's.", metavar="FILE")
+        str | None,
+        typer.Option(help="A file of weights in place of a run, ours or the PyTorch port's.", metavar="FILE"),
     ] = None,
     out: Annotated[
         str | None,

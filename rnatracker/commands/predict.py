@@ -57,7 +57,7 @@ def predict(
     file_format: Annotated[AnyFormat, typer.Option("--format", help="Format of the input.")] = "auto",
     sites: Annotated[
         str | None,
-        typer.Option(help="Names of the sites, for the ancestor's weights, which name none.", metavar="A,B,..."),
+        typer.Option(help="Names of the sites, for the port's weights, which name none.", metavar="A,B,..."),
     ] = None,
     batch_size: Annotated[
         int, typer.Option(help="Most transcripts in a batch; 0: as many as memory should bear.", min=0)

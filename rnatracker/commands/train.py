@@ -66,7 +66,7 @@ def train(
     config: Annotated[
         str | None,
         typer.Option(
-            help="A config file, or default, ancestor or paper.",
+            help="A config file, or default, port or paper.",
             metavar="NAME|FILE",
             rich_help_panel=_MODEL,
         ),
@@ -112,7 +112,7 @@ def train(
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Continue in a new run from a file of weights, ours or the ancestor's.",
+            help="Continue in a new run from a file of weights, ours or the PyTorch port's.",
             metavar="FILE",
             rich_help_panel=_MODEL,
         ),

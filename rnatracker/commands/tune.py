@@ -59,7 +59,7 @@ def tune(
     config: Annotated[
         str | None,
         typer.Option(
-            help="The config in use, which is the first trial: a file, or default, ancestor or paper.",
+            help="The config in use, which is the first trial: a file, or default, port or paper.",
             metavar="NAME|FILE",
             rich_help_panel=_WHAT,
         ),

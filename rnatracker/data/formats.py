@@ -1,12 +1,12 @@
 """The formats of files of transcripts, but for tables: telling them apart, and cutting them into records.
 
-Owns which lines make a record in the formats of both ancestors and in plain FASTA. Must not know what a
+Owns which lines make a record in the formats of the port and the original and in plain FASTA. Must not know what a
 sequence or a fraction may be: `readers.py` checks that, and is to be read next, with `table.py`.
 
 | name        | record                                                                     |
 |-------------|----------------------------------------------------------------------------|
-| `ancestor3` | `> id` (the id is the last word); the sequence; the values                  |
-| `ancestor6` | `> id`; protein; 5'UTR; CDS; 3'UTR; values; the sequence is the three parts |
+| `port3` | `> id` (the id is the last word); the sequence; the values                  |
+| `port6` | `> id`; protein; 5'UTR; CDS; 3'UTR; values; the sequence is the three parts |
 | `original`  | `>id gene_biotype:.. transcript_biotype:.. dist:a_b_c_d`; the sequence      |
 | `table`     | TSV or CSV: `id`, `sequence`, a column per site, perhaps `gene` or `group`  |
 | `fasta`     | plain FASTA, wrapped or not; no fractions                                   |
@@ -26,12 +26,13 @@ from typing import cast
 
 import dnaio
 
+from rnatracker.config import FORMER_FORMATS
 from rnatracker.data.source import Source, without_bad_bytes
 from rnatracker.errors import DataError
 
 DESCRIPTIONS = {
-    "ancestor3": "records of 3 lines: > id, sequence, values",
-    "ancestor6": "records of 6 lines: > id, protein, 5'UTR, CDS, 3'UTR, values",
+    "port3": "records of 3 lines: > id, sequence, values",
+    "port6": "records of 6 lines: > id, protein, 5'UTR, CDS, 3'UTR, values",
     "original": "records of 2 lines: a header with dist: or distA: and distB:, sequence",
     "table": "a TSV or CSV with columns id, sequence and one per site",
     "fasta": "plain FASTA, without fractions",
@@ -39,8 +40,8 @@ DESCRIPTIONS = {
 """What each format looks like, for messages."""
 
 _PARTS = {
-    "ancestor3": ("header", "sequence", "values"),
-    "ancestor6": ("header", "protein", "5'UTR", "CDS", "3'UTR", "values"),
+    "port3": ("header", "sequence", "values"),
+    "port6": ("header", "protein", "5'UTR", "CDS", "3'UTR", "values"),
     "original": ("header", "sequence"),
 }
 _DISTRIBUTION = re.compile(r"\bdist([AB]?):(\S*)")
@@ -91,7 +92,7 @@ def sniff(source: Source) -> str | None:
     # One plain FASTA record may have digits in it by mistake; where values belong, nearly every record has them.
     if 4 * len(counts) < sum(line.startswith(b">") for line in lines) or not counts:
         return "fasta"
-    return "ancestor6" if max(set(counts), key=counts.count) > 3 else "ancestor3"
+    return "port6" if max(set(counts), key=counts.count) > 3 else "port3"
 
 
 def _lines_before_values(lines: list[bytes]) -> list[int]:
@@ -115,7 +116,7 @@ def settle(source: Source, wanted: str) -> str:
     Raises:
         DataError: if it looks like none, or like another.
     """
-    found = sniff(source)
+    found, wanted = sniff(source), FORMER_FORMATS.get(wanted, wanted)
     if wanted == "auto":
         if found is None:
             first = source.head.split(maxsplit=1)[0][:30].decode("utf-8", "replace")
@@ -148,7 +149,7 @@ def records(source: Source, format: str, bad: Refusal = refuse) -> Iterator[Reco
     if format == "fasta":
         yield from _fasta(source, bad)
         return
-    parse = {"ancestor3": _ancestor, "ancestor6": _ancestor, "original": _original}[format]
+    parse = {"port3": _ported, "port6": _ported, "original": _original}[format]
     for number, lines in _blocks(source, _PARTS[format], bad):
         try:
             record = parse(source.name, number, lines)
@@ -204,7 +205,7 @@ def _misplaced(before: list[bytes], parts: tuple[str, ...], line: bytes) -> str:
     return f"expected the line of its {expected}{' (> id)' if not before else ''}, got {_shown(line)}; {shape}"
 
 
-def _ancestor(name: str, number: int, lines: list[bytes]) -> Record:
+def _ported(name: str, number: int, lines: list[bytes]) -> Record:
     words = _words(name, number, lines[0][1:])
     # Between header and values stand the sequence alone, or protein and the three parts of the sequence.
     parts = lines[1:-1] if len(lines) == 3 else lines[2:-1]

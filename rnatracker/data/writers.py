@@ -61,7 +61,7 @@ def delimiter_of(path: Path) -> str | None:
 def write(transcripts: Transcripts, path: str | Path) -> None:
     """Write transcripts as a table where the name ends in `.tsv` or `.csv`, else as records.
 
-    Records have the ancestor's three lines, or two where nothing was measured; they have no place for the
+    Records have the port's three lines, or two where nothing was measured; they have no place for the
     names of the sites, nor for groups. Fractions are written with 10 significant digits.
 
     Raises:

@@ -35,13 +35,13 @@ class Model:
 
 
 def model_of_file(path: str) -> Model:
-    """Return the model of a file of weights, ours or the ancestor's.
+    """Return the model of a file of weights, ours or the PyTorch port's.
 
     Raises:
         CheckpointError: if it can't be loaded.
     """
     found = checkpoint.load(Path(path))
-    origin = "the ancestor's weights" if found.origin == "ancestor" else "weights"
+    origin = "the port's weights" if found.origin == "port" else "weights"
     return Model(Path(path).name, [found], description=f"{origin} after epoch {found.epoch}")
 
 

@@ -1,10 +1,10 @@
-"""Files of weights: saving and loading ours, and loading the ancestor's.
+"""Files of weights: saving and loading ours, and loading the port's.
 
 Owns the file format and its version, and how what another version has kept is read. Must not know mlflow. Read next:
 `rnatracker/training/trainer.py`, which says what is kept for a resumption; `docs/formats.md`.
 
 A file is `torch.save` of one dictionary of plain values and tensors, so that it loads with `weights_only=True`:
-nothing is ever unpickled. The ancestor's files (`epoch`, `model`, `optimizer`) are told by their keys. Their
+nothing is ever unpickled. The port's files (`epoch`, `model`, `optimizer`) are told by their keys. Their
 channels G A T C are permuted to ours, in the weights and in the optimizer's averages alike; that they keep the
 5' end, pad in front and have no mask follows from their origin, and their sizes from their tensors' shapes.
 """
@@ -38,8 +38,8 @@ T = TypeVar("T", bound="DataclassInstance")
 VERSION = 1
 _FORMAT = "rnatracker-checkpoint"
 _FIELDS = ("model", "encoding", "sites", "weights", "epoch")
-_ANCESTOR_CHANNELS = "GATC"
-_ANCESTOR_NAMES = {
+_PORT_CHANNELS = "GATC"
+_PORT_NAMES = {
     "conv_block1.0": "conv1",
     "conv_block2.0": "conv2",
     "gru": "rnn",
@@ -56,13 +56,13 @@ class Checkpoint:
     Attributes:
         model: sizes of the network.
         encoding: how sequences become its input.
-        sites: names of its outputs; for the ancestor's files the default four, or `site1`, `site2`, ...
+        sites: names of its outputs; for the port's files the default four, or `site1`, `site2`, ...
         weights: the network's tensors by name, on the CPU.
         epoch: epochs completed.
         metrics: validation metrics at that epoch.
         optimizer: the optimizer's state, None where it was not kept.
         progress: what the trainer needs to resume, None where it was not kept.
-        settings: all settings of the run as nested plain values; empty for the ancestor's files.
+        settings: all settings of the run as nested plain values; empty for the port's files.
         origin: who wrote the file.
     """
 
@@ -75,14 +75,14 @@ class Checkpoint:
     optimizer: dict[str, Any] | None = None
     progress: dict[str, Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
-    origin: Literal["rnatracker", "ancestor"] = "rnatracker"
+    origin: Literal["rnatracker", "port"] = "rnatracker"
 
     def named(self, sites: tuple[str, ...]) -> Checkpoint:
-        """Return the ancestor's checkpoint with these sites as its outputs, since its files name none.
+        """Return the port's checkpoint with these sites as its outputs, since its files name none.
 
         Any other checkpoint, or another number of sites, is returned as it is.
         """
-        if self.origin != "ancestor" or len(sites) != len(self.sites):
+        if self.origin != "port" or len(sites) != len(self.sites):
             return self
         return replace(self, sites=sites)
 
@@ -122,7 +122,7 @@ def save(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def load(path: Path) -> Checkpoint:
-    """Read a file of weights, ours or the ancestor's, onto the CPU.
+    """Read a file of weights, ours or the PyTorch port's, onto the CPU.
 
     Raises:
         CheckpointError: if it is missing, truncated, no checkpoint, of an unknown version, holds anything but
@@ -132,7 +132,7 @@ def load(path: Path) -> Checkpoint:
     if content.get("format") == _FORMAT:
         checkpoint = _ours(content, path)
     elif "format" not in content and {"epoch", "model"} <= content.keys() and isinstance(content["model"], dict):
-        checkpoint = _from_ancestor(content, path)
+        checkpoint = _from_port(content, path)
     else:
         raise CheckpointError(
             f"{path.name}: not a file of RNATracker weights; its keys are {', '.join(map(str, content))[:200]}"
@@ -154,7 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path.name}: refused, since it holds more than plain values and tensors, or is no checkpoint at "
             f"all{what}",
-            "loading it could run code. Use a file that rnatracker or its ancestor has written.",
+            "loading it could run code. Use a file that rnatracker or the PyTorch port has written.",
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
@@ -245,7 +245,7 @@ def _check_kinds(content: dict[str, Any], path: Path) -> None:
             )
 
 
-def _from_ancestor(content: dict[str, Any], path: Path) -> Checkpoint:
+def _from_port(content: dict[str, Any], path: Path) -> Checkpoint:
     weights = {_rename(name, path): tensor for name, tensor in content["model"].items()}
     try:
         n_sites, _ = weights["output.weight"].shape
@@ -258,12 +258,12 @@ def _from_ancestor(content: dict[str, Any], path: Path) -> Checkpoint:
             attention_size=weights["attention_hidden.weight"].shape[0],
             masked=False,
         )
-        order = [_ANCESTOR_CHANNELS.index(channel) for channel in CHANNELS]
+        order = [_PORT_CHANNELS.index(channel) for channel in CHANNELS]
         weights["conv1.weight"] = weights["conv1.weight"][:, order].contiguous()
         optimizer = _permute_optimizer(content.get("optimizer"), order)
     except (KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
         raise CheckpointError(
-            f"{path.name}: not the ancestor's network: {error} is missing or of another shape; expected two "
+            f"{path.name}: not the port's network: {error} is missing or of another shape; expected two "
             "convolutions, a GRU, attention and an output layer"
         ) from None
     sites = DEFAULT_SITES if n_sites == len(DEFAULT_SITES) else tuple(f"site{i + 1}" for i in range(n_sites))
@@ -274,15 +274,15 @@ def _from_ancestor(content: dict[str, Any], path: Path) -> Checkpoint:
         weights=weights,
         epoch=int(content["epoch"]),
         optimizer=optimizer,
-        origin="ancestor",
+        origin="port",
     )
 
 
 def _rename(name: str, path: Path) -> str:
-    for old, new in _ANCESTOR_NAMES.items():
+    for old, new in _PORT_NAMES.items():
         if str(name).startswith(old + "."):
             return new + str(name).removeprefix(old)
-    raise CheckpointError(f"{path.name}: not the ancestor's network: unknown tensor {name}")
+    raise CheckpointError(f"{path.name}: not the port's network: unknown tensor {name}")
 
 
 def _permute_optimizer(optimizer: dict[str, Any] | None, order: list[int]) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ class Group(TyperGroup):
         raise typer.Exit(1)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read `--max_length` as `--max-length`: the ancestor's users type the first."""
+        """Read `--max_length` as `--max-length`: the port's users type the first."""
         return super().parse_args(ctx, [_dashed(token) for token in args])
 
 

@@ -1,7 +1,7 @@
-"""Log folders of the ancestor, the PyTorch port of RNATracker: read, and imported as runs.
+"""Log folders of the PyTorch port of RNATracker: read, and imported as runs.
 
 Owns the format of its `log.txt`, which its `train.py` writes, and how its settings and figures are named here. Must
-not know MLflow: it speaks to a `Tracker`. Read next: `rnatracker/tracking/contract.py`; `configs/ancestor.yaml`, the
+not know MLflow: it speaks to a `Tracker`. Read next: `rnatracker/tracking/contract.py`; `configs/port.yaml`, the
 settings that are taken where a log doesn't say.
 
 Two of its figures mean something else than ours, so an imported run says it in its tags and its description:
@@ -57,7 +57,7 @@ _PCC_ENTRY = re.compile(rf"""(['"])(.*?)\1: (?:np\.float\d+\()?{_NUMBER}\)?(?:, 
 
 
 @dataclass
-class AncestorEpoch:
+class PortedEpoch:
     """One epoch of a log.
 
     Attributes:
@@ -91,7 +91,7 @@ class AncestorEpoch:
 
 
 @dataclass(frozen=True)
-class AncestorLog:
+class PortedLog:
     """What a log says.
 
     Attributes:
@@ -106,7 +106,7 @@ class AncestorLog:
     settings: dict[str, Any]
     n_train: int
     n_val: int
-    history: list[AncestorEpoch]
+    history: list[PortedEpoch]
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ class AncestorLog:
         return "" if last >= epochs else f"its log ends at epoch {last} of {epochs}"
 
     def resolved(self) -> dict[str, Any]:
-        """Return the settings under dotted keys, with the ancestor's own where the log doesn't say.
+        """Return the settings under dotted keys, with the port's own where the log doesn't say.
 
         Raises:
             ConfigError: if one is out of range.
@@ -131,13 +131,13 @@ class AncestorLog:
         if self.sites:
             known["data.sites"] = list(self.sites)
             known["train.eval_every"] = next(epoch.epoch for epoch in self.history if epoch.pcc)
-        settings = config.merge(config.read(config.find("ancestor")), config.nest(known))
+        settings = config.merge(config.read(config.find("port")), config.nest(known))
         values = config.build(settings, self.source).flat()
         return {key: values[key] for key in config.flatten(settings)}
 
 
-def parse_log(text: str, source: str) -> AncestorLog:
-    """Read a log of the ancestor. One that breaks off is read up to its last whole line.
+def parse_log(text: str, source: str) -> PortedLog:
+    """Read a log of the port. One that breaks off is read up to its last whole line.
 
     Args:
         text: the content of its `log.txt`.
@@ -152,7 +152,7 @@ def parse_log(text: str, source: str) -> AncestorLog:
         if match is None:
             first = text.strip().partition("\n")[0][:60]
             raise DataError(
-                f"{source}: not a log of the ancestor's train.py: no line matches {_HEADER[key]!r}; it begins "
+                f"{source}: not a log of the port's train.py: no line matches {_HEADER[key]!r}; it begins "
                 f"with {first!r}"
             )
     values = {key: _value(match[1]) for key, match in found.items() if match}
@@ -163,11 +163,11 @@ def parse_log(text: str, source: str) -> AncestorLog:
     n_train, n_val = int(values.pop("n_train")), int(values.pop("n_val"))
     if not n_train or not n_val:
         raise DataError(f"{source}: expected transcripts to train and to validate on, got {n_train} and {n_val}")
-    return AncestorLog(source, values, n_train, n_val, _parse_epochs(text, source))
+    return PortedLog(source, values, n_train, n_val, _parse_epochs(text, source))
 
 
-def _parse_epochs(text: str, source: str) -> list[AncestorEpoch]:
-    history: list[AncestorEpoch] = []
+def _parse_epochs(text: str, source: str) -> list[PortedEpoch]:
+    history: list[PortedEpoch] = []
     lines = text.splitlines()
     for number, line in enumerate(lines, 1):
         try:
@@ -181,7 +181,7 @@ def _parse_epochs(text: str, source: str) -> list[AncestorEpoch]:
     return history
 
 
-def _parse_line(line: str, history: list[AncestorEpoch]) -> None:
+def _parse_line(line: str, history: list[PortedEpoch]) -> None:
     """Add what a line says to the history.
 
     Raises:
@@ -191,7 +191,7 @@ def _parse_line(line: str, history: list[AncestorEpoch]) -> None:
         match = _EPOCH.fullmatch(line)
         if not match:
             raise ValueError("expected `Epoch [1/100], Loss: 1.1469`")
-        epoch = AncestorEpoch(int(match[1]), float(match[2]))
+        epoch = PortedEpoch(int(match[1]), float(match[2]))
         if history and epoch.epoch != history[-1].epoch + 1:
             raise ValueError(f"expected epoch {history[-1].epoch + 1}")
         history.append(epoch)
@@ -228,7 +228,7 @@ def import_log_folder(folder: Path, tracker: Tracker) -> TrackedRun:
         The run, ended.
 
     Raises:
-        DataError: if the folder, its log or a file can't be read as the ancestor's.
+        DataError: if the folder, its log or a file can't be read as the port's.
         CheckpointError: if one of its files of weights is bad.
         TrackingError: if the run can't be recorded; it is then ended as FAILED.
     """
@@ -268,7 +268,7 @@ def import_log_folder(folder: Path, tracker: Tracker) -> TrackedRun:
     return run
 
 
-def _read_log(folder: Path) -> AncestorLog:
+def _read_log(folder: Path) -> PortedLog:
     path = folder / "log.txt"
     if not path.is_file():
         inside = sorted(each.parent.name for each in folder.glob("*/log.txt"))
@@ -281,7 +281,7 @@ def _read_log(folder: Path) -> AncestorLog:
         raise DataError(f"{path}: not readable as text ({error})", "use another copy") from None
 
 
-def _checked_weights(folder: Path, log: AncestorLog) -> list[Path]:
+def _checked_weights(folder: Path, log: PortedLog) -> list[Path]:
     """Return the files of weights in the order of their epochs, each loaded once to see that it is good.
 
     Raises:
@@ -314,7 +314,7 @@ def _copy(folder: Path, weights: list[Path], to: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _description(folder: Path, log: AncestorLog, weights: list[Path]) -> str:
+def _description(folder: Path, log: PortedLog, weights: list[Path]) -> str:
     files = ", ".join(path.name for path in weights) or "none were in the folder"
     lines = [
         f"Imported from the log folder `{folder.name}` of the PyTorch port of RNATracker.",

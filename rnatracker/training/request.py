@@ -144,7 +144,7 @@ def _threads(request: RunRequest, device: torch.device, n_sites: int) -> int:
 def settings_of_weights(path: str) -> Settings:
     """Return the settings that a file of weights brings: what it was trained with, but for the data.
 
-    The ancestor's files bring their network's sizes, and `configs/ancestor.yaml` for the rest.
+    The port's files bring their network's sizes, and `configs/port.yaml` for the rest.
 
     Raises:
         CheckpointError: if it can't be loaded.
@@ -153,7 +153,7 @@ def settings_of_weights(path: str) -> Settings:
     if found.settings:
         return {section: values for section, values in found.settings.items() if section != "data"}
     sizes = {"model": found.model.model_dump(mode="json"), "encoding": found.encoding.model_dump(mode="json")}
-    return config.merge(config.read(config.find("ancestor")), sizes)
+    return config.merge(config.read(config.find("port")), sizes)
 
 
 def _read_weights(request: RunRequest, sites: tuple[str, ...]) -> Checkpoint:

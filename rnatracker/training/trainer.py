@@ -258,8 +258,8 @@ class Trainer:
     def _step(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
         """Take one step of the optimizer; return the batch's loss without waiting for the device.
 
-        Source: the loss of both ancestors, the Kullback-Leibler divergence; divided by the number of transcripts
-        (`batchmean`), where the port sums, so that the step doesn't depend on the batch's size.
+        Source: the loss of the port and the original, the Kullback-Leibler divergence; divided by the number of
+        transcripts (`batchmean`), where the port sums, so that the step doesn't depend on the batch's size.
         """
         batch = self._train.batches.gather(indices)
         target = self._targets[torch.from_numpy(indices).to(self._device)]
@@ -348,5 +348,5 @@ class Trainer:
 
 
 def optimizer_kind(start: Checkpoint) -> str:
-    """Return which optimizer a checkpoint's state belongs to; the ancestor has Adam only."""
+    """Return which optimizer a checkpoint's state belongs to; the port has Adam only."""
     return str(start.settings.get("train", {}).get("optimizer", "adam"))

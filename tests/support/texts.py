@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.toys import sequence_of
 
-FORMATS = ["auto", "ancestor3", "ancestor6", "original", "table", "fasta"]
+FORMATS = ["auto", "port3", "port6", "original", "table", "fasta"]
 
 
 ON_ONE_FOLDER = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -32,10 +32,10 @@ any_text = st.one_of(
 any_bytes = st.one_of(st.binary(), any_text.map(lambda text: text.encode("utf-8", "surrogatepass")))
 
 
-ANCESTOR3 = "> ENSG1\nACGU\n1 1 1 1\n> chr1 ENSG2\nacgtn\n0.5 0 0.25 0.25\n"
+PORT3 = "> ENSG1\nACGU\n1 1 1 1\n> chr1 ENSG2\nacgtn\n0.5 0 0.25 0.25\n"
 
 
-ANCESTOR6 = "> ENSG1\nMK\nAC\nATG\nGU\n1 1 1 1\n> ENSG2\nM\n\nATGTAA\nC\n0.5 0 0.25 0.25\n"
+PORT6 = "> ENSG1\nMK\nAC\nATG\nGU\n1 1 1 1\n> ENSG2\nM\n\nATGTAA\nC\n0.5 0 0.25 0.25\n"
 
 
 ORIGINAL = (
@@ -53,7 +53,7 @@ TABLE = "id\tsequence\tgene\tER\tNucleus\nt1\tACGT\tg1\t1\t3\nt2\tACGTN\tg1\t1\t
 FASTA = ">t1 some words\nAC\nGT\n\n>t2\nACGTN\n"
 
 
-LABELLED = {"ancestor3": ANCESTOR3, "ancestor6": ANCESTOR6, "original": ORIGINAL, "table": TABLE}
+LABELLED = {"port3": PORT3, "port6": PORT6, "original": ORIGINAL, "table": TABLE}
 
 
 def write(folder: Path, content: str | bytes, name: str = "x.fa") -> Path:

@@ -107,7 +107,7 @@ def toy_checkpoint(seed: int = 0, **changes: Any) -> Checkpoint:
 
 
 def ports_file(path: Path) -> dict[str, Any]:
-    """Write a file as the ancestor does, with another size of everything; return its content."""
+    """Write a file as the port does, with another size of everything; return its content."""
     shapes = {
         "conv_block1.0.weight": (6, 4, 5), "conv_block2.0.weight": (7, 6, 3), "gru.weight_ih_l0": (9, 7),
         "gru.weight_hh_l0": (9, 3), "gru.bias_ih_l0": (9,), "gru.bias_hh_l0": (9,), "gru.weight_ih_l0_reverse": (9, 7),

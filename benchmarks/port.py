@@ -1,4 +1,4 @@
-"""The ancestor's training loop, restated for the benchmarks: what `training_step.py` compares with.
+"""The port's training loop, restated for the benchmarks: what `training_step.py` compares with.
 
 Source: the PyTorch port of RNATracker. Kept: one-hot letters in Python lists for every item of every epoch, sequences
 cut to 4000 and padded in front, its network with `nn.GRU` and a softmax, KLDivLoss(sum), Adam with 1e-4. Nothing of
@@ -19,7 +19,7 @@ _NOTHING = [0, 0, 0, 0]
 
 
 class Sequences(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """Items as the ancestor makes them, anew every time.
+    """Items as the port makes them, anew every time.
 
     Args:
         sequences: letters.
@@ -54,7 +54,7 @@ class Attention(nn.Module):
 
 
 class Network(nn.Module):
-    """The ancestor's network: (B, 4000, 4) to fractions (B, S)."""
+    """The port's network: (B, 4000, 4) to fractions (B, S)."""
 
     def __init__(self, n_sites: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Network(nn.Module):
 
 
 class Loop:
-    """The ancestor's training: `load` makes a batch, `step` trains on it, `predict` does not.
+    """The port's training: `load` makes a batch, `step` trains on it, `predict` does not.
 
     Args:
         data: what to train on.

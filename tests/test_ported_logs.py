@@ -1,4 +1,4 @@
-"""The ancestor's logs: read, and imported whole or not at all."""
+"""The port's logs: read, and imported whole or not at all."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def folder_with(tmp_path: Path, log: str | bytes | None) -> Path:
     return folder
 
 
-def ancestor_weights(path: Path, epoch: int = 4, n_sites: int = 2) -> None:
-    """Write a file as the ancestor's train.py does, with the sizes of `HEAD`."""
+def port_weights(path: Path, epoch: int = 4, n_sites: int = 2) -> None:
+    """Write a file as the port's train.py does, with the sizes of `HEAD`."""
     gru = torch.nn.GRU(8, 12, batch_first=True, bidirectional=True)
     model = {
         "conv_block1.0.weight": torch.randn(16, 4, 9),
@@ -109,7 +109,7 @@ class TestParse:
         }
         assert (log.n_train, log.n_val, log.sites, log.end) == (90, 30, ("Nucleus", "ERM"), "")
 
-    def test_resolved_settings_are_the_ancestors_where_the_log_says_nothing(self) -> None:
+    def test_resolved_settings_are_the_ports_where_the_log_says_nothing(self) -> None:
         settings = parse_log(LOG, "exp7/log.txt").resolved()
         assert settings["model.masked"] is False
         assert settings["encoding.keep"] == "5p"
@@ -163,7 +163,7 @@ class TestParse:
             ("Epoch [3/6]", "Epoch [1/6]", "x, line 30: expected epoch 3"),
             ("Val Loss=1.1000", "Val Loss=", "line 28: expected `Val Loss"),
             ("'overall': 0.4}", "", "line 29: expected `PCC"),
-            ("batch size : 4,", "", "not a log of the ancestor's train.py"),
+            ("batch size : 4,", "", "not a log of the port's train.py"),
             ("Training size : 90", "Training size : 0", "got 0 and 30"),
         ],
     )
@@ -173,7 +173,7 @@ class TestParse:
 
     @pytest.mark.parametrize("text", ["", "\n\n", "Epoch 1/10\nloss: 0.5\n", "Epoch [1/6], Loss: 1.0000\n"])
     def test_log_is_refused_when_it_is_another_programs(self, text: str) -> None:
-        with pytest.raises(DataError, match="not a log of the ancestor's"):
+        with pytest.raises(DataError, match="not a log of the port's"):
             parse_log(text, "x")
 
     def test_log_is_refused_when_no_epoch_was_completed(self) -> None:
@@ -197,7 +197,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> TrackingSettings
 class TestImport:
     def test_run_has_all_of_the_folder(self, tmp_path: Path, settings: TrackingSettings) -> None:
         folder = folder_with(tmp_path, LOG)
-        ancestor_weights(folder / "weights" / "epoch4.pt")
+        port_weights(folder / "weights" / "epoch4.pt")
         (folder / "events.out.tfevents.1.host").write_bytes(b"events")
         import_log_folder(folder, open_tracker(settings))
         run = open_tracker(settings).find("exp1_exp7")
@@ -243,13 +243,13 @@ class TestImport:
     ) -> None:
         folder = folder_with(tmp_path, LOG)
         path = folder / "weights" / "epoch4.pt"
-        ancestor_weights(path, epoch=9 if damage == "epoch" else 4, n_sites=3 if damage == "sites" else 2)
+        port_weights(path, epoch=9 if damage == "epoch" else 4, n_sites=3 if damage == "sites" else 2)
         if damage == "truncated":
             path.write_bytes(path.read_bytes()[:-2000])
         elif damage == "text":
             path.write_text("no weights")
         elif damage == "twice":
-            ancestor_weights(path.with_name("epoch5.pt"))
+            port_weights(path.with_name("epoch5.pt"))
         tracker = open_tracker(settings)
         with pytest.raises(CheckpointError, match=r"epoch[45]\.pt"):
             import_log_folder(folder, tracker)
@@ -306,7 +306,7 @@ class TestImport:
             }
         )
         assert {path.name for path in (run.folder / "checkpoints").iterdir()} == {"epoch5.pt", "epoch50.pt"}
-        ancestor = config.read(config.find("ancestor"))
+        port = config.read(config.find("port"))
         params = run.params()
         assert {key: params[key] for key in ("train.batch_size", "train.lr", "encoding.max_length")} == {
             "train.batch_size": "8",
@@ -314,4 +314,4 @@ class TestImport:
             "encoding.max_length": "4000",
         }
         logged = config.read(run.folder / "config.yaml")
-        assert all(logged[section] == ancestor[section] for section in ("encoding", "model", "train"))
+        assert all(logged[section] == port[section] for section in ("encoding", "model", "train"))
