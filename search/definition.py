@@ -87,9 +87,8 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
         StudyError: naming what differs.
     """
     config_before = dict(found.get("config", {}))
-    config_before["data.format"] = FORMER_FORMATS.get(
-        config_before.get("data.format"), config_before.get("data.format")
-    )
+    form = str(config_before.get("data.format"))
+    config_before["data.format"] = FORMER_FORMATS.get(form, form)
     found = {**found, "config": config_before}
     differing = [
         f"{'config' if part == 'config' else 'the space of'} {key}: {before.get(key)} before, {now.get(key)} now"
