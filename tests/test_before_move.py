@@ -25,7 +25,6 @@ from typer.testing import CliRunner, Result
 
 from rnatracker.app import app
 from rnatracker.model import checkpoint
-from rnatracker.registry import model_files
 from rnatracker.registry.registry import Registry
 from rnatracker.tracking import store
 from rnatracker.tracking.contract import TrackedRun
@@ -89,7 +88,7 @@ def _continues(recorded: dict[str, dict[int, float]], run: TrackedRun, epochs: i
 
 def _model_folder(tracking: TrackingSettings, version: int = 1) -> Path:
     registry = Registry(tracking)
-    return model_files.folder(registry.backend, registry.version(version))
+    return registry.folder(registry.version(version))
 
 
 def _same(found: pd.DataFrame) -> None:

@@ -301,9 +301,9 @@ class TestTrained:
         assert [note for note in notes if "trained on" in note] == [f"{name}: {expected}" for name in ("exp4", "exp2")]
         # What is known of its own data is said, also where the weights' are not.
         tracker.find("exp4").set_tags({"rnatracker.weights": "/somewhere/best.pt"})
-        names, origin = ["exp4", "exp2"], "it went on from /somewhere/best.pt, and what those weights were trained on"
+        names, origin = ["exp4", "exp2"], "it continued from /somewhere/best.pt, and what those weights were trained on"
         notes = compare.compare(names, trained, data=str(test), resamples=100).warnings
-        assert any(note.endswith(f"these transcripts can't be told: {origin} can't be told") for note in notes)
+        assert any(note.endswith(f"these transcripts can't be told: {origin} is not known") for note in notes)
         own = write_table(other.take(np.arange(3)), tmp_path / "own.tsv")
         notes = compare.compare(names, trained, data=str(own), resamples=100).warnings
         assert "exp4: it was trained on 3 of these 3 transcripts: its figures are too good" in notes

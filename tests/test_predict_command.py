@@ -109,7 +109,7 @@ def test_skipped_records_are_named_until_there_are_many(weights: str, data: Path
     [
         ([], 2, "Missing argument"),
         (["no.fa", "--model", "toy.pt"], 1, "no.fa: no such file; check the path"),
-        (["x.fa"], 1, "Model 'rnatracker' has no champion. Choose one with: rnatracker promote RUN_ID"),
+        (["x.fa"], 1, "Model 'rnatracker' has no champion; choose one with: rnatracker promote RUN_ID"),
         (["x.fa", "--model", "none.pt"], 1, "none.pt: no such file of weights"),
         (["x.fa", "--model", "toy.pt", "--json"], 1, "--json: standard output is for the predictions"),
         (["x.fa", "--model", "toy.pt", "--attention", "-"], 1, "--attention -: standard output is for the"),

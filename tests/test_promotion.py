@@ -125,7 +125,7 @@ def test_verdict_is_kept_as_a_tag_and_a_file_and_shown_by_mlflow(
     result = _promote(tracking, finished_run(tracking, data, 2).id)
     registry = Registry(tracking)
     version = registry.version(2)
-    files = list((model_files.folder(registry.backend, version) / promotion.FOLDER).iterdir())
+    files = list((registry.folder(version) / promotion.FOLDER).iterdir())
     assert result.verdict is not None
     assert [json.loads(file.read_text()) for file in files] == [version.verdict] == [result.verdict.as_json()]
     shown = registry.backend.client.get_model_version("rnatracker", "2").description
@@ -213,7 +213,7 @@ def test_records_of_the_run_that_gave_the_weights_count_as_trained_on(
     with pytest.raises(DataError, match="40 of its 40 transcripts"):
         _promote(tracking, second.id, str(write_table(with_ids(toy_transcripts(40), "x"), tmp_path / "test.tsv")))
     second.set_tags({"rnatracker.weights": "/somewhere/best.pt"})
-    with pytest.raises(DataError, match="went on from /somewhere/best.pt"):
+    with pytest.raises(DataError, match="continued from /somewhere/best.pt"):
         _promote(tracking, second.id)
 
 
@@ -244,7 +244,7 @@ def test_trial_is_promoted_under_its_studys_name_and_the_study_itself_is_refused
         _promote(tracking, study.id)
     version = _promote(tracking, trial.id).version
     assert version.run_name == "exp1_s/exp2"
-    assert "rnatracker promote exp1_s/exp2, or return" in version.mending
+    assert f"rnatracker promote exp1_s/exp2 --store {tracking.store}, or return" in Registry(tracking).mending(version)
 
 
 def test_untracked_run_is_refused(tracking: TrackingSettings, data: str) -> None:
@@ -267,7 +267,7 @@ def test_damaged_champion_is_not_compared_with_and_says_what_to_do(
     registry = Registry(tracking)
     test = measured_by(2, tmp_path / "test.tsv")
     _promote(tracking, finished_run(tracking, data, 1).id, test)
-    folder = model_files.folder(registry.backend, registry.version(1)) / ARTIFACTS / WEIGHTS
+    folder = registry.folder(registry.version(1)) / ARTIFACTS / WEIGHTS
     (folder / "model1.pt").write_bytes(b"damaged")
     second = finished_run(tracking, data, 2)
     with pytest.raises(CheckpointError, match="not what was registered.*rnatracker promote exp1"):
@@ -346,7 +346,7 @@ def test_rollback_is_refused_when_the_previous_champion_is_damaged(
     registry = Registry(tracking)
     _promote(tracking, finished_run(tracking, data, 1).id)
     _promote(tracking, finished_run(tracking, data, 2).id, measured_by(2, tmp_path / "test.tsv"))
-    folder = model_files.folder(registry.backend, registry.version(1)) / ARTIFACTS / WEIGHTS
+    folder = registry.folder(registry.version(1)) / ARTIFACTS / WEIGHTS
     (folder / "model1.pt").unlink()
     with pytest.raises(CheckpointError, match="can't be read"):
         roll_back(registry)

@@ -82,7 +82,8 @@ def test_resolve_finds_runs_and_files(
 def test_resolve_says_how_to_choose_a_champion_when_there_is_none(tracking: TrackingSettings) -> None:
     with pytest.raises(RegistryError) as raised:
         resolve("champion", tracking)
-    assert str(raised.value) == ("Model 'rnatracker' has no champion. Choose one with: rnatracker promote RUN_ID")
+    assert raised.value.problem == "Model 'rnatracker' has no champion"
+    assert raised.value.remedy == f"choose one with: rnatracker promote RUN_ID --store {tracking.store}"
 
 
 @pytest.mark.parametrize(

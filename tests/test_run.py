@@ -323,7 +323,7 @@ def test_evaluation_of_a_cross_validation_is_that_of_its_folds_mean(tracking: Tr
         ]
     ]
     assert result.predicted == pytest.approx(np.mean(single, axis=0))
-    assert "remembers" in result.warnings[0]
+    assert "remembers" in result.warnings[0].text
 
 
 def test_evaluation_matches_sites_by_name_and_refuses_others(mlflow_store: Path, data: str, tmp_path: Path) -> None:

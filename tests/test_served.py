@@ -25,7 +25,6 @@ from rnatracker.app import app
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.prediction.predictor import Predictor
 from rnatracker.prediction.table import prediction_frame
-from rnatracker.registry import model_files
 from rnatracker.registry.comparison import PromotionRequest
 from rnatracker.registry.promotion import promote
 from rnatracker.registry.registry import Registry
@@ -74,7 +73,7 @@ def address(tracking: TrackingSettings) -> Iterator[str]:
 
 def _folder(tracking: TrackingSettings) -> Path:
     registry = Registry(tracking)
-    return model_files.folder(registry.backend, registry.named("champion"))
+    return registry.folder(registry.named("champion"))
 
 
 def _letters(transcripts: Transcripts) -> list[str]:
@@ -179,13 +178,16 @@ def test_serve_says_that_its_port_is_taken_before_it_starts_anything(tracking: T
         (("--model", "9"), "has no version 9"),
         (("--model", "exp1"), "only registered models are served"),
         (("--host", "nowhere.invalid"), "--host nowhere.invalid: no such address"),
-        (("--name", "other"), "Model 'other' has no champion. Choose one with: rnatracker promote RUN_ID --name other"),
+        (
+            ("--name", "other"),
+            "Model 'other' has no champion; choose one with: rnatracker promote RUN_ID --name other --store {store}",
+        ),
     ],
 )
 def test_serve_refuses_what_it_cannot_serve(arguments: tuple[str, ...], words: str, tracking: TrackingSettings) -> None:
     result = CliRunner().invoke(app, ["serve", "--port", str(free_port()), "--store", str(tracking.store), *arguments])
     assert result.exit_code == 1
-    assert words in result.stderr
+    assert words.format(store=tracking.store) in result.stderr
 
 
 def test_serve_refuses_weights_that_are_not_what_was_registered(tracking: TrackingSettings) -> None:

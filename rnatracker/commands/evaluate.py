@@ -89,7 +89,7 @@ def evaluate(
     if out is not None:
         _write(result, Path(out))
     for warning in result.warnings:
-        output.say(f"Note: {warning}")
+        output.say(f"Note: {warning.text}")
     _print(result, json_, out)
 
 
@@ -110,7 +110,7 @@ def _print(result: Evaluation, json_: bool, out: str | None) -> None:
                 "model": result.model.name,
                 "transcripts": len(result.transcripts),
                 "scores": [vars(score) for score in result.scores],
-                "warnings": result.warnings,
+                "warnings": [warning.text for warning in result.warnings],
             }
         )
         return

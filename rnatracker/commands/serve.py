@@ -41,7 +41,6 @@ def serve(
     taken = server.reserve(host, port)
     with taken:
         from rnatracker.model.threads import use_threads
-        from rnatracker.registry import model_files
         from rnatracker.registry.registry import Registry
 
         use_threads(threads)
@@ -49,7 +48,7 @@ def serve(
         version = _version(registry, model)
         output.say(f"loading {version.label}, a few seconds ...")
         registry.model(version)
-        folder = model_files.folder(registry.backend, version)
+        folder = registry.folder(version)
         try:
             server.serve(folder, taken, lambda: _announce(version, host, port))
         except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from rnatracker import metrics
 from rnatracker.errors import TrackingError
 from rnatracker.evaluation.contrast import Contrast, corrected_p_values, judge, too_few_resamples
+from rnatracker.evaluation.evaluate import About
 from rnatracker.evaluation.predictions import Predicted, align, of_file, of_run
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker, settings_of_run
@@ -116,9 +117,9 @@ def compare(
     predicted: list[Predicted] = []
     if data is not None:
         for side in sides:
-            prediction, notes = of_file(side.run, data, side.tracker, on_batch=on_batch, **reading)  # type: ignore[arg-type]
+            prediction, notes = of_file(side.run, data, side.tracker, tracking, on_batch=on_batch, **reading)  # type: ignore[arg-type]
             predicted.append(prediction)
-            warnings += [note if note.startswith("the file") else f"{side.name}: {note}" for note in notes]
+            warnings += [note.text if note.about is About.FILE else f"{side.name}: {note.text}" for note in notes]
     elif not problems:
         predicted, problems = of_run([side.run for side in sides])
     figures, best = _figures(sides), {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from rnatracker import metrics
 from rnatracker.config import TrainConfig
@@ -18,6 +19,26 @@ from rnatracker.evaluation.models import Model
 from rnatracker.metrics import Score
 from rnatracker.model.device import pick_device
 from rnatracker.prediction.predictor import Predictor
+
+
+class About(Enum):
+    """What a note is about."""
+
+    FILE = "file"
+    MODEL = "model"
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that a reader of figures should know.
+
+    Attributes:
+        about: the file that was predicted, or the model that predicted it.
+        text: a sentence.
+    """
+
+    about: About
+    text: str
 
 
 @dataclass(frozen=True)
@@ -36,7 +57,7 @@ class Evaluation:
     transcripts: Transcripts
     predicted: Fractions
     scores: list[Score]
-    warnings: list[str]
+    warnings: list[Note]
 
 
 def evaluate(
@@ -119,17 +140,17 @@ def match_sites(transcripts: Transcripts, sites: tuple[str, ...], model: str) ->
     )
 
 
-def _warnings(model: Model, transcripts: Transcripts) -> list[str]:
-    found = []
+def _warnings(model: Model, transcripts: Transcripts) -> list[Note]:
+    notes = []
     if model.data_digest and model.data_digest == transcripts.digest():
-        found.append(
-            "it was trained on transcripts of this very file: these figures say how well it "
-            "remembers, not how well it predicts"
-        )
+        remembered = "these figures say how well it remembers, not how well it predicts"
+        notes.append(Note(About.MODEL, f"it was trained on transcripts of this very file: {remembered}"))
     encoding = model.checkpoints[0].encoding
     cut = int((transcripts.lengths > encoding.max_length).sum())
     if cut and not encoding.full_length:
-        found.append(f"{cut} transcripts are longer than {encoding.max_length} nt and were cut, as in training")
+        text = f"{cut} transcripts are longer than {encoding.max_length} nt and were cut, as in training"
+        notes.append(Note(About.MODEL, text))
     if not transcripts.sites_named:
-        found.append(f"the file names no sites: its columns are taken as {', '.join(transcripts.sites)}")
-    return found
+        columns = ", ".join(transcripts.sites)
+        notes.append(Note(About.FILE, f"the file names no sites: its columns are taken as {columns}"))
+    return notes

@@ -12,6 +12,7 @@ from rnatracker.errors import CheckpointError
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.hints import command
 from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
@@ -52,11 +53,15 @@ def model_of_run(name: str, tracking: TrackingSettings) -> Model:
         TrackingError: if there is no such run.
         CheckpointError: if it has left no weights.
     """
-    return model_of(open_tracker(settings_of_run(name, tracking)).find(name))
+    return model_of(open_tracker(settings_of_run(name, tracking)).find(name), tracking)
 
 
-def model_of(run: TrackedRun) -> Model:
+def model_of(run: TrackedRun, tracking: TrackingSettings) -> Model:
     """Return a run's model, as `model_of_run` does.
+
+    Args:
+        run: the run.
+        tracking: where it is kept, for what an error advises.
 
     Raises:
         CheckpointError: if it has left no weights.
@@ -68,13 +73,13 @@ def model_of(run: TrackedRun) -> Model:
         if unfinished or not children:
             raise CheckpointError(
                 f"run {run.name}: {', '.join(unfinished) or 'every fold'} has not finished",
-                f"finish it first with: rnatracker train --resume {run.name}",
+                f"finish it first with: {command(['train', '--resume', run.name], tracking)}",
             )
         found = [checkpoint.load(_weights_of(child)) for _, child in children]
         return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
-    of_folds = sorted((run.folder / "checkpoints").glob("fold*/best.pt"), key=lambda path: (len(str(path)), path))
+    of_folds = run.files.trainings_of_folds()
     if of_folds:  # a trial of a study keeps its folds in one run
-        found = [checkpoint.load(path) for path in of_folds]
+        found = [checkpoint.load(each.best) for each in of_folds]
         return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
     found = [checkpoint.load(_weights_of(run))]
     return Model(run.name, found, digest, f"epoch {found[0].epoch}")
@@ -82,14 +87,10 @@ def model_of(run: TrackedRun) -> Model:
 
 def _weights_of(run: TrackedRun) -> Path:
     """Return `best.pt` of a run; an imported run has numbered files only, of which the last is taken."""
-    folder = run.folder / "checkpoints"
-    if (folder / "best.pt").is_file():
-        return folder / "best.pt"
-    numbered = {
-        int(path.stem.removeprefix("epoch")): path
-        for path in folder.glob("epoch*.pt")
-        if path.stem.removeprefix("epoch").isdigit()
-    }
+    files = run.files.training()
+    if files.best.is_file():
+        return files.best
+    numbered = files.numbered()
     if not numbered:
-        raise CheckpointError(f"run {run.name}: no weights in {folder}; it ended before its first evaluation")
+        raise CheckpointError(f"run {run.name}: no weights in {files.folder}: it ended before its first evaluation")
     return numbered[max(numbered)]

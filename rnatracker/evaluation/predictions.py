@@ -8,21 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from rnatracker.data import fingerprints
 from rnatracker.data.transcripts import Fractions, Transcripts
-from rnatracker.errors import DataError
 from rnatracker.evaluation import training_data
+from rnatracker.evaluation.evaluate import About, Note
 from rnatracker.prediction import run_table
 from rnatracker.tracking.contract import TrackedRun, Tracker
+from rnatracker.tracking.run_files import RunFiles
+from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 
-_TABLES = {
-    "cross-validation": ("out_of_fold.tsv", "out-of-fold predictions"),
-    "fold": ("test.tsv", "the fold's predictions"),
-    "train": ("validation.tsv", "the validation part, on which each run chose its epoch"),
+_TABLES: dict[str, tuple[Callable[[RunFiles], Path], str]] = {
+    "cross-validation": (lambda files: files.out_of_fold_predictions, "out-of-fold predictions"),
+    "fold": (lambda files: files.test_predictions, "the fold's predictions"),
+    "train": (lambda files: files.validation_predictions, "the validation part, on which each run chose its epoch"),
 }
 """For each kind of run the table that it leaves, and what that holds."""
 _SAME = 1e-9
@@ -58,14 +61,16 @@ def of_run(runs: Sequence[TrackedRun]) -> tuple[list[Predicted], list[str]]:
     """
     found, problems = [], []
     for run in runs:
-        name, what = _TABLES.get(run.tags().get(Tag.KIND, ""), ("", ""))
-        path = run.folder / "predictions" / name
-        if not name:
+        table = _TABLES.get(run.tags().get(Tag.KIND, ""))
+        if table is None:
             problems.append(
                 f"{run.name} keeps no predictions: let the runs predict a file that none was trained on, with --data"
             )
-        elif not path.is_file():
-            problems.append(f"{run.name} has left no {name}: it is {run.status()}; let it finish first")
+            continue
+        path_of, what = table
+        path = path_of(run.files)
+        if not path.is_file():
+            problems.append(f"{run.name} has left no {path.name}: it is {run.status()}; let it finish first")
         else:
             ids, predicted, measured = run_table.read_predictions(path)
             found.append(Predicted(tuple(ids), run_table.predicted_sites(path), predicted, measured, what))
@@ -76,19 +81,21 @@ def of_file(
     run: TrackedRun,
     data: str,
     tracker: Tracker,
+    tracking: TrackingSettings,
     *,
     device: str = "auto",
     file_format: str = "auto",
     sites: list[str] | None = None,
     labels: str = "mean",
     on_batch: Callable[[int, int], None] | None = None,
-) -> tuple[Predicted, list[str]]:
+) -> tuple[Predicted, list[Note]]:
     """Let a run's model predict a test file.
 
     Args:
         run: the run.
         data: the file.
-        tracker: finds the runs whose weights this one went on from.
+        tracker: finds the runs whose weights this one continued from.
+        tracking: where they are kept.
         device: where to compute.
         file_format: the file's format.
         sites: names of its sites; None: its own, or the model's.
@@ -106,7 +113,7 @@ def of_file(
     from rnatracker.evaluation import evaluate, models
 
     result = evaluate.evaluate(
-        models.model_of(run),
+        models.model_of(run, tracking),
         data,
         train=TrainConfig(device=device),
         file_format=file_format,
@@ -118,7 +125,7 @@ def of_file(
     found = result.transcripts
     seen, note = _seen(run, found, tracker)
     made = Predicted(tuple(found.ids), tuple(found.sites), result.predicted, found.measured(), found.source, seen)
-    return made, [*result.warnings, *([note] if note else [])]
+    return made, [*result.warnings, *([Note(About.MODEL, note)] if note else [])]
 
 
 def _seen(run: TrackedRun, transcripts: Transcripts, tracker: Tracker) -> tuple[int, str]:
@@ -127,17 +134,15 @@ def _seen(run: TrackedRun, transcripts: Transcripts, tracker: Tracker) -> tuple[
     if run.tags().get(Tag.DATA_DIGEST) == transcripts.digest():  # of that one it is warned already
         return n, ""
     found: set[int] = set()
-    missing = ""
+    reason = ""
     try:
         for part in training_data.parts_of_run(run, tracker):
             found.update(fingerprints.seen(transcripts, part).tolist())
-    except DataError as error:
-        # Less the remedy, which is an option of another command.
-        missing = str(error).rpartition("; ")[0].removeprefix(f"run {run.name}: ")
+    except training_data.UnknownTrainingDataError as error:
+        reason = error.reason  # without the remedy, which is an option of another command
     if found:
         return len(found), f"it was trained on {len(found)} of these {n} transcripts: its figures are too good"
-    if missing:
-        reason = missing.removeprefix("what it was trained on can't be told: ")
+    if reason:
         return 0, f"whether it was trained on some of these transcripts can't be told: {reason}"
     return 0, ""
 

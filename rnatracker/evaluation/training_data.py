@@ -23,6 +23,21 @@ from rnatracker.tracking.folders import NullRun
 from rnatracker.tracking.tags import Tag
 
 
+class UnknownTrainingDataError(DataError):
+    """What a run was trained on can't be told.
+
+    Attributes:
+        reason: why.
+    """
+
+    def __init__(self, run: str, reason: str) -> None:
+        super().__init__(
+            f"run {run}: what it was trained on can't be told: {reason}",
+            "give the file that it was trained on with --trained-on FILE",
+        )
+        self.reason = reason
+
+
 def of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Fingerprints:
     """Return the fingerprints of all transcripts that have had a part in a run's weights.
 
@@ -53,9 +68,9 @@ def parts_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -
 
 
 def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
-    """Return those of a run's own data, which are held against the digest that the run recorded."""
+    """Return those of a run's own data, which must have the digest that the run recorded."""
     digest = run.tags().get(Tag.DATA_DIGEST, "")
-    path = run.folder / "config.yaml"
+    path = run.files.config
     data = config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
     for place in [*([data.path] if data.path else []), *files]:
         transcripts = _read(place, data)
@@ -66,10 +81,7 @@ def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
     where = f"its data, {data.path}, are gone or have changed" if data.path else "it has recorded no data"
     if data.path and not digest:
         where = f"it has recorded no digest of its data, {data.path}"
-    raise DataError(
-        f"run {run.name}: what it was trained on can't be told: {where}{f' (digest {digest})' if digest else ''}",
-        "give that file with --trained-on FILE",
-    )
+    raise UnknownTrainingDataError(run.name, f"{where}{f' (digest {digest})' if digest else ''}")
 
 
 def _read(place: str, data: DataConfig) -> Transcripts | None:
@@ -87,9 +99,8 @@ def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence
     elif files:
         yield from (fingerprints(read_unlabelled(file)) for file in files)
     else:
-        raise DataError(
-            f"run {run.name}: it went on from {weights}, and what those weights were trained on can't be told",
-            "give that data file with --trained-on FILE",
+        raise UnknownTrainingDataError(
+            run.name, f"it continued from {weights}, and what those weights were trained on is not known"
         )
 
 

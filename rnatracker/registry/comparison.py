@@ -20,12 +20,13 @@ from rnatracker.evaluation import evaluate, models, training_data
 from rnatracker.evaluation.models import Model
 from rnatracker.model.device import pick_device
 from rnatracker.prediction.predictor import Predictor
-from rnatracker.registry import mlflow_model, model_files, test_set
+from rnatracker.registry import mlflow_model, test_set
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.rule import MARGIN, MAX_DROP, RESAMPLES, Verdict, judge
 from rnatracker.registry.test_set import DataOptions, HeldOut
 from rnatracker.registry.version import CHALLENGER, CHAMPION, NAME, Version
 from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.hints import command, model_command
 from rnatracker.tracking.mlflow_run import MlflowRun
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -102,13 +103,13 @@ def candidate_of(request: PromotionRequest) -> Candidate:
         raise RegistryError(f"run {run.name} is one fold of {run.parent_name()}", "promote that: the mean of its folds")
     if kind == "study":
         winner = run.tags().get(Tag.WINNER)
-        known = (
-            f"; promote its winner: rnatracker promote {winner}" if winner else "; promote one of its trials or runs"
-        )
-        raise RegistryError(f"run {run.name} is a study, which has no weights of its own{known}")
+        promote = model_command(["promote", winner], request.tracking, request.name) if winner else ""
+        remedy = f"promote its winner: {promote}" if winner else "promote one of its trials or runs"
+        raise RegistryError(f"run {run.name} is a study, which has no weights of its own", remedy)
     if status != "FINISHED":
         raise RegistryError(
-            f"run {run.name} has not finished ({status})", f"finish it first with: rnatracker train --resume {run.name}"
+            f"run {run.name} has not finished ({status})",
+            f"finish it first with: {command(['train', '--resume', run.name], request.tracking)}",
         )
     model = models.model_of_run(run.id, request.tracking)
     try:
@@ -228,7 +229,7 @@ def _contest(
 
 
 def _trained_on(registry: Registry, version: Version) -> Fingerprints | None:
-    folder = model_files.folder(registry.backend, version)
+    folder = registry.folder(version)
     return fingerprints.load(folder / mlflow_model.ARTIFACTS / mlflow_model.RECORDS_FILE)
 
 

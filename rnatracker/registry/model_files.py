@@ -19,8 +19,13 @@ from rnatracker.tracking.mlflow_run import Backend
 from rnatracker.tracking.store import mlflow_errors
 
 
-def folder(backend: Backend, version: Version) -> Path:
+def folder(backend: Backend, version: Version, remedy: str) -> Path:
     """Return the folder of a version's files, downloaded where they are on a server; they may not be whole.
+
+    Args:
+        backend: the store or server.
+        version: the version.
+        remedy: what to do where there is none.
 
     Raises:
         RegistryError: if there is none.
@@ -32,7 +37,7 @@ def folder(backend: Backend, version: Version) -> Path:
     if local is None:
         return _downloaded(backend, uri, _copy(backend, version))
     if not local.is_dir():
-        raise RegistryError(f"{version.label}: its files are gone from {local}", version.mending)
+        raise RegistryError(f"{version.label}: its files are gone from {local}", remedy)
     return local
 
 

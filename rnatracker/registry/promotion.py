@@ -21,7 +21,7 @@ from rnatracker.registry.comparison import Candidate, OnBatch, PromotionRequest,
 from rnatracker.registry.register import description, register
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.rule import Verdict
-from rnatracker.registry.version import CHALLENGER, CHAMPION, PREVIOUS, Version, name_option
+from rnatracker.registry.version import CHALLENGER, CHAMPION, PREVIOUS, Version
 from rnatracker.tracking.tags import Tag
 
 FOLDER = "promotion"
@@ -93,8 +93,8 @@ def roll_back(registry: Registry) -> tuple[Version, Version | None]:
     before = registry.named(PREVIOUS) if PREVIOUS in registry.aliases() else None
     if before is None:
         raise RegistryError(
-            f"Model {registry.name!r} has no previous champion to return to. To make any run champion: "
-            f"rnatracker promote RUN_ID --force --reason WHY{name_option(registry.name)}"
+            f"Model {registry.name!r} has no previous champion to return to",
+            f"to make any run champion: {registry.command('promote', 'RUN_ID', '--force', '--reason', 'WHY')}",
         )
     registry.model(before)
     with registry.locked():
@@ -102,7 +102,7 @@ def roll_back(registry: Registry) -> tuple[Version, Version | None]:
         number, replaced = before.number, aliases.get(CHAMPION)
         if aliases.get(PREVIOUS) != number:
             raise RegistryError(
-                f"Model {registry.name!r}: its champion has just been changed", "look at: rnatracker models"
+                f"Model {registry.name!r}: its champion has just been changed", f"look at: {registry.command('models')}"
             )
         if number == replaced:
             raise RegistryError(

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from rnatracker.errors import CheckpointError, RegistryError
 from rnatracker.registry import model_files
-from rnatracker.registry.version import CHAMPION, NAME, PREVIOUS, Version, name_option, version_of
+from rnatracker.registry.version import CHAMPION, NAME, PREVIOUS, Version, version_of
 from rnatracker.tracking import store
+from rnatracker.tracking.hints import model_command
 from rnatracker.tracking.mlflow_tracker import MlflowTracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.store import mlflow_errors
@@ -41,6 +42,7 @@ class Registry:
 
     Attributes:
         name: the same.
+        tracking: the same.
         location: what to call the store or server in messages.
 
     Raises:
@@ -56,6 +58,7 @@ class Registry:
         if not tracking.enabled:
             raise RegistryError("a model can't be registered without tracking", "leave out --no-track")
         self.name = name
+        self.tracking = tracking
         self.backend = MlflowTracker(tracking).backend
         self.location = self.backend.location
         self._client = self.backend.client
@@ -96,7 +99,7 @@ class Registry:
             known = ", ".join(str(each.number) for each in self.versions()) or "none"
             raise RegistryError(
                 f"Model {self.name!r} has no version {number}",
-                f"it has {known}. See them with: rnatracker models{name_option(self.name)}",
+                f"it has {known}; see them with: {self.command('models')}",
             )
         return found
 
@@ -111,9 +114,7 @@ class Registry:
             return None
         found = self._get(number)
         if found is None:
-            raise RegistryError(
-                f"Model {self.name!r}: its {alias}, version {number}, was deleted. {self._remedy(alias)}"
-            )
+            raise RegistryError(f"Model {self.name!r}: its {alias}, version {number}, was deleted", self._remedy(alias))
         return found
 
     def named(self, alias: str) -> Version:
@@ -127,11 +128,10 @@ class Registry:
             return found
         known = sorted(self.aliases())
         if alias in (CHAMPION, PREVIOUS) or not known:
-            raise RegistryError(f"Model {self.name!r} has no {alias}. {self._remedy(alias)}")
+            raise RegistryError(f"Model {self.name!r} has no {alias}", self._remedy(alias))
         raise RegistryError(
             f"Model {self.name!r} has no {alias}",
-            f"it has {', '.join(known)}, and versions by number. See them with: "
-            f"rnatracker models{name_option(self.name)}",
+            f"it has {', '.join(known)}, and versions by number; see them with: {self.command('models')}",
         )
 
     def set_alias(self, alias: str, number: int) -> None:
@@ -233,8 +233,8 @@ class Registry:
         from rnatracker.registry.mlflow_model import ARTIFACTS
         from rnatracker.registry.weights import WEIGHTS, load_weights
 
-        folder = model_files.folder(self.backend, version) / ARTIFACTS / WEIGHTS
-        found = load_weights(folder, version.checksums, version.label, version.mending)
+        folder = self.folder(version) / ARTIFACTS / WEIGHTS
+        found = load_weights(folder, version.checksums, version.label, self.mending(version))
         description = version.tags.get(Tag.DESCRIPTION) or f"{len(found)} networks"
         return Model(
             version.label, found, version.tags.get(Tag.DATA_DIGEST, ""), f"run {version.run_name}, {description}"
@@ -263,11 +263,30 @@ class Registry:
                 raise
         return version_of(found, self.aliases())
 
+    def command(self, *words: str) -> str:
+        """Return a command about this model, as `rnatracker models`, that finds the store that this one is in."""
+        return model_command(list(words), self.tracking, self.name)
+
+    def mending(self, version: Version) -> str:
+        """Return what to do where a version's files are gone or damaged."""
+        again = f"register its run again with: {self.command('promote', version.run_name)}"
+        if CHAMPION not in version.aliases:
+            return again
+        return f"{again}, or return to the previous champion with: {self.command('models', '--rollback')}"
+
+    def folder(self, version: Version) -> Path:
+        """Return the folder of a version's files, downloaded where they are on a server; they may not be whole.
+
+        Raises:
+            RegistryError: if there is none.
+            TrackingError: if it can't be downloaded.
+        """
+        return model_files.folder(self.backend, version, self.mending(version))
+
     def _remedy(self, alias: str) -> str:
-        option = name_option(self.name)
-        choose = f"Choose one with: rnatracker promote RUN_ID{option}"
+        choose = f"choose one with: {self.command('promote', 'RUN_ID')}"
         if alias == CHAMPION and PREVIOUS in self.aliases():
-            return f"{choose}, or return to the previous one with: rnatracker models --rollback{option}"
+            return f"{choose}, or return to the previous one with: {self.command('models', '--rollback')}"
         return choose
 
     @contextmanager

@@ -7,7 +7,6 @@ which does.
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -54,14 +53,6 @@ class Version:
         return self.tags.get(Tag.RUN_NAME) or self.run_id
 
     @property
-    def mending(self) -> str:
-        """What to do where its files are gone or damaged."""
-        option = name_option(self.name)
-        back = f", or return to the previous champion with: rnatracker models --rollback{option}"
-        again = f"register its run again with: rnatracker promote {self.run_name}{option}"
-        return again + (back if CHAMPION in self.aliases else "")
-
-    @property
     def model_id(self) -> str:
         """The id of MLflow's logged model that holds its files; empty where that was not recorded."""
         return self.tags.get(Tag.MODEL_ID, "")
@@ -102,11 +93,6 @@ class Version:
             return json.loads(self.tags[tag])
         except (KeyError, ValueError):
             return missing
-
-
-def name_option(name: str) -> str:
-    """Return what is to be added to a command for a model of another name than the usual one."""
-    return "" if name == NAME else f" --name {shlex.quote(name)}"
 
 
 def version_of(found: ModelVersion, aliases: Mapping[str, int]) -> Version:
