@@ -35,6 +35,7 @@ test: $(READY)
 test-all: $(READY)
 	$(BIN)/python -m pytest
 
+# With the lowest Python too: the lowest versions have no wheels for later ones.
 test-lower:
 	rm -rf $(LOWER)
 	$(PYTHON) -m venv $(LOWER)

@@ -41,10 +41,11 @@ _RECORDED = "train/loss", "val/loss", "val/pcc_mean", "time/epoch_seconds"
 
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave the number of threads as it was; switch pickle off."""
+    """Compute with one thread, and with pickle switched off."""
     store.quiet_mlflow()
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     before = torch.get_num_threads()
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
@@ -152,7 +153,9 @@ class TestModels:
         assert told["verdict"]["champion"] == 1
         assert told["version"] == 2
         assert ("champion" in told["aliases"]) == (result.exit_code == 0)
-        assert _imports(_model_folder(old, 2) / "served.py") == {"mlflow.models", "rnatracker.registry.mlflow_model"}
+        served = _model_folder(old, 2) / "served.py"
+        assert _imports(served) == {"mlflow.models", "rnatracker.registry.mlflow_model"}
+        assert "import served_model\n" in served.read_text()  # copies with that line are out: the name stays
         _run("promote", "exp6", "--force", "--reason", "a test")
         assert _json("models", "--rollback") == {"champion": 1, "previous": 2}
         _run("predict", "mrna_test.tsv", "--out", "out.tsv")

@@ -21,6 +21,7 @@ from rnatracker import __version__
 _ROOT = Path(__file__).parent.parent
 _FIXTURE = Path(__file__).parent / "fixtures" / "store_before_move.tar.xz"
 _NOT_SOURCES = (".*", "build", "dist", "demo", "mlruns", "*.egg-info", "__pycache__")
+_CODE = ("benchmarks", "rnatracker", "search", "tests")
 _SMALL = (
     "encoding.max_length=300", "model.conv1_channels=3", "model.conv2_channels=3", "model.rnn_hidden=2",
     "model.attention_size=2", "data.fold=0", "train.threads=1",
@@ -114,26 +115,18 @@ def _names(wheel: Path) -> list[str]:
         return sorted(name for name in archive.namelist() if not name.endswith("/"))
 
 
-def _is_source(path: Path) -> bool:
-    """Tell whether a file of the checkout is one of its sources; those behind the link to search/ aren't."""
-    parts = path.relative_to(_ROOT).parts
-    ignored = shutil.ignore_patterns(*_NOT_SOURCES)("", list(parts))
-    return not ignored and parts[:2] != ("rnatracker", "search")
-
-
-def _own_modules() -> list[str]:
-    """Return the modules of the checkout under their names in the wheel."""
-    package = [
-        path for path in (_ROOT / "rnatracker").rglob("*.py") if _ROOT / "rnatracker" / "search" not in path.parents
-    ]
-    found = [path.relative_to(_ROOT).as_posix() for path in package]
-    return found + [f"rnatracker/{path.relative_to(_ROOT).as_posix()}" for path in (_ROOT / "search").rglob("*.py")]
+def _modules() -> list[str]:
+    """Return the modules of the checkout by their path; those behind the link to search/ are that folder's."""
+    found = [path for folder in _CODE for path in (_ROOT / folder).rglob("*.py")]
+    names = [path.relative_to(_ROOT).as_posix() for path in [*found, _ROOT / "cli.py"]]
+    return sorted(name for name in names if not name.startswith("rnatracker/search/"))
 
 
 def test_wheel_holds_one_package_and_all_of_it(wheel: Path) -> None:
     names = _names(wheel)
     assert {name.split("/")[0] for name in names} == {"rnatracker", f"rnatracker-{__version__}.dist-info"}
-    assert sorted(name for name in names if name.endswith(".py")) == sorted(_own_modules())
+    package = [name.removeprefix("rnatracker/") for name in _modules() if name.startswith(("rnatracker/", "search/"))]
+    assert [name for name in names if name.endswith(".py")] == sorted(f"rnatracker/{name}" for name in package)
     settings = {f"rnatracker/{path.relative_to(_ROOT).as_posix()}" for path in (_ROOT / "configs").rglob("*.yaml")}
     assert len(settings) > 5
     others = {name for name in names if name.startswith("rnatracker/") and not name.endswith(".py")}
@@ -146,8 +139,7 @@ def test_sdist_holds_what_the_checkout_does_and_each_file_once(sdist: Path) -> N
     assert not [member.name for member in members if member.issym() or member.islnk()]
     names = [member.name.partition("/")[2] for member in members if member.isfile()]
     assert not [name for name, times in Counter(names).items() if times > 1]
-    kept = {path.relative_to(_ROOT).as_posix() for path in _ROOT.rglob("*.py") if _is_source(path)}
-    assert {name for name in names if name.endswith(".py")} == kept
+    assert sorted(name for name in names if name.endswith(".py")) == _modules()
     docs = {path.relative_to(_ROOT).as_posix() for path in (_ROOT / "docs").iterdir()}
     fixture = _FIXTURE.relative_to(_ROOT).as_posix()
     assert {"README.md", "CHANGELOG.md", "LICENSE", "Makefile", "constraints.txt", fixture, *docs} <= {*names}
