@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from pathlib import Path
 
 import yaml
 from optuna.trial import FrozenTrial
@@ -21,8 +22,12 @@ from rnatracker.tracking.settings import TrackingSettings
 
 def command(words: list[str], tracking: TrackingSettings, storage: str | None) -> str:
     """Return what to type: these words after `rnatracker`, with the options that lead to this storage and store."""
-    masked = re.sub(r"//[^/@]*@", "//USER:PASSWORD@", storage or "")
-    return hints.command([*words, *(["--storage", masked] if masked else [])], tracking)
+    options = ["--storage", re.sub(r"//[^/@]*@", "//USER:PASSWORD@", storage)] if storage else []
+    if not tracking.enabled:  # its runs are in folders of the store, where the study is too
+        options.append("--no-track")
+        if tracking.store.resolve() != (Path.cwd() / "mlruns").resolve():
+            options += ["--store", str(tracking.store)]
+    return hints.command([*words, *options], tracking)
 
 
 def study_command(search: Search) -> str:
@@ -38,4 +43,4 @@ def rerun_command(search: Search, trial: FrozenTrial) -> str:
         if key != "data.path" and value != default[key]:
             on_one_line = yaml.safe_dump(value, default_flow_style=True, width=math.inf).splitlines()[0]
             words += ["--set", f"{key}={on_one_line}"]
-    return hints.command(words, search.request.tracking)
+    return command(words, search.request.tracking, None)
