@@ -22,7 +22,7 @@ from rnatracker.errors import CheckpointError, RegistryError
 from rnatracker.registry import model_files
 from rnatracker.registry.version import CHAMPION, NAME, PREVIOUS, Version, name_option, version_of
 from rnatracker.tracking import store
-from rnatracker.tracking.mlflow_tracker import MlflowTracker
+from rnatracker.tracking.open import open_backend
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.store import mlflow_errors
 from rnatracker.tracking.tags import Tag
@@ -54,10 +54,8 @@ class Registry:
             raise RegistryError(
                 f"--name {name!r}: expected up to 100 letters, digits, spaces and _ . + - for a model's name"
             )
-        if not tracking.enabled:
-            raise RegistryError("a model can't be registered without tracking", "leave out --no-track")
         self.name = name
-        self.backend = MlflowTracker(tracking).backend
+        self.backend = open_backend(tracking)
         self.location = self.backend.location
         self._client = self.backend.client
 

@@ -212,9 +212,7 @@ def replay(planned: Plan, reporter: Reporter) -> TrackedRun:
     if planned.kind == "trial":
         return _replay_trial(planned, reporter)
     outcome = train(setting.request, reporter, started=mark, setting=setting)
-    return open_tracker(setting.request.tracking).find(
-        outcome.run_id if setting.request.tracking.enabled else str(outcome.folder)
-    )
+    return open_tracker(setting.request.tracking).find(outcome.run_id)
 
 
 def _replay_trial(planned: Plan, reporter: Reporter) -> TrackedRun:
