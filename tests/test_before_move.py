@@ -187,6 +187,7 @@ class TestRuns:
         }  # fmt: skip
         assert listed == {
             "exp1_old": ("train", "finished", -0.090391),
+            "exp1": ("train", "finished", -0.090391),  # of --no-track
             "exp2_stopped": ("train", "stopped", -0.198848),
             "exp3_folds": ("cross-validation", "stopped", None),
             "exp3_folds/fold1": ("fold", "finished", 0.494667),

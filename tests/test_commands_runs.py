@@ -80,7 +80,7 @@ def test_runs_says_so_when_there_is_no_store_and_makes_none(tmp_path: Path) -> N
 
 def test_runs_says_so_when_nothing_matches(folder: str) -> None:
     result = _run("--store", folder, "--where", "metrics.best/pcc_mean > 2")
-    expected = "No run is like that, nor a fold or trial of one; --json lists the names of figures and settings.\n"
+    expected = "No runs match, nor do folds or trials of one; --json lists the names of figures and settings.\n"
     assert (result.exit_code, result.stderr) == (0, expected)
 
 

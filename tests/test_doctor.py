@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from rnatracker import doctor
+from rnatracker import doctor, orphans
 from rnatracker.app import app
 from rnatracker.doctor import Finding
 from rnatracker.errors import RegistryError
 from rnatracker.processes import identity
 from rnatracker.search.checks import check_trials
-from rnatracker.tracking import orphans, store
+from rnatracker.tracking import store
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -76,10 +76,12 @@ class TestMachine:
     def test_kernels_that_cant_be_used_are_noted_with_a_remedy(
         self, monkeypatch: pytest.MonkeyPatch, settings: TrackingSettings
     ) -> None:
-        reason = "no C compiler: cc is not on the PATH"
+        reason = "no C compiler: none is not on the PATH"
+        monkeypatch.setenv("CC", "none")
         monkeypatch.setattr("rnatracker.model.kernels.functions.kernel_in_use", lambda *_: ("torch", reason))
         found = _of(doctor.check_machine(settings), "kernels")
-        assert (found.level, reason in found.text, "gcc" in found.remedy) == ("note", True, True)
+        assert (found.id, found.level, reason in found.text) == ("kernels.no-compiler", "note", True)
+        assert "gcc" in found.remedy
 
 
 class TestStore:
@@ -113,7 +115,8 @@ class TestStore:
         with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
         found = _of(doctor.check_store(settings), "store")
-        assert (found.level, "upgrade with" in found.remedy) == ("broken", True)
+        assert (found.id, found.level) == ("store.unusable", "broken")
+        assert "pip install --upgrade mlflow" in found.remedy
 
     def test_a_server_that_doesnt_answer_is_broken(self, tmp_path: Path) -> None:
         found = doctor.check_store(TrackingSettings(tmp_path, "http://127.0.0.1:9"))
@@ -132,7 +135,10 @@ class TestStaleRuns:
         run = self._elsewhere(settings, 50)
         (stale,) = doctor.stale_runs(settings)
         assert (stale.name, stale.reason) == ("exp1", "nothing heard from another for 2 days")
-        assert "end them: --fix" in _doctor("--store", str(settings.store)).stdout
+        assert (
+            f"end them: rnatracker doctor --fix --store {settings.store}\n"
+            in _doctor("--store", str(settings.store)).stdout
+        )
         assert run.status() == "RUNNING"
         result = _doctor("--store", str(settings.store), "--fix")
         assert result.exit_code == 0
@@ -177,7 +183,7 @@ class TestStaleRuns:
         dead = self._below(settings, parent, start_time=now - 45 * 3600_000)
         found = {each.run_id: each.reason for each in doctor.stale_runs(settings)}
         assert found.pop(dead.id) == "nothing heard from another for 2 days"
-        assert found == ({parent.id: "nothing heard from another for 1 days"} if stale else {})
+        assert found == ({parent.id: "nothing heard from another for 1 day"} if stale else {})
 
     def test_a_run_of_this_process_is_left_alone(self, settings: TrackingSettings) -> None:
         run = _begin(settings)
@@ -254,14 +260,14 @@ class TestOrphans:
         other = replace(settings, tracking_uri=f"sqlite:///{settings.store / 'other.db'}")
         open_tracker(other)
         assert orphans.find(settings.store) == []
-        (line,) = orphans.databases(settings.store)
+        (line,) = store.other_databases(settings.store)
         assert line.endswith("other.db")
         assert "other.db keep their files" in _of(doctor.check_orphans(settings), "orphans").text
 
     def test_the_stores_own_database_is_no_other_one(self, settings: TrackingSettings) -> None:
         open_tracker(settings)
         open_tracker(replace(settings, tracking_uri=f"sqlite:///{settings.store / 'mlflow.db'}"))
-        assert orphans.databases(settings.store) == []
+        assert store.other_databases(settings.store) == []
 
     def test_deleting_takes_only_what_still_is_one_and_follows_no_link(
         self, settings: TrackingSettings, tmp_path: Path
@@ -286,7 +292,7 @@ class TestOrphans:
         result = _doctor("--store", str(settings.store), "--clean")
         assert result.exit_code == 0
         assert str(folder) in result.stderr
-        assert "nothing was deleted; to delete them without a question: --yes" in result.stderr
+        assert "nothing was deleted; to delete them unasked: rnatracker doctor --clean --yes --store" in result.stderr
         assert folder.exists()
         asked: list[str] = []
         monkeypatch.setattr("rnatracker.commands.doctor._agrees", lambda question: bool(asked.append(question)))
@@ -315,7 +321,7 @@ class TestTrials:
 
     def test_studies_and_runs_agree_after_a_study(self, studied: TrackingSettings) -> None:
         assert [(each.level, each.text) for each in check_trials(studied)] == [
-            ("ok", "2 trials of 1 studies and their runs agree")
+            ("ok", "2 trials of 1 study: each has its run")
         ]
 
     def test_a_trial_whose_run_was_deleted_is_noted(self, studied: TrackingSettings) -> None:
@@ -362,7 +368,8 @@ class TestChampion:
     ) -> None:
         self._registered(settings)
         self._resolve(
-            monkeypatch, RegistryError("version 1: its files are gone; register it again with: rnatracker promote exp1")
+            monkeypatch,
+            RegistryError("version 1: its files are gone", "register it again with: rnatracker promote exp1"),
         )
         result = _doctor("--store", str(settings.store))
         assert result.exit_code == 1

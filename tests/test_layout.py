@@ -23,7 +23,7 @@ _ORDER = (
     ("evaluation",),
     ("registry",),
     ("old_names",),
-    ("doctor",),
+    ("orphans", "doctor"),
     ("search",),
     ("terminal",),
     ("commands",),

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from rnatracker.errors import TrackingError
-from rnatracker.tracking import filters, listing, store
-from rnatracker.tracking.contract import TrackedRun
-from rnatracker.tracking.listing import Listed, Row
-from rnatracker.tracking.listing_sources import Database, Server, Source, open_source
+from rnatracker.tracking import filters, listing
+from rnatracker.tracking.contract import NoExperimentError, TrackedRun
+from rnatracker.tracking.listing import Listed, Row, RunList
 from rnatracker.tracking.mlflow_tracker import MlflowTracker
-from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.open import existing_trackers, open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 
 FILTERS = [
@@ -82,18 +82,27 @@ def settings(mlflow_store: Path) -> TrackingSettings:
     return made
 
 
+class Source(Protocol):
+    """What lists runs: a tracker, or a backend asked through MLflow as a server is."""
+
+    def list_runs(self, where: str | None = None, enough: int | None = None) -> RunList: ...
+
+    def fill(self, runs: Sequence[Listed]) -> None: ...
+
+
+def _by_sql(settings: TrackingSettings) -> MlflowTracker:
+    (tracker,) = existing_trackers(settings)
+    assert isinstance(tracker, MlflowTracker)
+    return tracker
+
+
+def _through_mlflow(settings: TrackingSettings) -> Source:
+    return _by_sql(settings).backend
+
+
 @pytest.fixture(params=["database", "mlflow"])
 def source(request: pytest.FixtureRequest, settings: TrackingSettings) -> Source:
-    found = open_source(settings)
-    assert isinstance(found, Database)
-    return found if request.param == "database" else _through_mlflow(settings)
-
-
-def _through_mlflow(settings: TrackingSettings) -> Server:
-    from mlflow import MlflowClient
-
-    client = MlflowClient(store.database_uri(settings.store / store.DATABASE))
-    return Server(client, client.get_experiment_by_name("rnatracker").experiment_id, "there")
+    return _by_sql(settings) if request.param == "database" else _through_mlflow(settings)
 
 
 def _names(found: list[Row]) -> list[str]:
@@ -102,7 +111,7 @@ def _names(found: list[Row]) -> list[str]:
 
 class TestSources:
     def test_runs_are_the_latest_first_with_their_headline(self, source: Source) -> None:
-        runs = source.runs()
+        runs = source.list_runs().runs
         source.fill(runs)
         assert [run.name for run in runs][:1] == ["exp4"]
         assert {run.name: run.headline for run in runs} == {
@@ -118,18 +127,16 @@ class TestSources:
 
     def test_both_sources_give_the_same_runs(self, settings: TrackingSettings) -> None:
         found = []
-        for each in (open_source(settings), _through_mlflow(settings)):
-            assert each is not None
-            runs = each.runs()
+        for each in (_by_sql(settings), _through_mlflow(settings)):
+            runs = each.list_runs().runs
             each.fill(runs)
             found.append({run.run_id: replace(run) for run in runs})
         assert found[0] == found[1]
 
     @pytest.mark.parametrize("where", FILTERS)
     def test_a_filter_admits_what_mlflow_admits(self, settings: TrackingSettings, where: str) -> None:
-        by_sql = open_source(settings)
-        assert by_sql is not None
-        found = [{r.run_id for r in each.runs(where) if r.matches} for each in (by_sql, _through_mlflow(settings))]
+        sources = (_by_sql(settings), _through_mlflow(settings))
+        found = [{r.run_id for r in each.list_runs(where).runs if r.matches} for each in sources]
         assert found[0] == found[1]
         assert found[0] or "EXP" in where
 
@@ -138,27 +145,26 @@ class TestSources:
         tracker._backend.client.delete_run(tracker.find("exp1").id)  # type: ignore[attr-defined]
         other = replace(settings, experiment="other")
         open_tracker(other)
-        found = open_source(settings)
-        assert found is not None
-        assert "exp1" not in [run.name for run in found.runs()]
-        there = open_source(other)
-        assert there is not None
-        assert there.runs() == []
+        assert "exp1" not in [run.name for run in _by_sql(settings).list_runs().runs]
+        assert _by_sql(other).list_runs().runs == []
 
     def test_there_is_no_source_and_nothing_is_made_when_there_is_no_store(self, tmp_path: Path) -> None:
-        assert open_source(TrackingSettings(tmp_path / "mlruns")) is None
+        assert existing_trackers(TrackingSettings(tmp_path / "mlruns")) == []
         assert not (tmp_path / "mlruns").exists()
 
     def test_an_unknown_experiment_is_said_with_those_there_are(self, settings: TrackingSettings) -> None:
-        with pytest.raises(TrackingError, match="no experiment 'x'; there are: Default, rnatracker"):
-            open_source(replace(settings, experiment="x"))
+        with pytest.raises(NoExperimentError, match="no experiment 'x'; there are: Default, rnatracker") as caught:
+            _by_sql(replace(settings, experiment="x")).list_runs()
+        with pytest.raises(NoExperimentError) as again:
+            _ = _by_sql(replace(settings, experiment="x")).backend
+        assert again.value.problem == caught.value.problem
 
     def test_a_server_is_asked_for_no_more_pages_than_are_needed(
         self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("rnatracker.tracking.listing_sources._PAGE", 2)
-        found = listing.rows(_through_mlflow(settings).runs(enough=2), unfold=False)
-        assert [(row.name, row.under_it) for row in found[:2]] == [("exp4", ""), ("exp3", "2 trials")]
+        monkeypatch.setattr("rnatracker.tracking.mlflow_run._PAGE", 2)
+        found = listing.rows(_through_mlflow(settings).list_runs(enough=2).runs, unfold=False)
+        assert [(row.name, row.folded) for row in found[:2]] == [("exp4", ""), ("exp3", "2 trials")]
         assert len(found) == 2
 
 
@@ -170,7 +176,7 @@ class TestFilters:
     )  # fmt: skip
     def test_a_bad_filter_is_one_clear_error(self, source: Source, bad: str) -> None:
         with pytest.raises(TrackingError, match=r"^--where .*as in: --where 'metrics.val/pcc_mean > 0.4") as caught:
-            source.runs(bad)
+            source.list_runs(bad)
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -190,28 +196,28 @@ class TestFilters:
 
 class TestRows:
     def test_children_are_folded_under_their_parent(self, source: Source) -> None:
-        found = listing.rows(source.runs(), unfold=False)
-        assert [(row.name, row.under_it) for row in found] == [
+        found = listing.rows(source.list_runs().runs, unfold=False)
+        assert [(row.name, row.folded) for row in found] == [
             ("exp4", ""), ("exp3", "2 trials"), ("exp2", "2 folds"), ("exp1", "")
         ]  # fmt: skip
         assert found[1].headline == (pytest.approx(0.3), "best trial")
 
     def test_every_run_has_a_row_when_unfolded(self, source: Source) -> None:
-        found = listing.rows(source.runs(), unfold=True)
+        found = listing.rows(source.list_runs().runs, unfold=True)
         assert len(found) == 8
         assert {"exp2/fold1", "exp3/trial1", "exp3", "exp1"} <= set(_names(found))
 
     def test_a_parent_is_shown_when_only_a_child_matches(self, source: Source) -> None:
-        runs = source.runs("metrics.test/pcc_mean > 0.45")
-        assert [(r.name, r.under_it) for r in listing.rows(runs, unfold=False)] == [("exp2", "1 of 2 folds")]
+        runs = source.list_runs("metrics.test/pcc_mean > 0.45").runs
+        assert [(r.name, r.folded) for r in listing.rows(runs, unfold=False)] == [("exp2", "1 of 2 folds")]
         assert _names(listing.rows(runs, unfold=True)) == ["exp2/fold2"]
 
     def test_a_study_brings_its_own_runs_only(self, source: Source) -> None:
-        assert _names(listing.rows(source.runs(), unfold=False, study="s")) == ["exp3"]
-        assert sorted(_names(listing.rows(source.runs(), unfold=True, study="s"))) == [
+        assert _names(listing.rows(source.list_runs().runs, unfold=False, study="s")) == ["exp3"]
+        assert sorted(_names(listing.rows(source.list_runs().runs, unfold=True, study="s"))) == [
             "exp3", "exp3/trial0", "exp3/trial1"
         ]  # fmt: skip
-        assert listing.rows(source.runs(), unfold=True, study="other") == []
+        assert listing.rows(source.list_runs().runs, unfold=True, study="other") == []
 
     @pytest.mark.parametrize(
         ("key", "reverse", "expected"),
@@ -228,7 +234,7 @@ class TestRows:
     def test_rows_are_sorted_with_those_without_a_value_last(
         self, source: Source, key: str, reverse: bool, expected: list[str]
     ) -> None:
-        found = listing.rows(source.runs(), unfold=False)
+        found = listing.rows(source.list_runs().runs, unfold=False)
         source.fill([row.run for row in found])
         assert _names(listing.sort(found, key, reverse=reverse)) == expected
 
@@ -276,11 +282,9 @@ def test_commands_work_through_a_server(settings: TrackingSettings, tmp_path: Pa
     server = start_server(settings.store, tmp_path / "files", port)
     try:
         there = TrackingSettings(tmp_path / "here", f"http://127.0.0.1:{port}")
-        found = open_source(there)
-        assert found is not None
-        assert len(found.runs()) == 8
-        with pytest.raises(TrackingError, match="no experiment 'x'"):
-            open_source(replace(there, experiment="x"))
+        assert len(_by_sql(there).list_runs().runs) == 8
+        with pytest.raises(NoExperimentError):
+            _by_sql(replace(there, experiment="x")).list_runs()
         train(RunRequest(small_config(data__path=str(data)), there), SilentReporter())
         again = replay.replay(replay.plan("exp5", there), SilentReporter())
         assert agreement.compare(open_tracker(there).find("exp5"), again).words == "bit-identical"

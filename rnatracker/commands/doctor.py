@@ -1,6 +1,7 @@
 """`rnatracker doctor`.
 
-Owns its options, its questions and what it prints. The work is done by `rnatracker.doctor`.
+Owns its options, its questions and what it prints. The work is in `rnatracker/doctor.py` and
+`rnatracker/orphans.py`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,12 @@ _LISTED = 20
 def doctor(
     fix: Annotated[bool, typer.Option("--fix", help="End runs that are RUNNING without a process.")] = False,
     clean: Annotated[
-        bool, typer.Option("--clean", help="List artifacts that belong to nothing, and delete them if you agree.")
+        bool,
+        typer.Option(
+            "--clean", help="List artifacts that belong to no run and no model, and delete them if you agree."
+        ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Agree beforehand.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask before deleting.")] = False,
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
@@ -43,44 +47,55 @@ def doctor(
     if json_ and clean and not yes:
         raise ConfigError("--clean --json: nobody can be asked", "give --yes too, or leave out --json")
     tracking = options.tracking_settings(store, tracking_uri, experiment, False)
-    found = checks.examine(tracking, (check_trials,))
-    has_store = all(each.level == "ok" for each in found if each.check == "store")
+    findings = checks.examine(tracking, (check_trials,))
+    has_store = checks.has_usable_store(findings)
     if json_:
         done = _mend(tracking, fix=fix, clean=clean, yes=True) if has_store else {}
-        broken = any(each.level == "broken" for each in found)
-        output.print_json({"findings": [vars(each) for each in found], "broken": broken, **done})
+        broken = any(each.level == "broken" for each in findings)
+        output.print_json({"findings": [_record(each) for each in findings], "broken": broken, **done})
     else:
-        _print(found)
+        _print(findings)
         if has_store:
-            stale = any(each.check == "running" and each.level != "ok" for each in found)
+            stale = any(each.id == checks.STALE_RUNS for each in findings)
             _mend(
                 tracking,
                 fix=fix or (stale and not clean and _agrees("End these runs as FAILED?")),
                 clean=clean,
                 yes=yes,
             )
-        _conclude(found, tracking)
-    if any(each.level == "broken" for each in found):
+        _conclude(findings, tracking)
+    if any(each.level == "broken" for each in findings):
         raise typer.Exit(1)
 
 
-def _print(found: list[Finding]) -> None:
+def _record(finding: Finding) -> dict[str, str]:
+    """Return a finding for a script."""
+    return {
+        "id": finding.id,
+        "check": finding.check,
+        "level": finding.level,
+        "text": finding.text,
+        "remedy": finding.remedy,
+    }
+
+
+def _print(findings: list[Finding]) -> None:
     signs = {"ok": "ok    ", "note": "note  ", "broken": "BROKEN"}
-    for each in found:
+    for each in findings:
         typer.echo(f"{signs[each.level]}  {each.check:<9} {each.text}")
         if each.remedy:
             typer.echo(f"{'':<18} -> {each.remedy}")
 
 
-def _conclude(found: list[Finding], tracking: TrackingSettings) -> None:
+def _conclude(findings: list[Finding], tracking: TrackingSettings) -> None:
     from rnatracker.tracking.hints import command
 
-    broken = sum(each.level == "broken" for each in found)
-    notes = sum(each.level == "note" for each in found)
+    broken = sum(each.level == "broken" for each in findings)
+    notes = sum(each.level == "note" for each in findings)
     if broken:
-        typer.echo(f"{broken} broken. Next: do what stands behind ->, then again: {command(['doctor'], tracking)}")
+        typer.echo(f"{broken} broken. Next: do what stands after ->, then run again: {command(['doctor'], tracking)}")
     else:
-        words = f"{notes} to note, nothing is broken." if notes else "All is well."
+        words = f"Nothing is broken; {notes} note{'s' if notes > 1 else ''}." if notes else "All is well."
         typer.echo(f"{words}\nNext: {command(['runs'], tracking)}")
 
 
@@ -102,22 +117,24 @@ def _mend(tracking: TrackingSettings, *, fix: bool, clean: bool, yes: bool) -> d
 
 
 def _clean(tracking: TrackingSettings, *, yes: bool) -> tuple[int, int]:
+    from rnatracker import orphans
     from rnatracker.doctor import folders, size
-    from rnatracker.tracking import orphans
+    from rnatracker.tracking.hints import command
 
-    found = orphans.find(tracking.store) if tracking.tracking_uri is None else []
-    if not found:
+    lone = orphans.find(tracking.store) if tracking.tracking_uri is None else []
+    if not lone:
         output.say("no artifacts to delete")
         return 0, 0
-    for each in found[:_LISTED]:
+    for each in lone[:_LISTED]:
         output.say(f"  {size(each.size_bytes):>9}  {_day(each.changed)}  {each.path}{_content(each.path)}")
-    if len(found) > _LISTED:
-        output.say(f"  and {len(found) - _LISTED} more")
-    total = size(sum(each.size_bytes for each in found))
-    if not yes and not _agrees(f"Delete {folders(len(found))}, {total}, for good? (mlflow.db knows none of them)"):
-        output.say("nothing was deleted" + ("" if sys.stdin.isatty() else "; to delete them without a question: --yes"))
+    if len(lone) > _LISTED:
+        output.say(f"  and {len(lone) - _LISTED} more")
+    total = size(sum(each.size_bytes for each in lone))
+    if not yes and not _agrees(f"Delete {folders(len(lone))}, {total}, for good? (mlflow.db knows none of them)"):
+        unasked = command(["doctor", "--clean", "--yes"], tracking)
+        output.say("nothing was deleted" + ("" if sys.stdin.isatty() else f"; to delete them unasked: {unasked}"))
         return 0, 0
-    n_deleted, n_bytes = orphans.delete(tracking.store, found)
+    n_deleted, n_bytes = orphans.delete(tracking.store, lone)
     output.say(f"deleted {folders(n_deleted)}, {size(n_bytes)}")
     return n_deleted, n_bytes
 

@@ -1,6 +1,7 @@
 """`rnatracker runs`.
 
-Owns its options and what it prints. The work is done by `rnatracker.tracking.listing_sources`.
+Owns its options and what it prints. The work is in `rnatracker/tracking/listing.py` and
+`rnatracker/tracking/open.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from rnatracker.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from rnatracker.tracking.listing import Row
-    from rnatracker.tracking.listing_sources import Selection
+    from rnatracker.tracking.open import Selection
     from rnatracker.tracking.settings import TrackingSettings
 
 _LIMIT = 20
@@ -28,7 +29,7 @@ def runs(
     study: Annotated[str | None, typer.Option(help="Only the runs of this study.", metavar="NAME")] = None,
     where: Annotated[
         str | None,
-        typer.Option(help="Only runs for which this holds: MLflow's filters, joined by 'and'.", metavar="FILTER"),
+        typer.Option(help="Only runs that match: MLflow's filters, joined by 'and'.", metavar="FILTER"),
     ] = None,
     sort: Annotated[
         str, typer.Option(help="when, name, pcc, metrics.NAME or params.NAME; the latest or highest first.")
@@ -36,7 +37,7 @@ def runs(
     reverse: Annotated[bool, typer.Option("--reverse", help="Sort the other way round.")] = False,
     limit: Annotated[
         int | None,
-        typer.Option(help="Rows; 0: all.", min=0, show_default=f"{_LIMIT}, all with --json and --csv"),
+        typer.Option(help="How many rows; 0: all.", min=0, show_default=f"{_LIMIT}, all with --json and --csv"),
     ] = None,
     all_: Annotated[
         bool, typer.Option("--all", help="A row for each fold and trial too, not folded under its run.")
@@ -53,33 +54,35 @@ def runs(
 
     rnatracker runs --where "metrics.best/pcc_mean > 0.4" --sort pcc
     """
-    from rnatracker.tracking.listing_sources import Selection, open_source, select
+    from rnatracker.tracking.open import existing_trackers, select
 
     tracking = options.tracking_settings(store, tracking_uri, experiment, False)
-    most = limit if limit is not None else (0 if csv or json_ else _LIMIT)
-    source = open_source(tracking)
-    found = Selection([], 0, False)
-    if source is not None:
-        found = select(source, where=where, study=study, sort=sort, reverse=reverse, limit=most, unfold=all_)
+    maximum = limit if limit is not None else (0 if csv or json_ else _LIMIT)
+    trackers = existing_trackers(tracking)
+    selection = select(trackers, where=where, study=study, sort=sort, reverse=reverse, limit=maximum, unfold=all_)
     if csv is not None:
-        _write_csv(found.rows, Path(csv))
+        _write_csv(selection.rows, Path(csv))
     if json_:
-        output.print_json(_as_json(found))
+        output.print_json(_as_json(selection))
     elif csv is not None:
-        output.say(f"{len(found.rows)} runs in {csv}")
-    elif not found.rows:
+        output.say(f"{_count(len(selection.rows), 'run')} in {csv}")
+    elif not selection.rows:
         _print_none(tracking, is_filtered=bool(study or where))
     else:
-        _print(found, tracking, is_unfolded=all_, is_filtered=bool(where))
+        _print(selection, tracking, is_unfolded=all_, is_filtered=bool(where))
 
 
-def _as_json(found: Selection) -> dict[str, Any]:
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _as_json(selection: Selection) -> dict[str, Any]:
     from rnatracker.tracking.listing import differing
 
     return {
-        "runs": [record(row) for row in found.rows],
-        "total": None if found.is_partial else found.total,
-        "differing": differing([row.run.params for row in found.rows]),
+        "runs": [record(row) for row in selection.rows],
+        "total": None if selection.is_partial else selection.total,
+        "differing": differing([row.run.params for row in selection.rows]),
     }
 
 
@@ -92,6 +95,7 @@ def record(row: Row) -> dict[str, Any]:
         "parent_id": run.parent_id,
         "kind": run.kind,
         "state": run.state,
+        "tracked": run.is_tracked,
         "started": _iso(run.started),
         "seconds": None if run.ended is None else (run.ended - run.started) / 1000,
         "study": run.tags.get(Tag.STUDY),
@@ -151,26 +155,27 @@ def _print_none(tracking: TrackingSettings, *, is_filtered: bool) -> None:
     from rnatracker.tracking.names import masked
 
     if is_filtered:
-        output.say("No run is like that, nor a fold or trial of one; --json lists the names of figures and settings.")
+        output.say("No runs match, nor do folds or trials of one; --json lists the names of figures and settings.")
         typer.echo(f"Next: {command(['runs'], tracking)}")
     else:
         output.say(f"No runs yet in {masked(tracking.tracking_uri or str(tracking.store))}.")
         typer.echo(f"Next: {command(['train', '--data', 'FILE'], tracking)}")
 
 
-def _print(found: Selection, tracking: TrackingSettings, *, is_unfolded: bool, is_filtered: bool) -> None:
+def _print(selection: Selection, tracking: TrackingSettings, *, is_unfolded: bool, is_filtered: bool) -> None:
     from rnatracker.tracking.hints import command
 
-    hidden = _print_table(found.rows, f"Runs of {tracking.experiment}")
+    rows = selection.rows
+    hidden = _print_table(rows, f"Runs of {tracking.experiment}")
     if hidden:
-        output.say(f"They differ also in {', '.join(hidden)}: see --csv FILE or --json.")
-    if len(found.rows) < found.total:
-        all_of_them = "more" if found.is_partial else str(found.total)
-        output.say(f"{len(found.rows)} of {all_of_them} runs; --limit 0 shows all.")
-    if not is_unfolded and any(row.children for row in found.rows):
-        some = " Runs are listed where they, or some of these, are like that." if is_filtered else ""
+        output.say(f"They also differ in {', '.join(hidden)}: see --csv FILE or --json.")
+    if len(rows) < selection.total:
+        total = "more" if selection.is_partial else str(selection.total)
+        output.say(f"{len(rows)} of {total} runs; --limit 0 shows all.")
+    if not is_unfolded and any(row.children for row in rows):
+        some = " A run is listed if it matches, or one of these does." if is_filtered else ""
         output.say(f"Folds and trials are folded under their run; --all shows each.{some}")
-    typer.echo(f"Next: {command(_next(found.rows), tracking)}")
+    typer.echo(f"Next: {command(_next(rows), tracking)}")
 
 
 def _next(shown: list[Row]) -> list[str]:
@@ -202,7 +207,7 @@ def _print_table(shown: list[Row], title: str) -> list[str]:
         width = shutil.get_terminal_size().columns - 1
         by_width = sorted(names.values(), key=lambda name: -_width(name, columns[name]))
         very_wide = [name for name in by_width if _width(name, columns[name]) > _WIDE]
-        optional = list(dict.fromkeys([*very_wide, "data", *by_width, "of it", "when"]))
+        optional = list(dict.fromkeys([*very_wide, "data", *by_width, "folds or trials", "when"]))
         while optional and sum(_width(name, cells) for name, cells in columns.items()) > width:
             columns.pop(optional.pop(0), None)
     table = new_table()
@@ -220,11 +225,13 @@ def _columns(shown: list[Row], params: dict[str, str]) -> dict[str, list[str]]:
     from rnatracker.tracking import listing
 
     data = listing.data_names(row.run for row in shown)
+    any_untracked = not all(row.run.is_tracked for row in shown)
     columns = {
         "run": [row.name for row in shown],
         "when": [_local(row.run.started) for row in shown],
         "state": [row.run.state for row in shown],
-        "of it": [row.under_it for row in shown],
+        "folds or trials": [row.folded for row in shown],
+        "tracked": ["yes" if row.run.is_tracked else "no" for row in shown] if any_untracked else [],
         "data": [data[row.run.run_id] for row in shown],
         **{name: [_value(row.run.params.get(key)) for row in shown] for name, key in params.items()},
         "PCC": ["-" if row.headline[0] is None else f"{row.headline[0]:.3f}" for row in shown],

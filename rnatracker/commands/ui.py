@@ -1,6 +1,6 @@
 """`rnatracker ui`.
 
-Owns starting MLflow's UI on the store and stopping it. Which command that is, `rnatracker.tracking` knows.
+Owns starting MLflow's UI on the store and stopping it. Which command that is, the tracker says.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -36,11 +37,13 @@ def ui(
     """
     from rnatracker.processes.stop import StopSignal
     from rnatracker.tracking import ui_views
+    from rnatracker.tracking.hints import command
     from rnatracker.tracking.open import open_tracker
-    from rnatracker.tracking.settings import TrackingSettings, settings_from
+    from rnatracker.tracking.settings import settings_from
 
-    settings = settings_from(store, None, experiment, False)
-    tracker = open_tracker(TrackingSettings(settings.store, None, experiment))
+    # A server has a UI of its own: this one is for the store, whatever the environment names.
+    settings = replace(settings_from(store, None, experiment, False), tracking_uri=None)
+    tracker = open_tracker(settings)
     free = _free_port(port)
     if study is None:
         view = ui_views.RUNS
@@ -50,12 +53,12 @@ def ui(
         if not tracker.has_view(view):
             raise TrackingError(
                 f"--study {study}: {tracker.location} has no such study in the experiment {experiment}",
-                "see which there are with: rnatracker study --list",
+                f"see which there are with: {command(['study', '--list'], settings)}",
             )
-    command, address = tracker.ui_command(free), tracker.ui_url(free, view)
+    server, address = tracker.ui_command(free), tracker.ui_url(free, view)
     output.say("starting MLflow's UI, a few seconds ...")
     with StopSignal():  # SIGTERM and a closed terminal end the server too, as Ctrl-C does
-        _serve(shlex.split(str(command)), free, address)
+        _serve(shlex.split(str(server)), free, address)
 
 
 def _serve(command: list[str], port: int, address: str | None) -> None:

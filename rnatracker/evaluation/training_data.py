@@ -6,7 +6,6 @@ Owns the search for them: the run's own data, and those behind weights that it c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,9 +16,9 @@ from rnatracker.config import DataConfig
 from rnatracker.data.fingerprints import Fingerprints, fingerprints
 from rnatracker.data.readers import read, read_unlabelled
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.errors import DataError, TrackingError
+from rnatracker.errors import DataError
 from rnatracker.tracking.contract import TrackedRun, Tracker
-from rnatracker.tracking.folders import NullRun
+from rnatracker.tracking.open import run_of_file
 from rnatracker.tracking.tags import Tag
 
 
@@ -93,7 +92,7 @@ def _read(place: str, data: DataConfig) -> Transcripts | None:
 
 def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence[str]) -> Iterator[Fingerprints]:
     """Yield those of the run whose weights this one began with."""
-    origin = _run_of(weights, tracker)
+    origin = run_of_file(Path(weights), tracker)
     if origin is not None:
         yield from parts_of_run(origin, tracker, files)
     elif files:
@@ -102,14 +101,3 @@ def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence
         raise UnknownTrainingDataError(
             run.name, f"it continued from {weights}, and what those weights were trained on is not known"
         )
-
-
-def _run_of(weights: str, tracker: Tracker) -> TrackedRun | None:
-    """Return the run in whose folder a file of weights lies, or None."""
-    for folder in Path(weights).parents:
-        if re.fullmatch(r"[0-9a-f]{32}", folder.name) or NullRun.is_one(folder):
-            try:
-                return tracker.find(str(folder) if NullRun.is_one(folder) else folder.name)
-            except TrackingError:
-                return None
-    return None

@@ -27,7 +27,6 @@ from rnatracker.registry.test_set import DataOptions, HeldOut
 from rnatracker.registry.version import CHALLENGER, CHAMPION, NAME, Version
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.hints import command, model_command
-from rnatracker.tracking.mlflow_run import MlflowRun
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
@@ -93,7 +92,7 @@ def candidate_of(request: PromotionRequest) -> Candidate:
     """
     tracker = open_tracker(request.tracking)
     run = tracker.find(request.run)
-    if not isinstance(run, MlflowRun):
+    if not run.can_be_registered:
         raise RegistryError(
             f"run {run.name} was made with --no-track, and a version belongs to a run in MLflow",
             "train it again without",

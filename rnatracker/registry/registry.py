@@ -22,7 +22,7 @@ from rnatracker.registry import model_files
 from rnatracker.registry.version import CHAMPION, NAME, PREVIOUS, Version, version_of
 from rnatracker.tracking import store
 from rnatracker.tracking.hints import model_command
-from rnatracker.tracking.mlflow_tracker import MlflowTracker
+from rnatracker.tracking.open import open_backend
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.store import mlflow_errors
 from rnatracker.tracking.tags import Tag
@@ -55,11 +55,9 @@ class Registry:
             raise RegistryError(
                 f"--name {name!r}: expected up to 100 letters, digits, spaces and _ . + - for a model's name"
             )
-        if not tracking.enabled:
-            raise RegistryError("a model can't be registered without tracking", "leave out --no-track")
         self.name = name
         self.tracking = tracking
-        self.backend = MlflowTracker(tracking).backend
+        self.backend = open_backend(tracking)
         self.location = self.backend.location
         self._client = self.backend.client
 

@@ -48,11 +48,13 @@ def print_ui(tracking: TrackingSettings, study: str | None = None) -> None:
     from rnatracker.tracking.hints import ui_command
     from rnatracker.tracking.open import open_tracker
 
-    if tracking.enabled and tracking.tracking_uri:
+    if not tracking.has_ui:
+        return
+    if tracking.tracking_uri:
         tracker = open_tracker(tracking)
         address = tracker.ui_url(view=ui_views.study_key(study) if study else ui_views.RUNS)
         print(f"See it in the MLflow UI: {address or tracker.location}")
-    elif tracking.enabled:
+    else:
         print(f"To see it in the MLflow UI: {ui_command(tracking, study)}")
 
 

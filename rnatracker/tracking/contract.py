@@ -1,15 +1,16 @@
 """The contract of tracking: what a tracker and a tracked run do, whichever keeps them.
 
-Owns the two base classes, whose docstrings are the contract, and what a run is started with. Must not know MLflow, the
-trainer or Optuna. Read next: `rnatracker/tracking/mlflow_tracker.py`, which keeps runs in MLflow, and
-`rnatracker/tracking/folders.py`, which keeps them in plain folders.
+Owns the two base classes, whose docstrings are the contract, what a run is started with, and how one is found by what
+a user calls it. Must not know MLflow, the trainer or Optuna. Read next: `rnatracker/tracking/mlflow_tracker.py`, which
+keeps runs in MLflow, and `rnatracker/tracking/folders.py`, which keeps them in plain folders.
 """
 
 from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from typing import Literal
 from rnatracker.errors import TrackingError
 from rnatracker.processes import identity
 from rnatracker.tracking import ui_views
+from rnatracker.tracking.listing import Listed, RunList
 from rnatracker.tracking.run_files import RunFiles
 from rnatracker.tracking.tags import Tag
 
@@ -49,6 +51,31 @@ class DatasetInput:
     context: str = "training"
 
 
+@dataclass(frozen=True)
+class RunningRun:
+    """A run that is RUNNING as far as is recorded.
+
+    Attributes:
+        run_id: its id.
+        name: its name, after its parent's where it has one.
+        tags: its tags.
+        last_sign: returns when it, or what was started under it, last wrote something, in seconds since 1970.
+    """
+
+    run_id: str
+    name: str
+    tags: Mapping[str, str]
+    last_sign: Callable[[], float]
+
+
+class NoExperimentError(TrackingError):
+    """There is no experiment of that name."""
+
+    def __init__(self, name: str, location: str, names: Sequence[str]) -> None:
+        known = ", ".join(sorted(names)[:10]) or "none"
+        super().__init__(f"{location}: no experiment {name!r}; there are: {known}", "choose one with --experiment")
+
+
 class TrackedRun(abc.ABC):
     """One run: what is known of it, and what is still to be recorded.
 
@@ -69,6 +96,11 @@ class TrackedRun(abc.ABC):
     def files(self) -> RunFiles:
         """The names of its files."""
         return RunFiles(self.folder)
+
+    @property
+    @abc.abstractmethod
+    def can_be_registered(self) -> bool:
+        """Whether a version of a registered model can be made of it."""
 
     @abc.abstractmethod
     def status(self) -> str:
@@ -127,7 +159,7 @@ class TrackedRun(abc.ABC):
 
     def _picture_links(self) -> list[str]:
         """Return Markdown for each picture, with the address under which MLflow's UI serves it."""
-        names = sorted(path.name for path in (self.folder / "plots").glob("*.png"))
+        names = sorted(path.name for path in self.files.plots.glob("*.png"))
         return [f"![{name}](get-artifact?path=plots%2F{name}&run_uuid={self.id})" for name in names]
 
     @abc.abstractmethod
@@ -213,10 +245,56 @@ class Tracker(abc.ABC):
     def find(self, run: str) -> TrackedRun:
         """Return a run by its id, the first 6 or more characters of it, its name, or an untracked run's folder.
 
-        `exp12` finds `exp12_name` too, and `exp12/fold1` its child.
+        `exp12` finds `exp12_name` too, and `exp12/fold1` its child. Untracked runs of the store are found beside those
+        of MLflow.
 
         Raises:
             TrackingError: if there is none or more than one; it says which there are.
+        """
+
+    @abc.abstractmethod
+    def list_runs(self, where: str | None = None, enough: int | None = None) -> RunList:
+        """Return the runs that are not deleted, the latest first, with what a list needs of each.
+
+        Args:
+            where: a filter; all runs are returned, with whether each matches.
+            enough: so many that are nobody's child will do, the latest; all that were started under them are there.
+
+        Raises:
+            NoExperimentError: if the experiment isn't there.
+            TrackingError: if the filter is bad, or the place can't be read.
+        """
+
+    @abc.abstractmethod
+    def fill(self, runs: Sequence[Listed]) -> None:
+        """Fill in all parameters and metrics of runs that `list_runs` has returned.
+
+        Raises:
+            TrackingError: if the place can't be read.
+        """
+
+    @abc.abstractmethod
+    def running_runs(self) -> list[RunningRun]:
+        """Return the runs, of all experiments, that are RUNNING.
+
+        Raises:
+            TrackingError: if the place can't be read.
+        """
+
+    @abc.abstractmethod
+    def end_stale(self, run_id: str, message: str) -> None:
+        """End as FAILED a run whose process is gone; it can be resumed.
+
+        Raises:
+            TrackingError: if the place can't be written.
+        """
+
+    @abc.abstractmethod
+    def model_aliases(self, model: str) -> dict[str, int]:
+        """Return which version each alias of a registered model names; empty where there is no such model.
+
+        Raises:
+            TrackingError: if the place can't be read.
         """
 
     @abc.abstractmethod
@@ -246,7 +324,7 @@ class Tracker(abc.ABC):
 
 
 def check_reopenable(run: TrackedRun, *, even_finished: bool = False) -> None:
-    """Hold that a run may be continued by this process.
+    """Check that a run may be continued by this process.
 
     Raises:
         TrackingError: if it has finished, or another live process of this machine runs it.
@@ -264,20 +342,47 @@ def check_reopenable(run: TrackedRun, *, even_finished: bool = False) -> None:
         )
 
 
-def one_of(found: list[TrackedRun], run: str, location: str, latest: list[str]) -> TrackedRun:
-    """Return the one run that was found for `run`.
+def rank(run: TrackedRun, called: str) -> int:
+    """Return how exactly a run is meant by what a user calls it: 0 by its id, 3 by the number in its name."""
+    if run.id == called:
+        return 0
+    if len(called) >= 6 and run.id.startswith(called):
+        return 1
+    return 3 if re.fullmatch(r"exp\d+", called) and run.name.startswith(f"{called}_") else 2
+
+
+def one_of(
+    matches: Sequence[TrackedRun], called: str, location: str, latest: Sequence[str], listing: str
+) -> TrackedRun:
+    """Return the one run that is meant; of several those that are meant most exactly count.
+
+    Args:
+        matches: the runs that may be meant.
+        called: what the user calls it.
+        location: where it was looked for.
+        latest: names of the latest runs.
+        listing: the command that lists all runs.
 
     Raises:
         TrackingError: if there is none, naming the latest ones, or several, naming their ids and parents.
     """
-    if len(found) == 1:
-        return found[0]
-    if found:
-        parents = [each.parent_name() for each in found[:10]]
-        names = ", ".join(
-            f"{each.id} ({each.name} of {parent})" if parent else f"{each.id} ({each.name})"
-            for each, parent in zip(found, parents, strict=False)
-        )
-        raise TrackingError(f"{location}: {run} names {len(found)} runs", f"give one of the ids {names}")
-    hint = f"the latest are {', '.join(latest)}" if latest else "there are no runs yet"
-    raise TrackingError(f"{location}: no run with the id, name or folder {run}", hint)
+    ranks = [rank(each, called) for each in matches]
+    closest = [each for each, own in zip(matches, ranks, strict=True) if own == min(ranks)]
+    if len(closest) == 1:
+        return closest[0]
+    if closest:
+        ids = ", ".join(_description(each) for each in closest[:10])
+        raise TrackingError(f"{location}: {called} names {len(closest)} runs", f"give one of the ids {ids}")
+    if not latest:
+        raise TrackingError(f"{location}: no run with the id, name or folder {called}", "there are no runs yet")
+    raise TrackingError(
+        f"{location}: no run with the id, name or folder {called}; the latest are {', '.join(latest)}",
+        f"see all with: {listing}",
+    )
+
+
+def _description(run: TrackedRun) -> str:
+    """Return a run's id, and what tells it from others of its name."""
+    parent = run.parent_name()
+    name = f"{run.name} of {parent}" if parent else run.name
+    return f"{run.id} ({name})" if run.can_be_registered else f"{run.id} ({name}), untracked, in {run.folder}"

@@ -1,7 +1,7 @@
-"""MLflow's filters of runs, as a user types them and as SQL.
+"""MLflow's filters of runs, as a user types them, and what they say of a run that isn't in MLflow.
 
-Owns the small liberties over MLflow's syntax, what is said of a bad filter, and the translation for SQLite. Must not
-know how runs are listed. Read next: `listing_sources.py`, which uses it.
+Owns the small liberties over MLflow's syntax, what is said of a bad filter, and a filter's meaning for plain values.
+Must not know how runs are listed. Read next: `database.py`, which says the same in SQL.
 
 The syntax is MLflow's (`metrics.loss < 0.3 and params.optimizer = 'adam'`), but a name may hold slashes and dots
 without backticks, and a parameter's or a tag's value may stand without quotes: `metrics.val/pcc_mean > 0.4`,
@@ -10,49 +10,77 @@ without backticks, and a parameter's or a tag's value may stand without quotes: 
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 from rnatracker.errors import TrackingError
+from rnatracker.tracking import mlflow_private
+
+Kind = Literal["metric", "parameter", "tag", "attribute", "dataset"]
 
 _EXAMPLE = "metrics.val/pcc_mean > 0.4 and params.train.lr = 0.001"
-_TABLES = {"metric": "latest_metrics", "parameter": "params", "tag": "tags"}
-_COLUMNS = {"run_id": "run_uuid", "run_name": "name"}
-_DATASET = (
-    "SELECT 1 FROM inputs AS i JOIN datasets AS d ON i.source_id = d.dataset_uuid {join} "
-    "WHERE i.destination_id = r.run_uuid AND {condition}"
-)
-_CONTEXT = "JOIN input_tags AS c ON c.input_uuid = i.input_uuid AND c.name = 'mlflow.data.context'"
 _KEY = r"\b(metrics?|params?|parameters?|tags?)\.([A-Za-z_][\w./:-]*)"
 _TEXT = re.compile(rf"('[^']*'|\"[^\"]*\"|`[^`]*`)|{_KEY}")
 _BARE_VALUE = re.compile(r"((?:params?|parameters?|tags?)\.`[^`]*`\s*!?=\s*)([^\s'\"`=]+)")
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "IN": lambda value, among: value in among,
+    "NOT IN": lambda value, among: value not in among,
+    "LIKE": lambda value, pattern: _is_like(value, pattern),
+    "ILIKE": lambda value, pattern: _is_like(value.lower(), pattern.lower()),
+}
 
 
-def parse(text: str) -> list[dict[str, Any]]:
-    """Read a filter.
+@dataclass(frozen=True)
+class Condition:
+    """What a run must meet.
 
-    Returns:
-        Its conditions, which all must hold: `type`, `key`, `comparator` and `value`, as MLflow's parser gives them.
+    Attributes:
+        kind: what is compared.
+        key: its name; of an attribute as `run_id`, `run_name`, `status`, `start_time`.
+        comparator: `=`, `!=`, `<`, `LIKE`, `IN`, `IS NULL` and the like, in capitals.
+        value: what it is compared with: a number for a metric, a tuple for `IN`, else a text.
+    """
+
+    kind: Kind
+    key: str
+    comparator: str
+    value: float | str | tuple[str, ...] | None
+
+
+def parse(text: str) -> list[Condition]:
+    """Read a filter; all its conditions must hold.
 
     Raises:
         TrackingError: if it can't be read, with what MLflow says of it.
     """
     from mlflow.exceptions import MlflowException
 
-    parser = _mlflow_parser()
     try:
-        conditions: list[dict[str, Any]] = parser.parse_search_filter(quoted(text))
-        for each in conditions:
-            each["key"] = parser.translate_key_alias(each["key"])
-            each["comparator"] = each["comparator"].upper()
-            _check(parser, each)
+        conditions = mlflow_private.parse_filter(quoted(text))
     except (MlflowException, ValueError) as error:
         reason = _reworded(str(error).splitlines()[0].rstrip("."))
         raise TrackingError(
             f"--where {text!r}: {reason}", f"conditions are joined by 'and', as in: --where {_EXAMPLE!r}"
         ) from None
-    return conditions
+    return [
+        Condition(cast(Kind, each["type"]), each["key"], each["comparator"], _value(each["type"], each["value"]))
+        for each in conditions
+    ]
+
+
+def _value(kind: str, value: Any) -> float | str | tuple[str, ...] | None:
+    if kind == "metric":
+        return float(value)
+    return tuple(value) if isinstance(value, list | tuple | set) else cast("float | str | None", value)
 
 
 def _reworded(reason: str) -> str:
@@ -72,55 +100,29 @@ def quoted(text: str) -> str:
     return _BARE_VALUE.sub(r"\1'\2'", _TEXT.sub(quote, text))
 
 
-def _mlflow_parser() -> Any:
-    from mlflow.utils.search_utils import SearchUtils
+def admits(conditions: Sequence[Condition], values: Mapping[Kind, Mapping[str, Any]]) -> bool:
+    """Tell whether a run meets all conditions.
 
-    return SearchUtils
-
-
-def _check(parser: Any, condition: Mapping[str, Any]) -> None:
-    """Hold that a condition's comparator suits what it compares."""
-    kind, comparator = condition["type"], condition["comparator"]
-    parser.is_attribute(kind, condition["key"], comparator)
-    for check in (parser.is_metric, parser.is_param, parser.is_tag, parser.is_dataset):
-        check(kind, comparator)
-    if kind == "metric":
-        float(condition["value"])
-
-
-def sql(conditions: list[dict[str, Any]]) -> tuple[str, list[Any]]:
-    """Return conditions as SQL on the table of runs, named `r`, and the values of its question marks.
-
-    `LIKE` tells capitals from small letters only with `PRAGMA case_sensitive_like = true`.
+    Args:
+        conditions: what it must meet.
+        values: what it has, by kind and name; a number for a metric, a start or an end. What is missing or None meets
+            nothing but `IS NULL`, as in a database.
     """
-    texts, values = ["1"], []
-    for each in conditions:
-        text, own = _one(each)
-        texts.append(text)
-        values += own
-    return " AND ".join(texts), values
+    return all(_meets(each, values.get(each.kind, {}).get(each.key)) for each in conditions)
 
 
-def _one(condition: Mapping[str, Any]) -> tuple[str, list[Any]]:
-    kind, key, comparator = condition["type"], condition["key"], condition["comparator"]
-    value = float(condition["value"]) if kind == "metric" else condition["value"]
-    if kind == "attribute":
-        return _compare(f"r.{_COLUMNS.get(key, key)}", comparator, value)
-    if kind == "dataset":
-        test, values = _compare("c.value" if key == "context" else f"d.{key}", comparator, value)
-        return f"EXISTS ({_DATASET.format(join=_CONTEXT if key == 'context' else '', condition=test)})", values
-    found = f"SELECT 1 FROM {_TABLES[kind]} AS t WHERE t.run_uuid = r.run_uuid AND t.key = ?"  # noqa: S608 (our own)
-    if comparator in ("IS NULL", "IS NOT NULL"):
-        return f"{'NOT ' if comparator == 'IS NULL' else ''}EXISTS ({found})", [key]
-    test, values = _compare("t.value", comparator, value)
-    is_number = " AND t.is_nan = 0" if kind == "metric" else ""
-    return f"EXISTS ({found} AND {test}{is_number})", [key, *values]
+def _meets(condition: Condition, own: Any) -> bool:
+    if condition.comparator in ("IS NULL", "IS NOT NULL"):
+        return (own is None) == (condition.comparator == "IS NULL")
+    if own is None or condition.value is None:
+        return False
+    other = condition.value
+    if isinstance(own, int | float) and isinstance(other, str):
+        other = float(other)
+    return _COMPARE[condition.comparator](own, other)
 
 
-def _compare(column: str, comparator: str, value: Any) -> tuple[str, list[Any]]:
-    if comparator in ("IN", "NOT IN"):
-        values = list(value)
-        return f"{column} {comparator} ({', '.join('?' * len(values))})", values
-    if comparator == "ILIKE":
-        return f"lower({column}) LIKE lower(?)", [value]
-    return f"{column} {comparator} ?", [value]
+def _is_like(value: str, pattern: str) -> bool:
+    """Match as SQL does: `%` stands for any characters, `_` for one."""
+    expression = "".join({"%": ".*", "_": "."}.get(letter, re.escape(letter)) for letter in pattern)
+    return re.fullmatch(expression, value, re.DOTALL) is not None

@@ -14,15 +14,14 @@ from rnatracker.tracking.settings import TrackingSettings
 
 
 def resume_command(run: TrackedRun, tracking: TrackingSettings, jobs: int = 1) -> str:
-    """Return what to type to go on with a run that was interrupted."""
-    words = ["train", "--resume", _name(run.name, run.folder if not tracking.enabled else None)]
-    return command([*words, *(["--jobs", str(jobs)] if jobs > 1 else [])], tracking)
+    """Return what to type to resume a run that was interrupted."""
+    words = ["--jobs", str(jobs)] if jobs > 1 else []
+    return _about_run(["train", "--resume"], run.name, run.folder, words, tracking)
 
 
 def evaluate_command(name: str, folder: Path, tracking: TrackingSettings) -> str:
     """Return what to type to measure a run on a file that is still to be named."""
-    words = ["evaluate", _name(name, folder if not tracking.enabled else None)]
-    return f"{command(words, tracking)} --data FILE"
+    return f"{_about_run(['evaluate'], name, folder, [], tracking)} --data FILE"
 
 
 def attention_command(source: str, model: str, out: Path | None, tracking: TrackingSettings) -> str:
@@ -41,16 +40,19 @@ def ui_command(tracking: TrackingSettings, study: str | None = None) -> str:
     return command(["ui", *(["--study", study] if study else [])], tracking)
 
 
-def _name(name: str, folder: Path | None) -> str:
-    return name if folder is None else str(folder)
+def _about_run(before: list[str], name: str, folder: Path, after: list[str], tracking: TrackingSettings) -> str:
+    """Return a command about a run: one without MLflow is named by its folder, which needs no further option."""
+    if tracking.enabled:
+        return command([*before, name, *after], tracking)
+    return shlex.join(["rnatracker", *before, str(folder), *after])
 
 
 def command(words: list[str], tracking: TrackingSettings) -> str:
     """Return what to type: these words after `rnatracker`, with the options that lead to this store."""
     options = []
+    if tracking.store.resolve() != (Path.cwd() / "mlruns").resolve():
+        options += ["--store", str(tracking.store)]
     if tracking.enabled:
-        if tracking.store.resolve() != (Path.cwd() / "mlruns").resolve():
-            options += ["--store", str(tracking.store)]
         if tracking.tracking_uri:
             options += ["--tracking-uri", re.sub(r"//[^/@]*@", "//USER:PASSWORD@", tracking.tracking_uri)]
         if tracking.experiment != "rnatracker":

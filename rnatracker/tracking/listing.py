@@ -1,7 +1,7 @@
 """Runs as rows: what a list of them shows of each, folded, sorted, and the parameters in which they differ.
 
-Owns what a run's headline figure is. Must not know MLflow, nor how rows are printed. Read next: `listing_sources.py`
-for where rows come from.
+Owns what a run's headline figure is. Must not know MLflow, nor how rows are printed. Read next: `open.py`, which lists
+the runs of all places.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class Listed:
         metrics: last values; until they are filled in only those of `HEADLINES`.
         so_far: the best value of `SO_FAR`, where there is none of `HEADLINES`.
         matches: whether it is among those asked for.
+        is_tracked: whether it is kept in MLflow, and not in a plain folder.
     """
 
     run_id: str
@@ -67,6 +68,7 @@ class Listed:
     metrics: dict[str, float] = field(default_factory=dict)
     so_far: float | None = None
     matches: bool = True
+    is_tracked: bool = True
 
     @property
     def parent_id(self) -> str | None:
@@ -127,7 +129,7 @@ class Row:
         return (max(values), "best trial") if values else (None, "")
 
     @property
-    def under_it(self) -> str:
+    def folded(self) -> str:
         """What is folded, in words: `3 folds`, `2 of 20 trials`."""
         if not self.children:
             return ""
@@ -140,6 +142,19 @@ class Row:
             if matching in (0, len(self.children))
             else (f"{matching} of {len(self.children)} {what}")
         )
+
+
+@dataclass(frozen=True)
+class RunList:
+    """Runs of one place.
+
+    Attributes:
+        runs: the latest first.
+        is_partial: whether there are more.
+    """
+
+    runs: list[Listed]
+    is_partial: bool = False
 
 
 def rows(runs: Sequence[Listed], *, unfold: bool, study: str | None = None) -> list[Row]:
@@ -179,11 +194,11 @@ def rows(runs: Sequence[Listed], *, unfold: bool, study: str | None = None) -> l
     return [row for row in tops if belongs(row.run) and any(run.matches for run in (row.run, *row.children))]
 
 
-def sort(found: Iterable[Row], key: str, *, reverse: bool) -> list[Row]:
+def sort(rows: Iterable[Row], key: str, *, reverse: bool) -> list[Row]:
     """Sort rows; those without a value come last either way.
 
     Args:
-        found: rows, filled in where the key is a metric or a parameter.
+        rows: rows, filled in where the key is a metric or a parameter.
         key: `when`, the latest first; `name`; `pcc`, the best first; `metrics.NAME`, the highest first; `params.NAME`.
         reverse: the other way round.
 
@@ -191,7 +206,7 @@ def sort(found: Iterable[Row], key: str, *, reverse: bool) -> list[Row]:
         TrackingError: if there is no such key.
     """
     value = _sort_value(key)
-    known = [(value(row), row) for row in found]
+    known = [(value(row), row) for row in rows]
     having = [(each, row) for each, row in known if each is not None]
     down = (key in ("when", "pcc") or key.startswith("metrics.")) is not reverse
     having.sort(key=lambda pair: pair[0], reverse=down)
@@ -254,7 +269,7 @@ def data_names(runs: Iterable[Listed]) -> dict[str, str]:
     for run in listed:
         digests.setdefault(run.data, set()).add(run.tags.get(Tag.DATA_DIGEST, "")[:6])
     return {
-        run.run_id: f"{run.data} ({run.tags.get('rnatracker.data_digest', '')[:6]})"
+        run.run_id: f"{run.data} ({run.tags.get(Tag.DATA_DIGEST, '')[:6]})"
         if len(digests[run.data] - {""}) > 1
         else run.data
         for run in listed

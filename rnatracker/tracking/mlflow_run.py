@@ -15,7 +15,7 @@ import math
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from typing_extensions import override
+
 from rnatracker.errors import TrackingError
 from rnatracker.processes import identity
-from rnatracker.tracking import store
+from rnatracker.tracking import database, filters, store
 from rnatracker.tracking.contract import Status, TrackedRun, check_reopenable
+from rnatracker.tracking.listing import HEADLINES, SO_FAR, TAGS, Listed, RunList
 from rnatracker.tracking.names import cut, masked, metric_key
 from rnatracker.tracking.store import mlflow_errors
 from rnatracker.tracking.tags import Tag
@@ -39,6 +42,8 @@ MAX_TAG = 8000
 """Characters of a tag; MLflow cuts the rest without a word."""
 
 _METRICS_PER_BATCH = 1000
+_PAGE = 200
+"""Runs of a list that are asked for at a time."""
 _FLUSH_SECONDS = 1.0
 _RETRY_SECONDS = 30.0
 _PUBLISH_SECONDS = 60.0
@@ -70,21 +75,72 @@ class Backend:
 
     def search(self, filter_string: str, max_results: int = 1000) -> list[Run]:
         """Return the experiment's runs that MLflow's filter admits, the latest first."""
-        found: list[Run] = []
+        runs: list[Run] = []
         token = None
-        while len(found) < max_results:
+        while len(runs) < max_results:
             page = self.client.search_runs(
                 [self.experiment_id],
                 filter_string,
-                max_results=min(max_results - len(found), 1000),
+                max_results=min(max_results - len(runs), 1000),
                 order_by=["start_time DESC"],
                 page_token=token,
             )
-            found += page
+            runs += page
             token = page.token
             if not token:
                 break
-        return found
+        return runs
+
+    def list_runs(self, where: str | None = None, enough: int | None = None) -> RunList:
+        """List runs as `Tracker.list_runs` does, page by page; parameters and metrics come with them.
+
+        Children are started after their parents and so come before them: when enough runs that are nobody's child
+        have come, so have all of theirs.
+        """
+        matching = None
+        if where:
+            filters.parse(where)  # so that what is wrong with it is said as elsewhere
+            matching = {run.run_id for run in self._pages(filters.quoted(where), None).runs}
+        listed = self._pages("", None if where else enough)
+        for run in listed.runs:
+            run.matches = matching is None or run.run_id in matching
+        return listed
+
+    def fill(self, runs: Sequence[Listed]) -> None:
+        """Look up the best value so far of runs that haven't ended; the rest is there."""
+        with mlflow_errors("listing runs", self.location):
+            for run in runs:
+                if run.so_far is not None:
+                    history = self.client.get_metric_history(run.run_id, SO_FAR)
+                    run.so_far = max((each.value for each in history if each.value == each.value), default=run.so_far)
+
+    def _pages(self, filter_string: str, enough: int | None) -> RunList:
+        listed: list[Listed] = []
+        token = None
+        with mlflow_errors("listing runs", self.location):
+            while True:
+                page = self.client.search_runs(
+                    [self.experiment_id],
+                    filter_string,
+                    max_results=_PAGE,
+                    order_by=["attributes.start_time DESC"],
+                    page_token=token,
+                )
+                listed += map(_listed, page)
+                token = page.token
+                tops = sum(run.parent_id is None for run in listed)
+                if not token or (enough is not None and tops >= enough):
+                    return RunList(listed, is_partial=bool(token))
+
+
+def _listed(run: Run) -> Listed:
+    info, data = run.info, run.data
+    tags = {key: data.tags[key] for key in TAGS if key in data.tags}
+    metrics = {key: value for key, value in data.metrics.items() if value == value}
+    listed = Listed(info.run_id, info.run_name or info.run_id, info.status, info.start_time or 0, info.end_time)
+    listed.tags, listed.params, listed.metrics = tags, dict(data.params), metrics
+    listed.so_far = None if HEADLINES.keys() & metrics.keys() else metrics.get(SO_FAR)
+    return listed
 
 
 class MlflowRun(TrackedRun):
@@ -111,6 +167,12 @@ class MlflowRun(TrackedRun):
         self._is_finished = False
 
     @property
+    @override
+    def can_be_registered(self) -> bool:
+        return True
+
+    @property
+    @override
     def folder(self) -> Path:
         """The artifact folder itself, or for a remote store the one that `publish` uploads.
 
@@ -136,25 +198,26 @@ class MlflowRun(TrackedRun):
         except OSError as error:
             raise store.unwritable(self.folder, error) from None
 
+    @override
     def status(self) -> str:
-        """See `TrackedRun.status`."""
         return str(self._get().info.status)
 
+    @override
     def params(self) -> dict[str, str]:
-        """See `TrackedRun.params`."""
         return dict(self._get().data.params)
 
+    @override
     def tags(self) -> dict[str, str]:
-        """See `TrackedRun.tags`."""
         return dict(self._get().data.tags)
 
+    @override
     def metrics(self) -> dict[str, float]:
-        """See `TrackedRun.metrics`."""
         self.flush()
         return dict(self._get().data.metrics)
 
+    @override
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """See `TrackedRun.log_metrics`. One database transaction a second at most."""
+        """Record metrics, with at most one database transaction a second."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -164,8 +227,8 @@ class MlflowRun(TrackedRun):
         if time.monotonic() >= self._flush_at:
             self.flush()
 
+    @override
     def flush(self) -> None:
-        """See `TrackedRun.flush`."""
         begun = time.monotonic()
         self._flush_at = begun + _FLUSH_SECONDS
         try:
@@ -175,36 +238,37 @@ class MlflowRun(TrackedRun):
             self._flush_at = time.monotonic() + max(_RETRY_SECONDS, 10 * (time.monotonic() - begun))
             self._warn(error)
 
+    @override
     def history(self, key: str) -> dict[int, float]:
-        """See `TrackedRun.history`."""
         name = metric_key(key)
         with self._asking("reading"):
-            found = [*self._client.get_metric_history(self.id, name), *(m for m in self._waiting if m.key == name)]
-        return {int(metric.step): float(metric.value) for metric in found}
+            recorded = self._client.get_metric_history(self.id, name)
+        waiting = (metric for metric in self._waiting if metric.key == name)
+        return {int(metric.step): float(metric.value) for metric in (*recorded, *waiting)}
 
+    @override
     def set_tags(self, tags: Mapping[str, str]) -> None:
-        """See `TrackedRun.set_tags`."""
         from mlflow.entities import RunTag
 
         with self._asking("tagging"):
             self._client.log_batch(self.id, tags=[RunTag(key, cut(value, MAX_TAG)) for key, value in tags.items()])
 
+    @override
     def children(self) -> dict[str, TrackedRun]:
-        """See `TrackedRun.children`."""
         with self._asking("reading"):
-            found = self._backend.search(f"tags.`mlflow.parentRunId` = '{self.id}'", max_results=100_000)
+            runs = self._backend.search(f"tags.`{Tag.PARENT}` = '{self.id}'", max_results=100_000)
         # The latest comes first and so has the last word when read backwards.
-        return {run.name: run for run in (MlflowRun(self._backend, each) for each in reversed(found))}
+        return {run.name: run for run in (MlflowRun(self._backend, each) for each in reversed(runs))}
 
+    @override
     def parent_name(self) -> str | None:
-        """See `TrackedRun.parent_name`."""
         if self._parent_id is None:
             return None
         with self._asking("finding the parent of"):
             return str(self._client.get_run(self._parent_id).info.run_name)
 
+    @override
     def publish(self, *, now: bool = False) -> None:
-        """See `TrackedRun.publish`."""
         begun = time.monotonic()
         if not self._backend.is_remote or (begun < self._publish_at and not now):
             return
@@ -215,26 +279,30 @@ class MlflowRun(TrackedRun):
         # A slow line, or a server that hangs, must not slow the training: as with metrics.
         self._publish_at = time.monotonic() + max(_PUBLISH_SECONDS, 10 * (time.monotonic() - begun))
 
+    @override
     def reopen(self, *, even_finished: bool = False) -> None:
-        """See `TrackedRun.reopen`."""
         with store.lock(self._backend.folder), self._asking("reopening"):
             check_reopenable(self, even_finished=even_finished)
             self.set_tags({**identity.own_tags(), Tag.MESSAGE: ""})
             self._client.update_run(self.id, status="RUNNING")
             if self._backend.database:
-                store.clear_end_time(self._backend.database, self.id)
+                database.clear_end_time(self._backend.database, self.id)
         self._is_finished = False
 
+    @override
     def finish(self, status: Status, message: str = "") -> None:
-        """See `TrackedRun.finish`."""
         if self._is_finished:
             return
         steps = (lambda: self._end(status), self._send_metrics, lambda: self._explain(message), self._upload)
         failure = self._try_all(*steps)
         if failure:
-            lost = f"; {len(self._waiting)} metric values are not recorded" if self._waiting else ""
+            n_lost = len(self._waiting)
+            values = f"{n_lost} metric value{'s are' if n_lost > 1 else ' is'}"
+            lost = f"; {values} not recorded" if n_lost else ""
             folder = self._work if self._backend.is_remote else self.folder
-            raise TrackingError(f"{failure}{lost}; what run {self.name} has made lies in {folder}") from failure
+            raise TrackingError(
+                f"{failure.problem}{lost}; what run {self.name} has made lies in {folder}", failure.remedy
+            ) from failure
         self._is_finished = True
 
     def _end(self, status: Status) -> None:

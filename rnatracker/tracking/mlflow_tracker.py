@@ -1,8 +1,9 @@
-"""Runs in MLflow: opening the store or server, starting runs, recording, finding them again.
+"""Runs in MLflow: opening the store or server, starting runs, finding, listing and ending them.
 
-Owns every use of MLflow for runs. Must not know the trainer or Optuna. It uses MLflow's client and never its
-fluent functions, whose state is global. MLflow takes 1-3 s to import, so that happens inside functions. Read
-`rnatracker/tracking/contract.py` first, the contract that is kept here; then `store.py` for the store itself.
+Owns what is asked of MLflow about more than one run. Must not know the trainer or Optuna. It uses MLflow's client and
+never its fluent functions, whose state is global. MLflow takes 1-3 s to import, so that happens inside functions. Read
+`rnatracker/tracking/contract.py` first, the contract that is kept here; then `mlflow_run.py` for one run, and
+`store.py` for the store itself.
 """
 
 from __future__ import annotations
@@ -14,15 +15,26 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from typing_extensions import override
+
 from rnatracker.errors import TrackingError
 from rnatracker.processes import identity
-from rnatracker.tracking import orphans, store, ui_views
-from rnatracker.tracking.contract import DatasetInput, TrackedRun, Tracker, one_of
-from rnatracker.tracking.folders import NullRun
+from rnatracker.tracking import database, filters, hints, store, ui_views
+from rnatracker.tracking.contract import (
+    DatasetInput,
+    NoExperimentError,
+    RunningRun,
+    TrackedRun,
+    Tracker,
+    one_of,
+)
+from rnatracker.tracking.folders import FolderTracker
+from rnatracker.tracking.listing import Listed, RunList
 from rnatracker.tracking.mlflow_run import MAX_TAG, Backend, MlflowRun
 from rnatracker.tracking.names import as_text, check_name, cut, login_of, masked, run_name, run_number
 from rnatracker.tracking.settings import TrackingSettings
@@ -41,19 +53,36 @@ _PARAMS_PER_BATCH = 100
 class MlflowTracker(Tracker):
     """Runs in MLflow: in the store's database, in another one, or on a server."""
 
-    def __init__(self, settings: TrackingSettings) -> None:
-        """Open it; see `open_tracker`."""
+    def __init__(self, settings: TrackingSettings, *, for_reading: bool = False) -> None:
+        """Open it; see `open_tracker`.
+
+        Args:
+            settings: where it is.
+            for_reading: make no experiment that isn't there, and import MLflow only when it is needed.
+        """
         store.quiet_mlflow()
-        uri, database = reach(settings)
+        self._settings = settings
+        self._for_reading = for_reading
+        self._uri, self._database = reach(settings)
         self.location = masked(settings.tracking_uri or str(settings.store))
+        self._folders = FolderTracker(settings)
+        if not for_reading:
+            _ = self._backend  # so that what is wrong with it is said now
+
+    @cached_property
+    def _client(self) -> MlflowClient:
         with mlflow_errors("opening it", self.location):
             from mlflow import MlflowClient
 
-            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            is_remote = not is_database(uri)
-            experiment = _experiment(client, settings, uri, is_remote)
-        self._backend = Backend(
-            client, uri, self.location, experiment.experiment_id, settings.store, database, is_remote
+            return MlflowClient(tracking_uri=self._uri, registry_uri=self._uri)
+
+    @cached_property
+    def _backend(self) -> Backend:
+        is_remote = not is_database(self._uri)
+        with mlflow_errors("opening it", self.location):
+            found = self._known_experiment() if self._for_reading else self._made_experiment(is_remote)
+        return Backend(
+            self._client, self._uri, self.location, found.experiment_id, self._settings.store, self._database, is_remote
         )
 
     @property
@@ -61,6 +90,7 @@ class MlflowTracker(Tracker):
         """The open store or server, for what is kept there beside runs: `rnatracker.registry`."""
         return self._backend
 
+    @override
     def start(
         self,
         *,
@@ -71,7 +101,6 @@ class MlflowTracker(Tracker):
         parent: TrackedRun | None = None,
         name: str | None = None,
     ) -> TrackedRun:
-        """See `Tracker.start`."""
         check_name(name or run_name(1, log_name), None if name else log_name)
         all_tags = {
             Tag.SOURCE_NAME: "rnatracker",
@@ -85,7 +114,7 @@ class MlflowTracker(Tracker):
         run: MlflowRun | None = None
         try:
             with mlflow_errors("starting a run", self.location), store.lock(backend.folder):
-                chosen = name or run_name(self._next_number(), log_name)
+                chosen = name or run_name(self._take_number(), log_name)
                 run = MlflowRun(backend, backend.client.create_run(backend.experiment_id, None, all_tags, chosen))
             run.make_folder()
             with mlflow_errors(f"recording the parameters of {chosen}", self.location):
@@ -96,17 +125,105 @@ class MlflowTracker(Tracker):
             raise
         return run
 
+    @override
     def find(self, run: str) -> TrackedRun:
-        """See `Tracker.find`."""
         with mlflow_errors("finding a run", self.location):
-            found = self._matching(run)
-            if not found and NullRun.is_one(Path(run)):
-                return NullRun(Path(run))
-            latest = [] if found else self._latest()
-        return one_of([MlflowRun(self._backend, each) for each in found], run, self.location, latest)
+            matches: list[TrackedRun] = [MlflowRun(self._backend, each) for each in self._matching(run)]
+            is_id = [each.id for each in matches] == [run]
+            matches += [] if is_id else self._folders.matching(run)
+            latest = [] if matches else [*self._latest(), *self._folders.latest()][:5]
+        return one_of(matches, run, self.location, latest, hints.command(["runs"], self._settings))
 
+    @override
+    def list_runs(self, where: str | None = None, enough: int | None = None) -> RunList:
+        """Of an SQLite database all runs are read: that is fast."""
+        if self._database is None:
+            return self._backend.list_runs(where, enough)
+        conditions = filters.parse(where) if where else None
+        with self._reading():
+            experiments = database.experiments(self._database)
+            if self._settings.experiment not in experiments:
+                raise NoExperimentError(self._settings.experiment, self.location, list(experiments))
+            return RunList(database.list_runs(self._database, experiments[self._settings.experiment], conditions))
+
+    @override
+    def fill(self, runs: Sequence[Listed]) -> None:
+        if self._database is None:
+            self._backend.fill(runs)
+            return
+        with self._reading():
+            database.fill(self._database, runs)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Word what SQLite says when the runs can't be read."""
+        try:
+            yield
+        except database.DatabaseError as error:
+            raise TrackingError(
+                f"{self.location}: reading the runs failed: {error.reason}",
+                f"see what is wrong with: {hints.command(['doctor'], self._settings)}",
+            ) from None
+
+    @override
+    def running_runs(self) -> list[RunningRun]:
+        client = self._client
+        with mlflow_errors("looking for running runs", self.location):
+            experiments = [each.experiment_id for each in client.search_experiments()]
+            running = client.search_runs(experiments, "attributes.status = 'RUNNING'", max_results=1000)
+            names = {run.info.run_id: run.info.run_name or run.info.run_id for run in running}
+            runs = []
+            for run in running:
+                parent = run.data.tags.get(Tag.PARENT, "")
+                above = names.get(parent) or (client.get_run(parent).info.run_name if parent else "")
+                name = names[run.info.run_id]
+                last_sign = partial(self._last_sign, run, running)
+                full_name = f"{above}/{name}" if above else name
+                runs.append(RunningRun(run.info.run_id, full_name, run.data.tags, last_sign))
+        return runs
+
+    def _last_sign(self, run: Run, running: Sequence[Run]) -> float:
+        """Return when a run last wrote a metric, or else began, in seconds since 1970.
+
+        The run of a study or a cross-validation itself writes nothing while its children work, so what they write
+        counts, and when one last ended.
+        """
+        client, info = self._client, run.info
+        with mlflow_errors("looking for running runs", self.location):
+            times = [info.start_time or 0]
+            for key in run.data.metrics:
+                if key.endswith("train/loss"):
+                    times += [metric.timestamp for metric in client.get_metric_history(info.run_id, key)]
+            of_parent = f"tags.`{Tag.PARENT}` = '{info.run_id}'"
+            ended = client.search_runs(
+                [info.experiment_id], of_parent, max_results=1, order_by=["attributes.end_time DESC"]
+            )
+        times += [each.info.end_time or 0 for each in ended]
+        below = [each for each in running if each.data.tags.get(Tag.PARENT) == info.run_id]
+        return max([max(times) / 1000, *(self._last_sign(each, running) for each in below)])
+
+    @override
+    def end_stale(self, run_id: str, message: str) -> None:
+        with mlflow_errors("ending runs", self.location):
+            self._client.set_terminated(run_id, "FAILED")
+            self._client.set_tag(run_id, Tag.MESSAGE, message)
+
+    @override
+    def model_aliases(self, model: str) -> dict[str, int]:
+        from mlflow.exceptions import MlflowException
+
+        with mlflow_errors("reading the registry", self.location):
+            try:
+                aliases = self._client.get_registered_model(model).aliases
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return {}
+        return {str(alias): int(number) for alias, number in aliases.items()}
+
+    @override
     def ui_command(self, port: int = 5000) -> str | None:
-        """See `Tracker.ui_command`. Without its job runner the UI takes 0.5 GB instead of 2.9."""
+        """Return the command, without MLflow's job runner: the UI takes 0.5 GB then instead of 2.9."""
         backend = self._backend
         if backend.is_remote:
             return None
@@ -120,8 +237,9 @@ class MlflowTracker(Tracker):
             f"--host 127.0.0.1 --port {port}"
         )
 
+    @override
     def ui_url(self, port: int = 5000, view: str = ui_views.RUNS) -> str | None:
-        """See `Tracker.ui_url`. Without the end of that address MLflow shows a page for language models."""
+        """Return the address; without its end MLflow shows a page for language models."""
         backend = self._backend
         if backend.is_remote and not backend.uri.startswith("http"):
             return None
@@ -131,13 +249,13 @@ class MlflowTracker(Tracker):
             f"{base}/#/experiments/{backend.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={view}"
         )
 
+    @override
     def has_view(self, key: str) -> bool:
-        """See `Tracker.has_view`."""
         with mlflow_errors("reading", self.location):
             return ui_views.tag_of(key) in self._backend.client.get_experiment(self._backend.experiment_id).tags
 
+    @override
     def keep_view(self, key: str, view: str) -> None:
-        """See `Tracker.keep_view`."""
         with mlflow_errors("keeping a view", self.location):
             self._backend.client.set_experiment_tag(self._backend.experiment_id, ui_views.tag_of(key), view)
 
@@ -146,22 +264,23 @@ class MlflowTracker(Tracker):
         if re.fullmatch(r"[0-9a-f]{32}", run):
             return self._by_id(run)
         if re.fullmatch(r"[0-9a-f]{6,31}", run):
-            found = search(f"attributes.run_id LIKE '{run}%'", max_results=10)
-            if found:
-                return found
+            of_id = search(f"attributes.run_id LIKE '{run}%'", max_results=10)
+            if of_id:
+                return of_id
         if not re.fullmatch(r"[\w.+ -]+", run):
             return self._children_of(*run.rsplit("/", 1)) if re.fullmatch(r"[\w.+ -]+/[\w.+ -]+", run) else []
-        found = search(f"attributes.run_name = '{run}'", max_results=10)
-        if found or not re.fullmatch(r"exp\d+", run):
-            return found
+        of_name = search(f"attributes.run_name = '{run}'", max_results=10)
+        if of_name or not re.fullmatch(r"exp\d+", run):
+            return of_name
         # In LIKE a _ stands for any character.
         near = search(f"attributes.run_name LIKE '{run}_%'", max_results=100)
         return [each for each in near if (each.info.run_name or "").startswith(f"{run}_")]
 
     def _children_of(self, parent: str, name: str) -> list[Run]:
-        found = [each.info.run_id for each in self._matching(parent)]
-        wanted = f"tags.`mlflow.parentRunId` = '{found[0]}' and attributes.run_name = '{name}'" if found else ""
-        return self._backend.search(wanted) if len(found) == 1 else []
+        parents = [each.info.run_id for each in self._matching(parent)]
+        if len(parents) != 1:
+            return []
+        return self._backend.search(f"tags.`{Tag.PARENT}` = '{parents[0]}' and attributes.run_name = '{name}'")
 
     def _by_id(self, run_id: str) -> list[Run]:
         """Return the run of that id in any experiment, or nothing."""
@@ -176,8 +295,7 @@ class MlflowTracker(Tracker):
         if run.info.lifecycle_stage == "deleted":
             raise TrackingError(
                 f"{self.location}: run {run_id} was deleted",
-                "restore it with: "
-                f"MLFLOW_TRACKING_URI={shlex.quote(masked(self._backend.uri))} mlflow runs restore --run-id {run_id}",
+                f"restore it with: {store.mlflow_command(['runs', 'restore', '--run-id', run_id], self._backend.uri)}",
             )
         return [run]
 
@@ -186,8 +304,11 @@ class MlflowTracker(Tracker):
         runs = self._backend.search("", max_results=50)
         return [each.info.run_name or "" for each in runs if Tag.PARENT not in each.data.tags][:5]
 
-    def _next_number(self) -> int:
-        """Return the next N and count on; under the lock. A tag keeps it, since a search costs 18 ms a run."""
+    def _take_number(self) -> int:
+        """Return the next N and count on; under the lock. A tag keeps it, since a search costs 18 ms a run.
+
+        Runs in plain folders count too, so that no name means two runs.
+        """
         client, experiment_id = self._backend.client, self._backend.experiment_id
         kept = client.get_experiment(experiment_id).tags.get(Tag.NEXT_NUMBER, "")
         if kept.isdigit():
@@ -195,6 +316,7 @@ class MlflowTracker(Tracker):
         else:
             names = (run.info.run_name or "" for run in self._backend.search("", max_results=100_000))
             number = 1 + max(map(run_number, names), default=0)
+        number = max(number, self._folders.next_number())
         client.set_experiment_tag(experiment_id, Tag.NEXT_NUMBER, str(number + 1))
         return number
 
@@ -216,27 +338,36 @@ class MlflowTracker(Tracker):
             )
             client.log_inputs(run_id, [Input(entity, [InputTag(Tag.DATA_CONTEXT, dataset.context)])])
 
+    def _known_experiment(self) -> Experiment:
+        """Return the experiment.
 
-def _experiment(client: MlflowClient, settings: TrackingSettings, uri: str, is_remote: bool) -> Experiment:
-    """Return the experiment, made if there is none, with its files in a folder of its name."""
-    name = settings.experiment
-    folder = settings.store / store.ARTIFACTS / store.slug(name)
-    with store.lock(settings.store):
-        if not is_remote and settings.tracking_uri and uri != store.database_uri(settings.store / store.DATABASE):
-            orphans.note_database(settings.store, uri)
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            place, view = None if is_remote else str(folder), {ui_views.tag_of(ui_views.RUNS): ui_views.of_runs()}
-            return client.get_experiment(client.create_experiment(name, place, tags=view))
-    if found.lifecycle_stage == "deleted":
-        place = masked(settings.tracking_uri or str(settings.store))
-        raise TrackingError(
-            f"{place}: the experiment {name!r} was deleted",
-            "choose another "
-            f"with --experiment, or restore it: MLFLOW_TRACKING_URI={shlex.quote(masked(uri))} mlflow experiments "
-            f"restore -x {found.experiment_id}",
-        )
-    return found
+        Raises:
+            NoExperimentError: if there is none.
+        """
+        known = self._client.get_experiment_by_name(self._settings.experiment)
+        if known is None:
+            names = [each.name for each in self._client.search_experiments()]
+            raise NoExperimentError(self._settings.experiment, self.location, names)
+        return known
+
+    def _made_experiment(self, is_remote: bool) -> Experiment:
+        """Return the experiment, made if there is none, with its files in a folder of its name."""
+        settings, client, uri, name = self._settings, self._client, self._uri, self._settings.experiment
+        folder = settings.store / store.ARTIFACTS / store.slug(name)
+        with store.lock(settings.store):
+            if not is_remote and settings.tracking_uri and uri != store.database_uri(settings.store / store.DATABASE):
+                store.note_database(settings.store, uri)
+            known = client.get_experiment_by_name(name)
+            if known is None:
+                place, view = None if is_remote else str(folder), {ui_views.tag_of(ui_views.RUNS): ui_views.of_runs()}
+                return client.get_experiment(client.create_experiment(name, place, tags=view))
+        if known.lifecycle_stage == "deleted":
+            restore = store.mlflow_command(["experiments", "restore", "-x", known.experiment_id], uri)
+            raise TrackingError(
+                f"{self.location}: the experiment {name!r} was deleted",
+                f"choose another with --experiment, or restore it: {restore}",
+            )
+        return known
 
 
 def _abandon(run: MlflowRun, error: BaseException) -> None:

@@ -6,12 +6,8 @@ Owns the settings. Imports no dependency, so that they can be handed to a worker
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -29,6 +25,15 @@ class TrackingSettings:
     tracking_uri: str | None = None
     experiment: str = "rnatracker"
     enabled: bool = True
+
+    @property
+    def has_ui(self) -> bool:
+        """Whether runs are kept in MLflow, whose UI shows them."""
+        return self.enabled
+
+    def without_mlflow(self) -> TrackingSettings:
+        """Return the settings of the plain folders in the same store."""
+        return replace(self, enabled=False)
 
 
 def settings_from(store: str | None, tracking_uri: str | None, experiment: str, no_track: bool) -> TrackingSettings:

@@ -1,8 +1,8 @@
 """Where runs are kept: MLflow's SQLite database and its folder, or a server that answers.
 
-Owns locating, creating and checking the store, its lock, mending the artifact paths of a store that was moved,
-ending what dead processes left RUNNING in it, and the wording of MLflow's failures. Must not know how runs are
-kept. Read next: `rnatracker/tracking/mlflow_tracker.py`, which keeps runs in it.
+Owns locating, creating and checking the store, its lock, what is to be done when a store is opened (paths of one that
+was moved, runs of dead processes), and the wording of MLflow's failures. Must not know how runs are kept. Read next:
+`database.py` for its SQL, and `mlflow_tracker.py`, which keeps runs in it.
 
 A store is one folder: `mlflow.db`, `artifacts/` (runs' files), `untracked/` (runs of `--no-track`), `work/`
 (files of runs whose records are on a server) and `.lock`. MLflow breaks its database for good when several
@@ -11,42 +11,30 @@ processes create it at once: so it is created under the lock, beside its place, 
 
 from __future__ import annotations
 
+import logging
 import os
+import shlex
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from rnatracker.errors import TrackingError
-from rnatracker.processes import identity
-from rnatracker.tracking import store
+from rnatracker.files import write_text
+from rnatracker.tracking import database, hints, mlflow_private
+from rnatracker.tracking.database import DatabaseError
 from rnatracker.tracking.names import masked
 from rnatracker.tracking.settings import TrackingSettings
-from rnatracker.tracking.tags import Tag
-
-if TYPE_CHECKING:
-    pass
-
-import importlib.util
-import logging
-import sqlite3
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from urllib.parse import quote
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
 UNTRACKED = "untracked"
 WORK = "work"
+_OTHERS = "other-databases"
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs", "fuse.sshfs")
-_ARTIFACT_COLUMNS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-)
 _LOST = {
     "Connection refused": "connection refused",
     "NameResolutionError": "no host of that name",
@@ -57,8 +45,6 @@ _DRIVERS = {"psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient"}
 _RESUMABLE = ("train", "cross-validation", "fold", None)
 _LOCK_SECONDS = 60.0
 _POLL_SECONDS = 0.01
-_BUSY_SECONDS = 20.0
-_REAP_SECONDS = 2.0
 _REACH_SECONDS = 8.0
 
 _log = logging.getLogger("rnatracker")
@@ -78,8 +64,8 @@ def quiet_mlflow() -> None:
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     }.items():
         os.environ.setdefault(name, value)
-    for name in ("mlflow.store.db.utils", "mlflow.store.model_registry.abstract_store", "alembic"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # they log what is raised as well, and each migration
+    for name in mlflow_private.CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
@@ -128,137 +114,124 @@ def database_uri(database: Path) -> str:
     return f"sqlite:///{database}"
 
 
-def prepare(database: Path, folder: Path) -> str:
+def prepare(path: Path, folder: Path, settings: TrackingSettings | None = None) -> str:
     """Make a database ready for use, created where it isn't there yet; return its address for MLflow.
 
     Args:
-        database: the SQLite file.
+        path: the SQLite file.
         folder: the store; its `artifacts/` is where a new database puts files.
+        settings: how the user named the store, for what they are advised to type.
 
     Raises:
         TrackingError: if it isn't MLflow's, is of another version of MLflow, or can't be written.
     """
     quiet_mlflow()
-    uri = database_uri(database)
+    uri = database_uri(path)
     with lock(folder):
-        if not database.exists() or not database.stat().st_size:
-            _create(database, folder)
-        _check(database)
-        if database == folder / DATABASE:
-            mend_paths(database, folder)
-        end_dead_runs(database)
+        if not path.exists() or not path.stat().st_size:
+            _create(path, folder)
+        _check(path)
+        if path == folder / DATABASE:
+            mend_paths(path, folder)
+        end_dead_runs(path, settings or TrackingSettings(folder))
     return uri
 
 
-def _create(database: Path, folder: Path) -> None:
+def _create(path: Path, folder: Path) -> None:
     """Create the database beside its place, set it to write-ahead logging for good, and move it there."""
     from mlflow.exceptions import MlflowException
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from sqlalchemy.exc import SQLAlchemyError
 
-    temporary = database.with_name(f"{database.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
-        made = SqlAlchemyStore(database_uri(temporary), str(folder / ARTIFACTS))  # type: ignore[no-untyped-call]
-        made.engine.dispose()
-        if not is_on_network(database.parent):
-            with closing(sqlite3.connect(temporary)) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
-        temporary.replace(database)
-    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        raise unwritable(database, first_line(error)) from error
+        mlflow_private.create_database(database_uri(temporary), folder / ARTIFACTS)
+        if not is_on_network(path.parent):
+            database.write_ahead(temporary)
+        temporary.replace(path)
+    except DatabaseError as error:
+        raise unwritable(path, error.reason) from error
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise unwritable(path, first_line(error)) from error
     finally:  # a killed process's too: none but us creates, under the lock
-        for leftover in database.parent.glob(f"{database.name}.*.tmp*"):
+        for leftover in path.parent.glob(f"{path.name}.*.tmp*"):
             leftover.unlink()
 
 
-def _check(database: Path) -> None:
-    """Hold that the file is a database of MLflow, and of no newer one than is installed."""
-    if not os.access(database, os.W_OK) or not os.access(database.parent, os.W_OK):
-        raise unwritable(database, PermissionError(13, "no permission to write"))
+def _check(path: Path) -> None:
+    """Check that the file is a database of MLflow, and of no newer one than is installed."""
+    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+        raise unwritable(path, PermissionError(13, "no permission to write"))
     try:
-        with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection:
-            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-            connection.execute("SELECT 1 FROM experiments LIMIT 1")
-    except sqlite3.Error as error:
+        version = database.schema_version(path)
+    except DatabaseError as error:
         raise TrackingError(
-            f"{database}: not a database of MLflow ({error})",
+            f"{path}: not a database of MLflow ({error.reason})",
             "move that file away, or choose another folder with --store",
         ) from None
-    spec = importlib.util.find_spec("mlflow")
-    places = [Path(place) for place in spec.submodule_search_locations or ()] if spec else []
-    known = [place for place in places if list((place / "store/db_migrations/versions").glob(f"{row[0]}_*.py"))]
-    if not known:
+    if not mlflow_private.knows_schema(version):
         raise TrackingError(
-            f"{database}: written by a newer MLflow than is installed (its schema {row[0]} is unknown)",
+            f"{path}: written by a newer MLflow than is installed (its schema {version} is unknown)",
             "upgrade with: pip install --upgrade mlflow",
         )
 
 
-def mend_paths(database: Path, folder: Path) -> None:
+def mend_paths(path: Path, folder: Path) -> None:
     """Rewrite artifact paths if the store has been moved or copied: MLflow keeps them absolute.
 
-    Where the store was is read off its first experiment, whose files are `artifacts/0`.
+    Raises:
+        TrackingError: if the database can't be written.
     """
     try:
-        with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection, connection:
-            row = connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
-            suffix = f"/{ARTIFACTS}/0"
-            if not row or not row[0].endswith(suffix) or row[0] == f"{folder}{suffix}":
-                return
-            old = row[0].removesuffix(suffix)
-            for table, column in _ARTIFACT_COLUMNS:
-                connection.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608 (our own names)
-                    f"WHERE substr({column}, 1, ?) = ?",
-                    (str(folder), len(old) + 1, len(old) + 1, f"{old}/"),
-                )
-    except sqlite3.Error as error:
-        raise unwritable(database, error) from None
-    _log.info("%s was at %s before: its artifact paths are mended", folder, old)
+        old = database.move_paths(path, folder, ARTIFACTS)
+    except DatabaseError as error:
+        raise unwritable(path, error.reason) from None
+    if old:
+        _log.info("%s was at %s before: its artifact paths are mended", folder, old)
 
 
-def clear_end_time(database: Path, run_id: str) -> None:
-    """Make a run have no end again, which MLflow's own interface can't."""
-    with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection, connection:
-        connection.execute("UPDATE runs SET end_time = NULL WHERE run_uuid = ?", (run_id,))
-
-
-def end_dead_runs(database: Path) -> None:
+def end_dead_runs(path: Path, settings: TrackingSettings) -> None:
     """End as FAILED the runs that this machine's dead processes left RUNNING; they can be resumed as before.
 
     Of runs of other hosts and of containers nothing is known, so they stay. Never the end of opening a store.
+
+    Args:
+        path: the database.
+        settings: how the user named the store, for what they are advised to type.
     """
-    keys = (identity.HOST, identity.PID, identity.BOOT_ID, identity.PROCESS_START, identity.PID_NAMESPACE)
-    tag = "(SELECT value FROM tags WHERE tags.run_uuid = r.run_uuid AND tags.key = ?)"
-    query = (
-        f"SELECT run_uuid, COALESCE((SELECT name FROM runs WHERE run_uuid = {tag}), name), "  # noqa: S608 (our own)
-        f"{', '.join([tag] * (1 + len(keys)))} "
-        "FROM runs AS r WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
-    )
+
+    def message(name: str, experiment: str, kind: str | None) -> str:
+        return message_of_death(
+            kind, hints.command(["train", "--resume", name], replace(settings, experiment=experiment))
+        )
+
     try:
-        with closing(sqlite3.connect(database, timeout=_REAP_SECONDS)) as connection, connection:
-            rows = connection.execute(query, (Tag.PARENT, Tag.KIND, *keys)).fetchall()
-            for run_id, name, kind, *values in rows:
-                tags = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
-                if identity.is_dead(tags):
-                    advice = f"; go on with: rnatracker train --resume {name}" if kind in _RESUMABLE else ""
-                    _end_as_failed(connection, run_id, tags[identity.PID], f"its process died{advice}")
-    except sqlite3.Error as error:
-        _log.debug("%s: what dead processes left there is not ended: %s", database, error)
+        database.end_dead_runs(path, message)
+    except DatabaseError as error:
+        _log.debug("%s: what dead processes left there is not ended: %s", path, error.reason)
 
 
-def _end_as_failed(connection: sqlite3.Connection, run_id: str, pid: str, message: str) -> None:
-    """End a run, unless since it was looked at its process has ended it, or another has resumed it."""
-    changed = connection.execute(
-        "UPDATE runs SET status = 'FAILED', end_time = ? WHERE run_uuid = ? AND status = 'RUNNING' AND EXISTS "
-        "(SELECT 1 FROM tags WHERE run_uuid = runs.run_uuid AND key = ? AND value = ?)",
-        (int(time.time() * 1000), run_id, identity.PID, pid),
-    )
-    if changed.rowcount:
-        tag = (Tag.MESSAGE, message, run_id)
-        connection.execute("INSERT OR REPLACE INTO tags (key, value, run_uuid) VALUES (?, ?, ?)", tag)
+def message_of_death(kind: str | None, resume: str) -> str:
+    """Word why a run whose process died has ended, and if a run of its kind can be resumed, with what."""
+    return f"its process died; resume it with: {resume}" if kind in _RESUMABLE else "its process died"
+
+
+def note_database(folder: Path, uri: str) -> None:
+    """Keep in mind that runs of another database than the store's own have their files in the store.
+
+    Raises:
+        OSError: if that can't be written.
+    """
+    known = other_databases(folder)
+    if masked(uri) not in known:
+        write_text(folder / _OTHERS, "\n".join([*known, masked(uri)]) + "\n")
+
+
+def other_databases(folder: Path) -> list[str]:
+    """Return the other databases whose runs have their files in this store."""
+    path = folder / _OTHERS
+    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
 
 def is_on_network(folder: Path) -> bool:
@@ -272,7 +245,7 @@ def is_on_network(folder: Path) -> bool:
 
 
 def check_server(uri: str) -> None:
-    """Hold that a server answers, whatever it says: MLflow itself would try for minutes.
+    """Check that a server answers, whatever it says: MLflow itself would try for minutes.
 
     Raises:
         TrackingError: within 10 s, if none does.
@@ -334,20 +307,21 @@ def mlflow_errors(doing: str, location: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, RequestException) as error:
         reason = first_line(error).rstrip(".")
         kind = ServerLostError if reason in _LOST.values() else TrackingError
-        raise kind(masked(f"{location}: {doing} failed: {reason}; {_remedy(str(error))}")) from error
+        raise kind(masked(f"{location}: {doing} failed: {reason}"), _remedy(str(error), location)) from error
     except ModuleNotFoundError as error:
         package = _DRIVERS.get(error.name or "", error.name)
         raise TrackingError(
-            masked(
-                f"{location}: {doing} failed: it needs the package {error.name}; install it with: pip install {package}"
-            )
+            masked(f"{location}: {doing} failed: it needs the package {error.name}"),
+            f"install it with: pip install {package}",
         ) from error
 
 
-def _remedy(reason: str) -> str:
+def _remedy(reason: str, location: str) -> str:
     """Return what to do about a failure of MLflow's."""
+    is_address = "://" in location
+    database_address = location if is_address else database_uri(Path(location) / DATABASE)
     for sign, remedy in {
-        "out-of-date database schema": "keep a copy of mlflow.db, then: mlflow db upgrade sqlite:///PATH/mlflow.db",
+        "out-of-date database schema": f"keep a copy of the database, then: mlflow db upgrade {database_address}",
         "disk is full": "free some space",
         "disk I/O error": "see whether the disk is full",
         "readonly database": "allow writing to that folder, or choose another with --store",
@@ -356,10 +330,19 @@ def _remedy(reason: str) -> str:
     }.items():
         if sign in reason:
             return remedy
-    return "see whether the store is whole, or choose another with --store"
+    place = TrackingSettings(*((Path("mlruns"), location) if is_address else (Path(location), None)))
+    return f"see what is wrong with: {hints.command(['doctor'], place)}"
 
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def database_of(settings: TrackingSettings) -> Path | None:
+    """Return the SQLite file in which runs are kept, there or not; None: they are kept elsewhere."""
+    uri = settings.tracking_uri
+    if uri is None:
+        return settings.store / DATABASE
+    return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
 
 
 def reach(settings: TrackingSettings) -> tuple[str, Path | None]:
@@ -368,10 +351,10 @@ def reach(settings: TrackingSettings) -> tuple[str, Path | None]:
     Raises:
         TrackingError: if it can't be reached or used; within 10 s for a server.
     """
-    uri = settings.tracking_uri
-    if uri is None or uri.startswith("sqlite:///"):
-        named = Path(uri.removeprefix("sqlite:///")).resolve() if uri else settings.store / store.DATABASE
-        return store.prepare(named, settings.store), named
+    path = database_of(settings)
+    if path is not None:
+        return prepare(path, settings.store, settings), path
+    uri = str(settings.tracking_uri)
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file") and uri != "databricks":
         raise TrackingError(
@@ -379,8 +362,23 @@ def reach(settings: TrackingSettings) -> tuple[str, Path | None]:
             "leave out --tracking-uri and MLFLOW_TRACKING_URI, and name a folder with --store",
         )
     if scheme in ("http", "https"):
-        store.check_server(uri)
+        check_server(uri)
     return uri, None
+
+
+def mlflow_command(words: list[str], uri: str) -> str:
+    """Return what to type: these words after `mlflow`, on the runs at this address."""
+    return f"MLFLOW_TRACKING_URI={shlex.quote(masked(uri))} {shlex.join(['mlflow', *words])}"
+
+
+def address_of(settings: TrackingSettings) -> str:
+    """Return MLflow's address of the place where runs are kept.
+
+    Raises:
+        TrackingError: if its path has a character that changes its meaning in an address.
+    """
+    path = database_of(settings)
+    return str(settings.tracking_uri) if path is None else database_uri(path)
 
 
 def is_database(uri: str) -> bool:

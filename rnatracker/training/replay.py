@@ -222,9 +222,7 @@ def replay(planned: Plan, reporter: Reporter) -> TrackedRun:
     if planned.kind == "trial":
         return _replay_trial(planned, reporter)
     outcome = train(prepared.request, reporter, started=mark, prepared=prepared)
-    return open_tracker(prepared.request.tracking).find(
-        outcome.run_id if prepared.request.tracking.enabled else str(outcome.folder)
-    )
+    return open_tracker(prepared.request.tracking).find(outcome.run_id)
 
 
 def _replay_trial(planned: Plan, reporter: Reporter) -> TrackedRun:

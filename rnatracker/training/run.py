@@ -14,7 +14,7 @@ from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError, TrackingError
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker, check_reopenable
-from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 from rnatracker.training import crossval
@@ -72,6 +72,7 @@ def resume(
         DataError: if the data are not those that it began with.
         Interrupted: if it was stopped again.
     """
+    tracking = settings_of_run(name, tracking)
     tracker = open_tracker(tracking)
     run = tracker.find(name)
     tags = run.tags()

@@ -40,6 +40,11 @@ class UnavailableError(Exception):
     """The kernels can't be used on this machine; the message says why."""
 
 
+def find_compiler() -> str | None:
+    """Return the path of the C compiler, `$CC` or `cc`; None if there is none."""
+    return shutil.which(os.environ.get("CC", "cc"))
+
+
 def library() -> Path:
     """Return the compiled library, compiling it if it is not in the cache.
 
@@ -48,10 +53,9 @@ def library() -> Path:
     Raises:
         UnavailableError: if there is no compiler, it fails, or there is nowhere to keep the result.
     """
-    name = os.environ.get("CC", "cc")
-    compiler = shutil.which(name)
+    compiler = find_compiler()
     if compiler is None:
-        raise UnavailableError(f"no C compiler: {name} is not on the PATH")
+        raise UnavailableError(f"no C compiler: {os.environ.get('CC', 'cc')} is not on the PATH")
     openmp = _openmp()
     file_name = f"kernels-{_digest(compiler, openmp)}.so"
     folders = cache_folders()

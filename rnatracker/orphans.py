@@ -1,7 +1,6 @@
 """Artifacts in the store that belong to nothing, and deleting them.
 
-Owns what an orphan is. Must not know MLflow: it reads the store's database. Read next: `rnatracker/doctor.py`; the
-command `doctor`, which asks first.
+Owns what an orphan is. Must not know MLflow. Read next: `rnatracker/doctor.py`; the command `doctor`, which asks first.
 
 An orphan is a folder of a run, or of a logged model, directly in an experiment's folder of `artifacts/`, to which
 nothing in the database refers: no run, deleted ones included since they can be restored, no logged model, no registered
@@ -15,32 +14,20 @@ from __future__ import annotations
 
 import re
 import shutil
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from rnatracker.errors import TrackingError
-from rnatracker.files import write_text
-from rnatracker.tracking import store
-from rnatracker.tracking.names import masked
+from rnatracker.tracking import database, store
 
 _RUN = re.compile(r"[0-9a-f]{32}")
 _MODEL = re.compile(r"m-[0-9a-f]{32}")
 _MODELS = "models"
-_REFERENCES = (
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-    ("model_versions", "source"),
-)
-_OTHERS = "other-databases"
 _QUIET_SECONDS = 3600.0
-_BUSY_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -58,23 +45,6 @@ class Orphan:
     changed: float
 
 
-def note_database(folder: Path, uri: str) -> None:
-    """Keep in mind that runs of another database than the store's own have their files in the store.
-
-    Raises:
-        OSError: if that can't be written.
-    """
-    known = databases(folder)
-    if masked(uri) not in known:
-        write_text(folder / _OTHERS, "\n".join([*known, masked(uri)]) + "\n")
-
-
-def databases(folder: Path) -> list[str]:
-    """Return the other databases whose runs have their files in this store."""
-    path = folder / _OTHERS
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-
-
 def find(folder: Path) -> list[Orphan]:
     """Return the orphans of a store, the largest first; none where other databases have files in it.
 
@@ -82,16 +52,16 @@ def find(folder: Path) -> list[Orphan]:
         TrackingError: if the database can't be read.
     """
     artifacts = folder / store.ARTIFACTS
-    if artifacts.is_symlink() or not artifacts.is_dir() or databases(folder):
+    if artifacts.is_symlink() or not artifacts.is_dir() or store.other_databases(folder):
         return []
     candidates = list(_candidates(artifacts))  # before the references: see the module
     places = _referred(folder)
     # Whatever names a folder's id keeps it, however the path before it is spelt; and so does a place above it.
     names = {part for place in places for part in place.parts}
     kept = {path for path in candidates if path.name in names or not places.isdisjoint(path.parents)}
-    found = [_measured(path) for path in candidates if path not in kept]
+    lone = [_measured(path) for path in candidates if path not in kept]
     now = time.time()
-    quiet = [each for each in found if now - each.changed > _QUIET_SECONDS]
+    quiet = [each for each in lone if now - each.changed > _QUIET_SECONDS]
     return sorted(quiet, key=lambda each: (-each.size_bytes, each.path))
 
 
@@ -131,17 +101,14 @@ def _folders(folder: Path) -> list[Path]:
 
 def _referred(folder: Path) -> set[Path]:
     """Return all places that the database names."""
-    found: set[Path] = set()
-    database = folder / store.DATABASE
+    path = folder / store.DATABASE
     try:
-        with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection:
-            connection.execute("PRAGMA query_only = true")
-            for table, column in _REFERENCES:
-                query = f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608 (our own names)
-                found |= {_local(text) for (text,) in connection.execute(query)}
-    except sqlite3.Error as error:
-        raise TrackingError(f"{database}: can't be read ({error}), so nothing can be said of orphans") from None
-    return found
+        return {_local(text) for text in database.artifact_places(path)}
+    except database.DatabaseError as error:
+        raise TrackingError(
+            f"{path}: can't be read ({error.reason}), so nothing can be said of orphans",
+            "end the program that keeps it locked, or go back to a copy of it",
+        ) from None
 
 
 def _local(place: str) -> Path:
