@@ -57,7 +57,7 @@ def test_inspect_prints_a_report_and_fails_when_training_would_refuse_the_file(t
     assert "1 records all zero" in result.stdout
     assert "1 records have that of an earlier one" in result.stdout
     assert result.stderr.splitlines()[-1] == (
-        "Error: x.fa, record 2 (a): expected different ids, but record 1 has it too; rename one (1 more)"
+        "Error: x.fa, record 2 (a): expected different ids, but record 1 has it too (1 more); rename one"
     )
     content = json.loads(run("inspect", path, "--json").stdout)
     assert content["problem_counts"] == {"duplicate_id": 1, "all_zero": 1}

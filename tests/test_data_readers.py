@@ -255,7 +255,7 @@ def test_survey_counts_every_problem_when_read_would_stop_at_the_first(tmp_path:
     assert got.ids == ("a", "a", "b", "c")
     assert got.codes.tolist() == [1, 2, 1, 5, 1, 2]
     assert np.isnan(got.measured()[1:3]).all()
-    assert message(write(tmp_path, content)) == problems[0].message
+    assert message(write(tmp_path, content)) == str(problems[0].error)
 
 
 @pytest.mark.shared

@@ -65,7 +65,7 @@ def inspect_file(
         _print_report(report)
     if report.problems:
         more = f" ({len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
-        raise DataError(report.problems[0] + more)
+        raise DataError(f"{report.problems[0].problem}{more}", report.problems[0].remedy)
     if not as_json and report.sites:
         _next(_train(file, _names(sites)))
     elif not as_json:

@@ -189,9 +189,9 @@ def _blocks(source: Source, parts: tuple[str, ...], bad: Refusal) -> Iterator[tu
     if len(lines) == len(parts):
         yield number, lines
     elif lines:
-        problem = f"expected {len(parts)} lines ({', '.join(parts)}), got {len(lines)}: the file is cut off; "
-        problem += "fetch it again or remove the record"
-        bad(DataError.in_record(source.name, number, _header(lines[0]), problem))
+        problem = f"expected {len(parts)} lines ({', '.join(parts)}), got {len(lines)}: the file is cut off"
+        remedy = "fetch it again or remove the record"
+        bad(DataError.in_record(source.name, number, _header(lines[0]), problem, remedy))
 
 
 def _misplaced(before: list[bytes], parts: tuple[str, ...], line: bytes) -> str:

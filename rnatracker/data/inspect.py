@@ -18,6 +18,7 @@ from rnatracker.data.encoding import ANY
 from rnatracker.data.folds import sequence_groups
 from rnatracker.data.readers import survey
 from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.errors import DataError
 from rnatracker.metrics import pcc_per_site
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -91,11 +92,11 @@ class Report:
     sites_named: bool
     digest: str
     problem_counts: dict[str, int]
-    problems: list[str]
+    problems: list[DataError]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for JSON, which knows no NaN: such a figure is None."""
-        report = asdict(self)
+        report = asdict(self) | {"problems": [str(error) for error in self.problems]}
         for site in report["sites"]:
             site.update({key: None for key, value in site.items() if value != value})
         return report
@@ -147,7 +148,7 @@ def inspect(
         sites_named=transcripts.sites_named,
         digest=transcripts.digest(),
         problem_counts=dict(Counter(problem.kind for problem in problems)),
-        problems=[problem.message for problem in problems],
+        problems=[problem.error for problem in problems],
     )
 
 

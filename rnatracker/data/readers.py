@@ -19,6 +19,7 @@ from rnatracker.config import DEFAULT_SITES
 from rnatracker.data import formats, sequences, table
 from rnatracker.data.encoding import ANY, UNKNOWN, Codes
 from rnatracker.data.formats import DESCRIPTIONS, Record
+from rnatracker.data.sequences import FaultKind
 from rnatracker.data.source import Source, opened
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError
@@ -32,12 +33,12 @@ class Problem:
     """A record that training would refuse.
 
     Attributes:
-        kind: `duplicate_id`, `empty_sequence`, `unknown_letter`, `all_zero` or `bad_fractions`.
-        message: the error that `read` raises.
+        kind: what is wrong with it.
+        error: what `read` raises.
     """
 
-    kind: str
-    message: str
+    kind: FaultKind
+    error: DataError
 
 
 def read(
@@ -73,7 +74,7 @@ def read(
         for record in loaded.records:
             loaded.add(record)
             if loaded.problems:
-                raise DataError(loaded.problems[0].message)
+                raise loaded.problems[0].error
         return loaded.finish()
 
 
@@ -89,9 +90,9 @@ def read_unlabelled(path: str | Path, *, format: str = "auto") -> Transcripts:  
         loaded = _Loaded(source, format, None, "mean", strict_sites=False)
         for record in loaded.records:
             loaded.add(record)
-            refused = [p for p in loaded.problems if p.kind not in ("all_zero", "bad_fractions")]
+            refused = [p for p in loaded.problems if p.kind not in (FaultKind.ALL_ZERO, FaultKind.BAD_FRACTIONS)]
             if refused:
-                raise DataError(refused[0].message)
+                raise refused[0].error
         return loaded.finish()
 
 
@@ -171,7 +172,8 @@ class _Loaded:
         """Check a record and keep it, noting what is wrong with it."""
         first = self.numbers.setdefault(record.id, record.number)
         if first != record.number:
-            self._note(record, "duplicate_id", f"expected different ids, but record {first} has it too; rename one")
+            problem = f"expected different ids, but record {first} has it too"
+            self._note(record, FaultKind.DUPLICATE_ID, problem, "rename one")
         codes = self._sequence(record)
         self.ids.append(record.id)
         self.groups.append(record.group or record.id)
@@ -180,15 +182,15 @@ class _Loaded:
         if self.has_values:
             self._fractions(record)
 
-    def _note(self, record: Record, kind: str, problem: str) -> None:
-        error = DataError.in_record(self.source.name, record.number, record.id, problem)
-        self.problems.append(Problem(kind, str(error)))
+    def _note(self, record: Record, kind: FaultKind, problem: str, remedy: str = "") -> None:
+        error = DataError.in_record(self.source.name, record.number, record.id, problem, remedy)
+        self.problems.append(Problem(kind, error))
 
     def _sequence(self, record: Record) -> Codes:
         codes, fault = sequences.checked(record.sequence)
         if fault is None:
             return codes
-        self._note(record, fault.kind, fault.problem)
+        self._note(record, fault.kind, fault.problem, fault.remedy)
         return np.where(codes == UNKNOWN, np.uint8(ANY), codes)
 
     def _fractions(self, record: Record) -> None:
@@ -197,15 +199,16 @@ class _Loaded:
         if len(record.values) != self.n_replicates:
             self._note(
                 record,
-                "bad_fractions",
+                FaultKind.BAD_FRACTIONS,
                 f"expected {self.n_replicates} measurement(s) as in record 1, got {len(record.values)}",
             )
         for i, label in enumerate("AB"[: self.n_replicates]):
             values = record.values[i] if i < len(record.values) else ()
-            row, kind, problem = _row(values, self.sites or ())
+            row, fault = _row(values, self.sites or ())
             self.rows[i].extend(row)
-            if kind and len(record.values) == self.n_replicates and self.labels in ("mean", label):
-                self._note(record, kind, f"replicate {label}: {problem}" if self.n_replicates == 2 else problem)
+            if fault and len(record.values) == self.n_replicates and self.labels in ("mean", label):
+                problem = f"replicate {label}: {fault.problem}" if self.n_replicates == 2 else fault.problem
+                self._note(record, fault.kind, problem, fault.remedy)
 
     def _begin_values(self, record: Record) -> None:
         """Settle, by the first record, how many replicates there are and what the sites are."""
@@ -268,25 +271,35 @@ def _checked_names(sites: Sequence[str] | None) -> tuple[str, ...] | None:
     return names
 
 
-def _row(values: tuple[str, ...], sites: tuple[str, ...]) -> tuple[list[float], str, str]:
-    """Return one measurement normalised to sum 1, and what is wrong with it: its kind and the problem."""
-    nothing = [math.nan] * len(sites)
+@dataclass(frozen=True)
+class _RowFault:
+    """What is wrong with one measurement."""
+
+    kind: FaultKind
+    problem: str
+    remedy: str = ""
+
+
+def _row(values: tuple[str, ...], sites: tuple[str, ...]) -> tuple[list[float], _RowFault | None]:
+    """Return one measurement normalised to sum 1, and what is wrong with it."""
+    nothing, bad = [math.nan] * len(sites), FaultKind.BAD_FRACTIONS
     if len(values) != len(sites):
-        return nothing, "bad_fractions", f"expected {len(sites)} fractions ({', '.join(sites)}), got {len(values)}"
+        return nothing, _RowFault(bad, f"expected {len(sites)} fractions ({', '.join(sites)}), got {len(values)}")
     numbers = [_number(value) for value in values]
     for site, value, number in zip(sites, values, numbers, strict=True):
         if not math.isfinite(number) or number < 0:
             rule = "a number" if math.isnan(number) else "a finite number of 0 or more"
-            problem = f"expected {rule} for {site}, got {value[:30]!r}; correct it or remove the record"
-            return nothing, "bad_fractions", problem
+            problem = f"expected {rule} for {site}, got {value[:30]!r}"
+            return nothing, _RowFault(bad, problem, "correct it or remove the record")
     total = 0.0
     for number in numbers:  # not `sum`, which since Python 3.12 rounds otherwise: the transcripts' digest hangs on it
         total += number
     if total == 0:
-        return nothing, "all_zero", f"expected a fraction above 0, got {' '.join(values)}; remove the record"
+        problem = f"expected a fraction above 0, got {' '.join(values)}"
+        return nothing, _RowFault(FaultKind.ALL_ZERO, problem, "remove the record")
     if math.isinf(total):
-        return nothing, "bad_fractions", f"expected a finite sum, got {' '.join(values)}; scale them down"
-    return [number / total for number in numbers], "", ""
+        return nothing, _RowFault(bad, f"expected a finite sum, got {' '.join(values)}", "scale them down")
+    return [number / total for number in numbers], None
 
 
 def _number(value: str) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 
@@ -16,35 +17,44 @@ from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError
 
 
+class FaultKind(StrEnum):
+    """What can be wrong with a record."""
+
+    EMPTY_SEQUENCE = "empty_sequence"
+    UNKNOWN_LETTER = "unknown_letter"
+    DUPLICATE_ID = "duplicate_id"
+    ALL_ZERO = "all_zero"
+    BAD_FRACTIONS = "bad_fractions"
+
+
 @dataclass(frozen=True)
 class Fault:
     """What is wrong with one of several sequences.
 
     Attributes:
         index: which, from 0.
-        kind: `empty_sequence` or `unknown_letter`.
-        problem: the rule, the value and the remedy.
+        kind: EMPTY_SEQUENCE or UNKNOWN_LETTER.
+        problem: the rule and the value.
+        remedy: what to do.
     """
 
     index: int
-    kind: str
+    kind: FaultKind
     problem: str
+    remedy: str
 
 
 def checked(sequence: bytes, index: int = 0) -> tuple[Codes, Fault | None]:
     """Return a sequence's codes, (L,) uint8, and what is wrong with it; a letter outside IUPAC is `UNKNOWN`."""
     codes = encode(sequence)
     if not len(codes):
-        return codes, Fault(index, "empty_sequence", "expected a sequence, got nothing; remove the record")
+        return codes, Fault(index, FaultKind.EMPTY_SEQUENCE, "expected a sequence, got nothing", "remove the record")
     position = first_unknown(codes)
     if position is None:
         return codes, None
     letter = sequence[position : position + 1].decode("latin-1")
-    problem = (
-        f"expected letters of {LETTERS} in its sequence, got {letter!r} at position {position + 1}; "
-        "correct it, or write N"
-    )
-    return codes, Fault(index, "unknown_letter", problem)
+    problem = f"expected letters of {LETTERS} in its sequence, got {letter!r} at position {position + 1}"
+    return codes, Fault(index, FaultKind.UNKNOWN_LETTER, problem, "correct it, or write N")
 
 
 def encode_all(sequences: Sequence[bytes]) -> tuple[Codes, Offsets, list[Fault]]:
@@ -85,5 +95,5 @@ def from_sequences(sequences: Sequence[str], *, source: str = "sequences") -> Tr
         stripped.append(sequence.strip().encode("utf-8", "surrogateescape"))
     codes, offsets, faults = encode_all(stripped)
     if faults:
-        raise DataError.in_record(source, faults[0].index + 1, "", faults[0].problem)
+        raise DataError.in_record(source, faults[0].index + 1, "", faults[0].problem, faults[0].remedy)
     return Transcripts(tuple(map(str, range(1, len(sequences) + 1))), codes, offsets, source=source)

@@ -109,7 +109,9 @@ class Stream:
         self._waiting = []
         for fault in faults:
             record = piece[fault.index]
-            bad.append((record.number, DataError.in_record(self.name, record.number, record.id, fault.problem)))
+            bad.append(
+                (record.number, DataError.in_record(self.name, record.number, record.id, fault.problem, fault.remedy))
+            )
         for _, error in sorted(bad, key=lambda pair: pair[0]):
             self._skip(error)
         if faults:

@@ -116,8 +116,8 @@ def rows(source: Source, columns: Columns, bad: Refusal = refuse) -> Iterator[Re
             record = _record(source.name, number, row, columns, lines)
         except csv.Error as error:
             number += 1
-            problem = f"expected a row of a table, got {error}; check its quotes"
-            found = DataError.in_record(source.name, number, "", problem)
+            problem = f"expected a row of a table, got {error}"
+            found = DataError.in_record(source.name, number, "", problem, "check its quotes")
             # Behind a row that is too long for any transcript nothing can be told apart any more.
             (refuse if sum(map(len, consumed)) > _LONGEST_ROW else bad)(found)
         except DataError as error:
