@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rnatracker.choices import Device, Format, Labels
 from rnatracker.terminal import options, output, progress
 
 if TYPE_CHECKING:
@@ -27,19 +26,19 @@ def compare(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Let the runs predict this file, which none was trained on, and compare that.", metavar="FILE"
+            help="Compare the runs on this file, which none of them was trained on.",
+            metavar="FILE",
+            rich_help_panel=options.DATA_PANEL,
         ),
     ] = None,
     plot: Annotated[
-        str | None, typer.Option(help="Draw the runs' learning curves over each other, a PNG.", metavar="FILE")
+        str | None, typer.Option(help="Draw the learning curves of the runs into one PNG.", metavar="FILE")
     ] = None,
-    file_format: Annotated[Format, typer.Option("--format", help="Format of the data.")] = "auto",
-    sites: Annotated[
-        str | None, typer.Option(help="Names of the sites, in the order of the file's values.", metavar="A,B,...")
-    ] = None,
-    labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
+    file_format: options.FileFormat = "auto",
+    sites: options.Sites = None,
+    labels: options.Labels = "mean",
     resamples: Annotated[int, typer.Option(help="Bootstrap samples of the 95 % intervals.", min=100)] = 2000,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    device: options.Device = "auto",
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
@@ -53,7 +52,7 @@ def compare(
 
     if plot is not None:
         _check_plot(Path(plot))
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
     with progress.progress("predicting") if data else nullcontext() as on_batch:
         found = compare_runs(
             runs,
@@ -63,7 +62,7 @@ def compare(
             on_batch=on_batch,
             device=device,
             file_format=file_format,
-            sites=None if sites is None else [site.strip() for site in sites.split(",")],
+            sites=options.site_names(sites),
             labels=labels,
         )
     if plot is not None:

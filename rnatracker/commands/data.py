@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.choices import Format, Labels
 from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ app = typer.Typer(
 )
 
 File = Annotated[Path, typer.Argument(help="File of transcripts, gzipped or not.", metavar="FILE")]
-FileFormat = Annotated[Format, typer.Option("--format", help="Format of the file; auto: told by its content.")]
-Sites = Annotated[str | None, typer.Option(help="Names of the sites, in the order of the values.", metavar="A,B,...")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 
 
@@ -49,16 +46,16 @@ class SetName(StrEnum):
 def inspect_file(
     file: File,
     max_length: Annotated[int, typer.Option(min=1, help="Nucleotides above which a transcript would be cut.")] = 4000,
-    file_format: FileFormat = "auto",
-    sites: Sites = None,
-    labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
+    file_format: options.FileFormat = "auto",
+    sites: options.Sites = None,
+    labels: options.Labels = "mean",
     as_json: options.Json = False,
 ) -> None:
     """Say what a file holds, and what training would refuse in it."""
     from rnatracker.data.inspect import inspect
     from rnatracker.errors import DataError
 
-    report = inspect(file, max_length=max_length, format=file_format, sites=_names(sites), labels=labels)
+    report = inspect(file, max_length=max_length, format=file_format, sites=options.site_names(sites), labels=labels)
     if as_json:
         output.print_json(report.to_dict())
     else:
@@ -67,7 +64,7 @@ def inspect_file(
         more = f" ({len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
         raise DataError(report.problems[0] + more)
     if not as_json and report.sites:
-        _next(_train(file, _names(sites)))
+        _next(_train(file, options.site_names(sites)))
     elif not as_json:
         typer.echo("Next: these transcripts have no measured fractions; rnatracker train needs some")
 
@@ -93,7 +90,7 @@ def simulate(
     from rnatracker.data.writers import check_absent, delimiter_of, write
 
     check_absent([out], force=force)
-    names = tuple(_names(sites) or DEFAULT_SITES)
+    names = tuple(options.site_names(sites) or DEFAULT_SITES)
     made = simulate_transcripts(records, names, seed=seed, noise=noise, median_length=median_length)
     write(made.transcripts, out)
     _print_simulated(made, out)
@@ -111,7 +108,7 @@ def split(
     ] = None,
     train_out: Annotated[Path | None, typer.Option(help="File for the larger part.")] = None,
     test_out: Annotated[Path | None, typer.Option(help="File for the part held out.")] = None,
-    file_format: FileFormat = "auto",
+    file_format: options.FileFormat = "auto",
     force: Force = False,
 ) -> None:
     """Divide a file in two at random; groups, or transcripts of the same sequence, stay together."""
@@ -155,10 +152,6 @@ def download(
         path, fetched = fetch(data_set, to, base_url=url or BASE_URL, progress=progress)
     typer.echo(f"{path}: {'fetched' if fetched else 'there already'}, content checked")
     _next(f"data inspect {shlex.quote(str(path))} --sites {','.join(data_set.sites)}")
-
-
-def _names(sites: str | None) -> list[str] | None:
-    return None if sites is None else [name.strip() for name in sites.split(",")]
 
 
 def _train(file: Path, sites: Sequence[str] | None) -> str:

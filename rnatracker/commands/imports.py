@@ -28,7 +28,7 @@ def import_(
     from rnatracker.tracking.open import open_tracker
     from rnatracker.training.ported_logs import import_log_folder
 
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
     tracker = open_tracker(tracking)
     run = import_log_folder(Path(folder), tracker)
     if json_:

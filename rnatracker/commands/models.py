@@ -44,7 +44,7 @@ def models(
 
     from rnatracker.registry.registry import Registry
 
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
     registry = Registry(tracking, name)
     if rollback:
         following = _roll_back(registry, json_)

@@ -62,7 +62,7 @@ def predict(
     batch_size: Annotated[
         int, typer.Option(help="Most transcripts in a batch; 0: as many as memory should bear.", min=0)
     ] = 0,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    device: options.Device = "auto",
     threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as are fastest.", min=0)] = 0,
     name: options.ModelName = "rnatracker",
     json_: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object; needs --out.")] = False,
@@ -89,7 +89,7 @@ def predict(
 
     from rnatracker.registry import resolve
 
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
     found = resolve.resolve(model, tracking, name)
     counts = Counts()
     began = time.perf_counter()
@@ -118,7 +118,7 @@ def _predictor(found: Model, sites: str | None, batch_size: int, device: Device,
     use_threads(threads)
     checkpoints = found.checkpoints
     if sites is not None:
-        names = tuple(site.strip() for site in sites.split(","))
+        names = tuple(options.site_names(sites) or ())
         checkpoints = [checkpoint.named(names) for checkpoint in checkpoints]
         if checkpoints[0].sites != names:
             raise ConfigError(

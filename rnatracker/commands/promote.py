@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.choices import Device, Format, Labels
 from rnatracker.errors import ConfigError
 from rnatracker.terminal import options, output, progress
 
@@ -40,12 +39,10 @@ def promote(
         list[str] | None,
         typer.Option(help="The run's own data file, where it is not where it was; repeatable.", metavar="FILE"),
     ] = None,
-    file_format: Annotated[Format, typer.Option("--format", help="Format of the test set.")] = "auto",
-    sites: Annotated[
-        str | None, typer.Option(help="Names of the sites, in the order of the file's values.", metavar="A,B,...")
-    ] = None,
-    labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    file_format: options.FileFormat = "auto",
+    sites: options.Sites = None,
+    labels: options.Labels = "mean",
+    device: options.Device = "auto",
     name: options.ModelName = "rnatracker",
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
@@ -66,8 +63,9 @@ def promote(
     from rnatracker.registry.comparison import PromotionRequest
     from rnatracker.registry.test_set import DataOptions
 
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
-    chosen = None if sites is None else tuple(site.strip() for site in sites.split(","))
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
+    names = options.site_names(sites)
+    chosen = None if names is None else tuple(names)
     request = PromotionRequest(
         run,
         tracking,

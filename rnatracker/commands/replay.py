@@ -28,9 +28,10 @@ def replay(
         typer.Option(help="Where its data lie now, if not where they were. Other data are refused.", metavar="FILE"),
     ] = None,
     device: Annotated[
-        Device | None, typer.Option(help="Where to compute, if not as recorded.", show_default="as recorded")
+        Device | None,
+        typer.Option(help="Where to compute.", show_default="as recorded", rich_help_panel=options.COMPUTING_PANEL),
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Folds to train at a time.", min=1)] = 1,
+    jobs: options.Jobs = 1,
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
@@ -46,7 +47,7 @@ def replay(
     from rnatracker.training import agreement
     from rnatracker.training import replay as replaying
 
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
     planned = replaying.plan(run, tracking, data=data, device=device, jobs=jobs)
     for warning in planned.warnings:
         output.say(f"Warning: {warning}")

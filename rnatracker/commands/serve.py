@@ -26,7 +26,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to answer on; 0.0.0.0 lets other machines ask, without any password.")
     ] = "127.0.0.1",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: all.", min=0)] = 0,
+    threads: options.Threads = 0,
     name: options.ModelName = "rnatracker",
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
@@ -45,7 +45,7 @@ def serve(
         from rnatracker.registry.registry import Registry
 
         use_threads(threads)
-        registry = Registry(options.tracking_settings(store, tracking_uri, experiment, False), name)
+        registry = Registry(options.tracking_settings(store, tracking_uri, experiment), name)
         version = _version(registry, model)
         output.say(f"loading {version.label}, a few seconds ...")
         registry.model(version)

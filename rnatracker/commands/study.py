@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.commands.tune import Storage
 from rnatracker.errors import StudyError
 from rnatracker.terminal import options, output
 
@@ -32,13 +31,11 @@ def study(
         bool, typer.Option("--delete-weights", help="Delete the weights of all its trials.")
     ] = False,
     json_: options.Json = False,
-    storage: Storage = None,
+    storage: options.Storage = None,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
-    no_track: Annotated[
-        bool, typer.Option("--no-track", help="Its runs are in plain folders.", rich_help_panel="Store")
-    ] = False,
+    no_track: options.NoTrack = False,
 ) -> None:
     """Show what a study has found.
 
