@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.terminal import options, output
+from rnatracker.terminal import options, output, progress
+from rnatracker.terminal.tables import new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rnatracker.data.download import Progress
     from rnatracker.data.inspect import Report
     from rnatracker.data.simulate import Simulated
 
@@ -148,8 +147,8 @@ def download(
     from rnatracker.data.download import BASE_URL, DATA_SETS, fetch
 
     data_set = DATA_SETS[name.value]
-    with _progress(data_set.name) as progress:
-        path, fetched = fetch(data_set, to, base_url=url or BASE_URL, progress=progress)
+    with progress.download(data_set.name) as on_bytes:
+        path, fetched = fetch(data_set, to, base_url=url or BASE_URL, progress=on_bytes)
     typer.echo(f"{path}: {'fetched' if fetched else 'there already'}, content checked")
     _next(f"data inspect {shlex.quote(str(path))} --sites {','.join(data_set.sites)}")
 
@@ -164,10 +163,7 @@ def _next(command: str) -> None:
 
 
 def _table(*headers: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
+    table = new_table()
     for header in headers:
         table.add_column(header, justify="left" if header in _WORDS else "right", overflow="fold")
     return table
@@ -242,26 +238,3 @@ def _print_simulated(made: Simulated, out: Path) -> None:
     table.add_section()
     table.add_row("mean", "", f"{made.ceiling.mean():.3f}")
     _print(f"{out}: {len(made.transcripts):,} transcripts, {len(made.transcripts.codes):,} nucleotides", table)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Progress | None]:
-    """Show a bar on stderr where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=console) as bars:
-        task = bars.add_task(name, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

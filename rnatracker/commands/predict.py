@@ -16,7 +16,7 @@ import typer
 
 from rnatracker.choices import AnyFormat, Device, OutFormat
 from rnatracker.errors import ConfigError
-from rnatracker.terminal import options, output
+from rnatracker.terminal import options, output, progress
 
 if TYPE_CHECKING:
     from rnatracker.evaluation.models import Model
@@ -167,22 +167,11 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threa
 @contextmanager
 def _bar(job: Job) -> Iterator[Progress | None]:
     """Show how many transcripts are done and how fast, where stderr is a terminal that nothing else is written to."""
-    if not sys.stderr.isatty() or (job.out is None and sys.stdout is not None and sys.stdout.isatty()):
+    if not progress.is_live() or (job.out is None and sys.stdout is not None and sys.stdout.isatty()):
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("predicting"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[figures]}"))
-    began = time.perf_counter()
-    with Progress(*columns, TimeRemainingColumn(compact=True), console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", total=None, figures="")
-
-        def tell(done: int, share: float | None) -> None:
-            figures = f"{done:,} transcripts  {done / (time.perf_counter() - began):,.0f}/s"
-            bars.update(task, completed=share or 0, total=None if share is None else 1, figures=figures)
-
-        yield tell
+    with progress.counted("predicting", "transcripts") as update:
+        yield update
 
 
 def _notes(predictor: Predictor, job: Job, counts: Counts) -> None:

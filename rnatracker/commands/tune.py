@@ -65,11 +65,15 @@ def tune(
     ] = None,
     sampler: Annotated[
         Literal["tpe", "gp", "random", "cmaes"],
-        typer.Option(help="Optuna sampler that chooses each trial's settings.", rich_help_panel=_SEARCH),
+        typer.Option(help="Optuna's sampler, which chooses the settings of each trial.", rich_help_panel=_SEARCH),
     ] = "tpe",
     pruner: Annotated[
         Literal["forecast", "hyperband", "median", "wilcoxon", "none"],
-        typer.Option(help="Rule that ends poor trials early.", rich_help_panel=_SEARCH),
+        typer.Option(
+            help="Rule that ends poor trials early: forecast, hyperband, median, wilcoxon or none.",
+            metavar="RULE",
+            rich_help_panel=_SEARCH,
+        ),
     ] = "forecast",
     seed: Annotated[
         int | None,
@@ -107,7 +111,9 @@ def tune(
     tracking_uri: options.TrackingUri = None,
     no_track: options.NoTrack = False,
 ) -> None:
-    """Search for better settings. The same command again goes on; on another terminal it joins.
+    """Search for better settings.
+
+    The same command typed again resumes the study; typed in a second terminal, it joins the running study.
 
     rnatracker tune --data apexseq.fa --study first --trials 50 --jobs 2 --epochs 30
     """

@@ -27,12 +27,14 @@ Data = Annotated[
     str | None,
     typer.Option(help="File of transcripts with measured fractions.", metavar="FILE", rich_help_panel=DATA_PANEL),
 ]
-_FORMAT_HELP = "Format of the data file; auto: recognised by its content."
+_FORMAT_HELP = "Format of the file: port3, port6, original or table; auto: recognised by its content."
 FileFormatSetting = Annotated[
     choices.Format | None,
-    typer.Option("--format", help=_FORMAT_HELP, show_default="auto", rich_help_panel=DATA_PANEL),
+    typer.Option("--format", help=_FORMAT_HELP, metavar="FORMAT", show_default="auto", rich_help_panel=DATA_PANEL),
 ]
-FileFormat = Annotated[choices.Format, typer.Option("--format", help=_FORMAT_HELP, rich_help_panel=DATA_PANEL)]
+FileFormat = Annotated[
+    choices.Format, typer.Option("--format", help=_FORMAT_HELP, metavar="FORMAT", rich_help_panel=DATA_PANEL)
+]
 Sites = Annotated[
     str | None,
     typer.Option(
@@ -78,7 +80,8 @@ Fold = Annotated[
 Objective = Annotated[
     choices.Objective | None,
     typer.Option(
-        help="Measure by which the best epoch, and in a study the best trial, is chosen.",
+        help="What the best epoch, and in a study the best trial, is chosen by: pcc_mean, pcc_overall or val_loss.",
+        metavar="MEASURE",
         show_default="pcc_mean",
         rich_help_panel=VALIDATION_PANEL,
     ),
