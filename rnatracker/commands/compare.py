@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Two runs or more: ids, names or folders.", metavar="RUN", show_default=False)
+        list[str], typer.Argument(help="Two or more runs: ids, names or folders.", metavar="RUN", show_default=False)
     ],
     data: Annotated[
         str | None,
@@ -44,7 +44,7 @@ def compare(
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Lay runs side by side: what differs, their figures, and whether one predicts better.
+    """Compare runs side by side: what differs, their figures, and whether one predicts better.
 
     rnatracker compare exp1 exp2 --plot curves.png
     """
@@ -142,7 +142,7 @@ def _print(found: Comparison) -> None:
             table.add_row(key, *("-" if value is None else value for value in values))
         show(table, "Parameters that differ")
     else:
-        typer.echo("Their parameters are the same.")
+        typer.echo("The runs have the same parameters.")
     table = new_table()
     table.add_column("figure")
     for name in names:
@@ -157,11 +157,13 @@ def _print(found: Comparison) -> None:
         _print_contrast(contrast, found)
     if found.remembering:
         typer.echo(
-            f"This is no fair test: {', '.join(found.remembering)} had some of these transcripts in training, so it "
-            "tells how well that was remembered. Give --data with transcripts that no run was trained on."
+            f"This is not a fair test: {', '.join(found.remembering)} had some of these transcripts in training and "
+            "may remember them. Give --data with transcripts that no run was trained on."
         )
     if len(found.contrasts) > 1:
-        typer.echo(f"All are compared with {found.reference}, the best of them; p-values are corrected for that too.")
+        typer.echo(
+            f"Each is compared with {found.reference}, the best of them; p-values are corrected for that choice too."
+        )
 
 
 def _figure(key: str, value: float | None, *, marked: bool) -> str:
@@ -191,7 +193,7 @@ def _print_contrast(contrast: Contrast, found: Comparison) -> None:
         )
     show(
         table,
-        f"PCC of {contrast.first} less that of {contrast.second}: {found.n_records} transcripts, {found.measured_on}",
+        f"PCC of {contrast.first} minus that of {contrast.second}: {found.n_records} transcripts, {found.measured_on}",
     )
     typer.echo(contrast.text + "\n")
 

@@ -27,15 +27,15 @@ app = typer.Typer(
     cls=output.Group,
     context_settings=output.CONTEXT,
     no_args_is_help=True,
-    help="Look at, simulate, split and fetch files of transcripts.",
+    help="Inspect, simulate, split and download files of transcripts.",
 )
 
 File = Annotated[Path, typer.Argument(help="File of transcripts, gzipped or not.", metavar="FILE")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
 class SetName(StrEnum):
-    """The data sets that can be fetched."""
+    """The data sets that can be downloaded."""
 
     CEFRA_SEQ = "cefra-seq"
     APEX_RIP = "apex-rip"
@@ -44,13 +44,15 @@ class SetName(StrEnum):
 @app.command("inspect")
 def inspect_file(
     file: File,
-    max_length: Annotated[int, typer.Option(min=1, help="Nucleotides above which a transcript would be cut.")] = 4000,
+    max_length: Annotated[
+        int, typer.Option(min=1, help="Maximum length in nucleotides; longer transcripts would be cut.")
+    ] = 4000,
     file_format: options.FileFormat = "auto",
     sites: options.Sites = None,
     labels: options.Labels = "mean",
     as_json: options.Json = False,
 ) -> None:
-    """Say what a file holds, and what training would refuse in it."""
+    """Show what a file contains, and what training would refuse in it."""
     from rnatracker.data.inspect import inspect
     from rnatracker.errors import DataError
 
@@ -78,12 +80,12 @@ def simulate(
         str | None,
         typer.Option(help="Names of the sites.", metavar="A,B,...", show_default="Cytosol,Insoluble,Membrane,Nuclear"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 0,
-    noise: Annotated[float, typer.Option(help="Noise on the logits; it sets the ceiling of PCC.")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same file.")] = 0,
+    noise: Annotated[float, typer.Option(help="Noise on the logits, which sets the ceiling of PCC.")] = 0.5,
     median_length: Annotated[int, typer.Option(help="Median length in nucleotides.")] = 2500,
     force: Force = False,
 ) -> None:
-    """Write mRNA-like transcripts whose fractions follow from zipcodes in their UTRs, and noise."""
+    """Write simulated mRNAs whose fractions follow from zipcodes in their UTRs, plus noise."""
     from rnatracker.config import DEFAULT_SITES
     from rnatracker.data.simulate import simulate as simulate_transcripts
     from rnatracker.data.writers import check_absent, delimiter_of, write
@@ -100,17 +102,17 @@ def simulate(
 @app.command()
 def split(
     file: File,
-    test: Annotated[float, typer.Option(help="Share of the transcripts to hold out, between 0 and 1.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same division.")] = 0,
+    test: Annotated[float, typer.Option(help="Share of the transcripts for the test part, between 0 and 1.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same split.")] = 0,
     out_dir: Annotated[
         Path | None, typer.Option(help="Folder for NAME_train and NAME_test.", show_default="that of the file")
     ] = None,
-    train_out: Annotated[Path | None, typer.Option(help="File for the larger part.")] = None,
-    test_out: Annotated[Path | None, typer.Option(help="File for the part held out.")] = None,
+    train_out: Annotated[Path | None, typer.Option(help="File for the training part.")] = None,
+    test_out: Annotated[Path | None, typer.Option(help="File for the test part.")] = None,
     file_format: options.FileFormat = "auto",
     force: Force = False,
 ) -> None:
-    """Divide a file in two at random; groups, or transcripts of the same sequence, stay together."""
+    """Split a file into two at random; groups, or transcripts with the same sequence, stay together."""
     from rnatracker.data.split import default_names, split_file
     from rnatracker.data.writers import delimiter_of
 
@@ -127,7 +129,7 @@ def split(
     table = _table("part", "records", "file")
     table.add_row("train", f"{parts.n_train:,}", str(parts.train))
     table.add_row("test", f"{parts.n_test:,}", str(parts.test))
-    _print(table, f"{parts.n_groups:,} groups or different sequences, none of them divided.")
+    _print(table, f"{parts.n_groups:,} groups or different sequences, none of them split.")
     if not delimiter_of(file):
         typer.echo("Where the file doesn't name its sites, give --sites A,B,... too, in the order of its values.")
     _next(_train(parts.train, None))
@@ -135,21 +137,21 @@ def split(
 
 @app.command()
 def download(
-    name: Annotated[SetName, typer.Argument(help="Which of the original's data sets.")],
+    name: Annotated[SetName, typer.Argument(help="Name of the data set.")],
     to: Annotated[
-        Path | None, typer.Option(help="Folder to keep it in.", metavar="DIR", show_default="~/.cache/rnatracker")
+        Path | None, typer.Option(help="Folder to save it in.", metavar="DIR", show_default="~/.cache/rnatracker")
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="Where the repository's files lie.", metavar="BASE", show_default="GitHub")
+        str | None, typer.Option(help="Address of the folder with the files.", metavar="BASE", show_default="GitHub")
     ] = None,
 ) -> None:
-    """Fetch a data set of the original from its public repository, and check its content."""
+    """Download a data set of the original RNATracker, and check its content."""
     from rnatracker.data.download import BASE_URL, DATA_SETS, fetch
 
     data_set = DATA_SETS[name.value]
     with progress.download(data_set.name) as on_bytes:
         path, fetched = fetch(data_set, to, base_url=url or BASE_URL, progress=on_bytes)
-    typer.echo(f"{path}: {'fetched' if fetched else 'there already'}, content checked")
+    typer.echo(f"{path}: {'downloaded' if fetched else 'already there'}, content checked")
     _next(f"data inspect {shlex.quote(str(path))} --sites {','.join(data_set.sites)}")
 
 

@@ -21,7 +21,7 @@ def evaluate(
     run: Annotated[
         str | None,
         typer.Argument(
-            help="A run (id, name, folder), champion, challenger, previous, a version's number, a file of weights.",
+            help="A run (id, name or folder), champion, challenger, previous, a version number, or a file of weights.",
             metavar="MODEL",
             show_default=False,
         ),
@@ -29,7 +29,7 @@ def evaluate(
     data: options.Data = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="A file of weights in place of a run, ours or the PyTorch port's.", metavar="FILE"),
+        typer.Option(help="A file of weights instead of a run, ours or the PyTorch port's.", metavar="FILE"),
     ] = None,
     out: Annotated[
         str | None,
@@ -47,7 +47,9 @@ def evaluate(
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Measure a run, a registered model or a file of weights on labelled data: PCC, Spearman, MSE, 95 % intervals.
+    """Measure a model on labelled data: PCC, Spearman correlation and MSE, with 95 % intervals.
+
+    The model is a run, a registered model or a file of weights.
 
     rnatracker evaluate exp3 --data test.tsv
 

@@ -22,10 +22,14 @@ _SHOWN = 12
 
 
 def replay(
-    run: Annotated[str, typer.Argument(help="A run: its id, name or folder; a trial as exp5/trial3.")],
+    run: Annotated[str, typer.Argument(help="A run: its id, name or folder; of a trial exp5/trial3.")],
     data: Annotated[
         str | None,
-        typer.Option(help="Where its data lie now, if not where they were. Other data are refused.", metavar="FILE"),
+        typer.Option(
+            help="Where the run's data are now, if they were moved. Other data are refused.",
+            metavar="FILE",
+            rich_help_panel=options.DATA_PANEL,
+        ),
     ] = None,
     device: Annotated[
         Device | None,
@@ -37,7 +41,7 @@ def replay(
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Run a recorded run again from what was logged, and say whether its figures agree; exit 1 if they don't.
+    """Repeat a run from what was logged, and check that its figures agree; exit code 1 if they don't.
 
     rnatracker replay exp1
     """
@@ -57,7 +61,8 @@ def replay(
     except Interrupted as stopped:
         again_command = command(["replay", run], tracking)
         output.say(
-            f"Stopped; nothing was compared. From the start again: {again_command}. To train on: {stopped.command}"
+            f"Stopped; nothing was compared. Start again with: {again_command}. "
+            f"Resume the training with: {stopped.command}"
         )
         raise typer.Exit(130) from None
     found = agreement.compare(planned.original, again)
@@ -95,11 +100,7 @@ def _print(planned: Plan, again: TrackedRun, found: Agreement) -> None:
 
     compared = f"{found.n_values} values of {len(found.gaps)} metrics"
     agree = (
-        "do the figures agree?"
-        if not found.gaps
-        else "the figures agree"
-        if found.agrees
-        else "the figures DON'T agree"
+        "nothing to compare" if not found.gaps else "the figures agree" if found.agrees else "the figures DON'T agree"
     )
     typer.echo(f"{again.name} replays {planned.name}: {agree}, {found.words.removeprefix('not: ')} ({compared})")
     differing = [gap for gap in found.gaps if gap.size > 0]

@@ -149,7 +149,7 @@ def train(
     tracking_uri: options.TrackingUri = None,
     no_track: options.NoTrack = False,
 ) -> None:
-    """Train RNATracker on transcripts with measured site fractions; every run goes into MLflow.
+    """Train RNATracker on transcripts with measured site fractions; every run is tracked in MLflow.
 
     rnatracker train --data apexseq.fa --sites Nucleus,Cytosol,ERM,OMM --epochs 30
     """
@@ -226,8 +226,8 @@ def _resume(
     given = [key for key, value in settings_given.items() if value is not None and key != "data.path"] + others
     if given:
         raise ConfigError(
-            f"--resume {resume}: the run goes on with its own settings, so {given[0]} can't be given",
-            "leave it away, or start a new run with --weights",
+            f"--resume {resume}: the run is resumed with its own settings, so {given[0]} can't be given",
+            "leave it out, or start a new run with --weights",
         )
     from rnatracker.tracking.open import settings_of_run
     from rnatracker.training.run import resume as resume_run
@@ -247,7 +247,7 @@ def _run(work: Callable[[Reporter], Outcome], tracking: TrackingSettings, json_:
         if json_:
             output.print_json({"run_id": stopped.run_id, "state": "KILLED", "best_epoch": None, "metrics": {}})
         lost = "nothing is lost" if stopped.saved else "the epoch it was in is lost"
-        output.say(f"Stopped; {lost}. Go on with: {stopped.command}")
+        output.say(f"Stopped; {lost}. Resume with: {stopped.command}")
         raise typer.Exit(130) from None
     except RNATrackerError as error:
         if json_:

@@ -24,10 +24,10 @@ _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def seconds_of(text: str) -> float:
-    """Return a time span as in `90`, `45m`, `2h`, `1h30m` in seconds.
+    """Return the seconds in a time span such as `90`, `45m`, `2h` or `1h30m`.
 
     Raises:
-        typer.BadParameter: if it is none.
+        typer.BadParameter: if the text is not a time span.
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smhd]?)", text.strip())
     if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
@@ -156,7 +156,7 @@ def tune(
         stopped = verdict is None
     _print_outcome(outcome, json_, verdict)
     if stopped:
-        output.say("Stopped; nothing is lost. The same command goes on.")
+        output.say("Stopped; nothing is lost. Resume with the same command.")
         raise typer.Exit(130)
 
 
@@ -190,7 +190,7 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
 
     search, counts = outcome.search, outcome.counts
     if json_:
-        found = summary.best(search, 1)
+        best = summary.best(search, 1)
         output.print_json(
             {
                 "study": search.request.name,
@@ -199,7 +199,7 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
                 "run_id": outcome.run.id,
                 "run": outcome.run.name,
                 "trials": vars(counts),
-                "best": study_tables.as_json(search, found[0]) if found else None,
+                "best": study_tables.as_json(search, best[0]) if best else None,
                 "saved": vars(summary.savings(search)),
                 "folder": str(outcome.run.folder),
                 "refit": study_tables.verdict_as_json(verdict) if verdict else None,
@@ -208,7 +208,7 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
         return
     study_tables.print_study(search, limit=5)
     if outcome.state != "FINISHED":
-        typer.echo(f"{outcome.state}: {outcome.reason}; the same command goes on")
+        typer.echo(f"{outcome.state}: {outcome.reason}; the same command resumes the study")
     if verdict is not None:
         study_tables.print_verdict(verdict)
     typer.echo(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")

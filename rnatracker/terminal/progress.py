@@ -55,7 +55,7 @@ def new_bars(*figures: ProgressColumn, bar_width: int = 40) -> Progress:
 
 
 class PlainReporter:
-    """Prints a line for each epoch and for whatever else is said."""
+    """Prints a line for each epoch, and every message."""
 
     def __enter__(self) -> Reporter:
         return self
@@ -70,7 +70,7 @@ class PlainReporter:
         print(text, file=sys.stderr, flush=True)
 
     def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
-        """Keep quiet: lines are for epochs."""
+        """Print nothing: there is a line for each epoch only."""
 
     def epoch(self, label: str, result: EpochResult, epochs: int, objective: Objective) -> None:
         """Print the epoch's line."""
@@ -79,13 +79,13 @@ class PlainReporter:
         self.line(epoch_line(label, result, epochs, objective))
 
     def end(self, label: str) -> None:
-        """Keep quiet."""
+        """Print nothing."""
 
 
 class LiveReporter:
-    """Shows a bar for each training that goes on, in 80 columns.
+    """Shows a bar for each running training, in 80 columns.
 
-    Epoch, loss, PCC as mean over sites and overall, best value and its epoch, sequences a second, time left.
+    Epoch, loss, PCC (mean over sites / overall), best value and its epoch, sequences per second, time left.
     """
 
     def __init__(self) -> None:
