@@ -94,15 +94,20 @@ def _print_json(planned: Plan, again: TrackedRun, found: Agreement) -> None:
     )
 
 
+def _verdict(found: Agreement) -> str:
+    if not found.gaps:
+        return "there is nothing to compare"
+    if found.agrees:
+        return f"the figures agree, {found.words}"
+    return f"the figures DON'T agree, they differ by up to {found.largest:.3g}"
+
+
 def _print(planned: Plan, again: TrackedRun, found: Agreement) -> None:
     from rnatracker.terminal.tables import new_table, show
     from rnatracker.tracking.hints import command
 
     compared = f"{found.n_values} values of {len(found.gaps)} metrics"
-    agree = (
-        "nothing to compare" if not found.gaps else "the figures agree" if found.agrees else "the figures DON'T agree"
-    )
-    typer.echo(f"{again.name} replays {planned.name}: {agree}, {found.words.removeprefix('not: ')} ({compared})")
+    typer.echo(f"{again.name} replays {planned.name}: {_verdict(found)} ({compared})")
     differing = [gap for gap in found.gaps if gap.size > 0]
     if differing:
         table = new_table()
@@ -115,6 +120,6 @@ def _print(planned: Plan, again: TrackedRun, found: Agreement) -> None:
         more = f", the first {_SHOWN} of {len(differing)}" if len(differing) > _SHOWN else ""
         show(table, f"Where each metric differs most{more}")
         if not found.agrees and planned.warnings:
-            typer.echo("What differs from the record (see the warnings above) may be why.")
+            typer.echo("The differences from the record in the warnings above may be the reason.")
     words = ["compare", planned.name, again.name] if differing else ["runs"]
     typer.echo(f"Next: {command(words, planned.prepared.request.tracking)}")
