@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-# Before anything loads OpenMP: a thread that waits for another shall sleep, not spin on the core that the other needs.
-# A longer wait costs up to half of the speed where other programs want the cores, and gains nothing where they do not.
+# Before anything loads OpenMP: a waiting thread should sleep, not spin on the core that the other thread needs.
+# Spinning longer costs up to half of the speed when other programs need the cores, and gains nothing when they don't.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import typer
@@ -72,7 +72,7 @@ def main(
         bool, typer.Option("--version", help="Print the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Hold the options of the whole."""
+    """Take the options that stand before a command."""
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Literal
 
 Objective = Literal["pcc_mean", "pcc_overall", "val_loss"]
-"""What a training's best epoch is best in."""
+"""What a training's best epoch is chosen by."""
 Keep = Literal["5p", "3p", "both"]
-"""Which end of a transcript survives when it is cut."""
+"""Which end of a transcript is kept when it is cut."""
 Labels = Literal["A", "B", "mean"]
 """Which of two replicates is learned."""
 Kernel = Literal["auto", "fused", "torch"]

@@ -53,7 +53,7 @@ class DataConfig(_Section):
     path: str | None = None
     """File of transcripts with measured fractions."""
     format: Format = "auto"
-    """Format of the file; `auto` tells it by its content."""
+    """Format of the file; `auto` recognises it by its content."""
     sites: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     """Names of the sites, in the order of the file's values; None: the file's own, else the default four."""
     labels: Labels = "mean"
@@ -93,7 +93,7 @@ class EncodingConfig(_Section):
     full_length: bool = False
     """Nothing is cut: batches are made of transcripts of like length. Needs `model.masked`."""
     keep: Keep = "5p"
-    """Which end survives the cut: the 5' end, the 3' end, or half of each."""
+    """Which end is kept: the 5' end, the 3' end, or half of each."""
 
 
 class ModelConfig(_Section):
@@ -141,9 +141,9 @@ class TrainConfig(_Section):
     optimizer: Literal["adam", "adamw", "nadam"] = "adam"
     weight_decay: float = Field(0.0, ge=0)
     objective: Objective = "pcc_mean"
-    """What the best epoch is best in, on the validation part."""
+    """What the best epoch is chosen by, on the validation part."""
     patience: int = Field(0, ge=0)
-    """Stop after so many evaluations without a better one; 0: never."""
+    """Stop after this many evaluations without improvement; 0: never."""
     eval_every: int = Field(1, ge=1)
     """Epochs from one evaluation to the next."""
     save_every: int = Field(0, ge=0)
@@ -348,7 +348,7 @@ def with_data(settings: Config, path: str) -> Config:
 
 
 def check_value(key: str, value: Any, source: str) -> None:
-    """Hold that a key may have a value, whatever the other keys are.
+    """Check that a key may have a value, whatever the other keys are.
 
     Raises:
         ConfigError: naming the key, the rule and the value.
@@ -377,7 +377,7 @@ def _word(error: ValidationError) -> str:
 
 
 def check_keys(given: Iterable[str], source: str) -> None:
-    """Hold that all these dotted keys exist.
+    """Check that all these dotted keys exist.
 
     Raises:
         ConfigError: for the first that doesn't, with the nearest that does.

@@ -272,7 +272,7 @@ class TestTrained:
         at += ["--data", str(tmp_path / "toy.tsv"), "--resamples", "200"]
         result = _invoke(*at)
         assert result.exit_code == 0, result.stderr
-        assert "This is no fair test: exp1, exp2 had some of these transcripts in training" in result.stdout
+        assert "This is not a fair test: exp1, exp2 had some of these transcripts in training" in result.stdout
         last = result.stdout.splitlines()[-1]
         assert last.startswith("Next: rnatracker compare exp1 exp2")
         assert last.endswith("--data FILE")
@@ -329,7 +329,7 @@ class TestTrained:
         result = _invoke(*folders, "--plot", str(tmp_path / "curves.png"), "--resamples", "200")
         assert result.exit_code == 0, result.stderr
         assert "train.lr" in result.stdout and "train.epochs" not in result.stdout
-        assert "PCC of exp2 less that of exp1: 12 transcripts, the validation part" in result.stdout
+        assert "PCC of exp2 minus that of exp1: 12 transcripts, the validation part" in result.stdout
         assert result.stdout.splitlines()[-1].startswith("Next: rnatracker ")
         assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 

@@ -244,7 +244,7 @@ def test_command_line_http_pyfunc_and_mlflow_give_the_same_figures(
         _, err = server.communicate(timeout=30)
         assert server.returncode == 0
         assert lines[1].startswith(f"Try: curl {base}/invocations -H 'Content-Type: application/json' -d '")
-        assert err == "loading rnatracker version 1, a few seconds ...\nended\n"
+        assert err == "loading rnatracker version 1, a few seconds ...\nstopped\n"
 
 
 @pytest.mark.slow

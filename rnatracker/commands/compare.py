@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rnatracker.choices import Device, Format, Labels
 from rnatracker.terminal import options, output, progress
 
 if TYPE_CHECKING:
@@ -22,30 +21,30 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Two runs or more: ids, names or folders.", metavar="RUN", show_default=False)
+        list[str], typer.Argument(help="Two or more runs: ids, names or folders.", metavar="RUN", show_default=False)
     ],
     data: Annotated[
         str | None,
         typer.Option(
-            help="Let the runs predict this file, which none was trained on, and compare that.", metavar="FILE"
+            help="Compare the runs on this file, which none of them was trained on.",
+            metavar="FILE",
+            rich_help_panel=options.DATA_PANEL,
         ),
     ] = None,
     plot: Annotated[
-        str | None, typer.Option(help="Draw the runs' learning curves over each other, a PNG.", metavar="FILE")
+        str | None, typer.Option(help="Draw the learning curves of the runs into one PNG.", metavar="FILE")
     ] = None,
-    file_format: Annotated[Format, typer.Option("--format", help="Format of the data.")] = "auto",
-    sites: Annotated[
-        str | None, typer.Option(help="Names of the sites, in the order of the file's values.", metavar="A,B,...")
-    ] = None,
-    labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
+    file_format: options.FileFormat = "auto",
+    sites: options.Sites = None,
+    labels: options.Labels = "mean",
     resamples: Annotated[int, typer.Option(help="Bootstrap samples of the 95 % intervals.", min=100)] = 2000,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    device: options.Device = "auto",
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Lay runs side by side: what differs, their figures, and whether one predicts better.
+    """Compare runs side by side: what differs, their figures, and whether one predicts better.
 
     rnatracker compare exp1 exp2 --plot curves.png
     """
@@ -53,7 +52,7 @@ def compare(
 
     if plot is not None:
         _check_plot(Path(plot))
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
     with progress.progress("predicting") if data else nullcontext() as on_batch:
         found = compare_runs(
             runs,
@@ -63,7 +62,7 @@ def compare(
             on_batch=on_batch,
             device=device,
             file_format=file_format,
-            sites=None if sites is None else [site.strip() for site in sites.split(",")],
+            sites=options.site_names(sites),
             labels=labels,
         )
     if plot is not None:
@@ -143,7 +142,7 @@ def _print(found: Comparison) -> None:
             table.add_row(key, *("-" if value is None else value for value in values))
         show(table, "Parameters that differ")
     else:
-        typer.echo("Their parameters are the same.")
+        typer.echo("The runs have the same parameters.")
     table = new_table()
     table.add_column("figure")
     for name in names:
@@ -158,11 +157,13 @@ def _print(found: Comparison) -> None:
         _print_contrast(contrast, found)
     if found.remembering:
         typer.echo(
-            f"This is no fair test: {', '.join(found.remembering)} had some of these transcripts in training, so it "
-            "tells how well that was remembered. Give --data with transcripts that no run was trained on."
+            f"This is not a fair test: {', '.join(found.remembering)} had some of these transcripts in training and "
+            "may remember them. Give --data with transcripts that no run was trained on."
         )
     if len(found.contrasts) > 1:
-        typer.echo(f"All are compared with {found.reference}, the best of them; p-values are corrected for that too.")
+        typer.echo(
+            f"Each is compared with {found.reference}, the best of them; p-values are corrected for that choice too."
+        )
 
 
 def _figure(key: str, value: float | None, *, marked: bool) -> str:
@@ -192,7 +193,7 @@ def _print_contrast(contrast: Contrast, found: Comparison) -> None:
         )
     show(
         table,
-        f"PCC of {contrast.first} less that of {contrast.second}: {found.n_records} transcripts, {found.measured_on}",
+        f"PCC of {contrast.first} minus that of {contrast.second}: {found.n_records} transcripts, {found.measured_on}",
     )
     typer.echo(contrast.text + "\n")
 

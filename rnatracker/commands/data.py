@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.choices import Format, Labels
-from rnatracker.terminal import options, output
+from rnatracker.terminal import options, output, progress
+from rnatracker.terminal.tables import new_table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rnatracker.data.download import Progress
     from rnatracker.data.inspect import Report
     from rnatracker.data.simulate import Simulated
 
@@ -29,17 +27,15 @@ app = typer.Typer(
     cls=output.Group,
     context_settings=output.CONTEXT,
     no_args_is_help=True,
-    help="Look at, simulate, split and fetch files of transcripts.",
+    help="Inspect, simulate, split and download files of transcripts.",
 )
 
 File = Annotated[Path, typer.Argument(help="File of transcripts, gzipped or not.", metavar="FILE")]
-FileFormat = Annotated[Format, typer.Option("--format", help="Format of the file; auto: told by its content.")]
-Sites = Annotated[str | None, typer.Option(help="Names of the sites, in the order of the values.", metavar="A,B,...")]
-Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
 class SetName(StrEnum):
-    """The data sets that can be fetched."""
+    """The data sets that can be downloaded."""
 
     CEFRA_SEQ = "cefra-seq"
     APEX_RIP = "apex-rip"
@@ -48,17 +44,19 @@ class SetName(StrEnum):
 @app.command("inspect")
 def inspect_file(
     file: File,
-    max_length: Annotated[int, typer.Option(min=1, help="Nucleotides above which a transcript would be cut.")] = 4000,
-    file_format: FileFormat = "auto",
-    sites: Sites = None,
-    labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
+    max_length: Annotated[
+        int, typer.Option(min=1, help="Maximum length in nucleotides; longer transcripts would be cut.")
+    ] = 4000,
+    file_format: options.FileFormat = "auto",
+    sites: options.Sites = None,
+    labels: options.Labels = "mean",
     as_json: options.Json = False,
 ) -> None:
-    """Say what a file holds, and what training would refuse in it."""
+    """Show what a file contains, and what training would refuse in it."""
     from rnatracker.data.inspect import inspect
     from rnatracker.errors import DataError
 
-    report = inspect(file, max_length=max_length, format=file_format, sites=_names(sites), labels=labels)
+    report = inspect(file, max_length=max_length, format=file_format, sites=options.site_names(sites), labels=labels)
     if as_json:
         output.print_json(report.to_dict())
     else:
@@ -67,7 +65,7 @@ def inspect_file(
         more = f" ({len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
         raise DataError(f"{report.problems[0].problem}{more}", report.problems[0].remedy)
     if not as_json and report.sites:
-        _next(_train(file, _names(sites)))
+        _next(_train(file, options.site_names(sites)))
     elif not as_json:
         typer.echo("Next: these transcripts have no measured fractions; rnatracker train needs some")
 
@@ -82,18 +80,18 @@ def simulate(
         str | None,
         typer.Option(help="Names of the sites.", metavar="A,B,...", show_default="Cytosol,Insoluble,Membrane,Nuclear"),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same file.")] = 0,
-    noise: Annotated[float, typer.Option(help="Noise on the logits; it sets the ceiling of PCC.")] = 0.5,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same file.")] = 0,
+    noise: Annotated[float, typer.Option(help="Noise on the logits, which sets the ceiling of PCC.")] = 0.5,
     median_length: Annotated[int, typer.Option(help="Median length in nucleotides.")] = 2500,
     force: Force = False,
 ) -> None:
-    """Write mRNA-like transcripts whose fractions follow from zipcodes in their UTRs, and noise."""
+    """Write simulated mRNAs whose fractions follow from zipcodes in their UTRs, plus noise."""
     from rnatracker.config import DEFAULT_SITES
     from rnatracker.data.simulate import simulate as simulate_transcripts
     from rnatracker.data.writers import check_absent, delimiter_of, write
 
     check_absent([out], force=force)
-    names = tuple(_names(sites) or DEFAULT_SITES)
+    names = tuple(options.site_names(sites) or DEFAULT_SITES)
     made = simulate_transcripts(records, names, seed=seed, noise=noise, median_length=median_length)
     write(made.transcripts, out)
     _print_simulated(made, out)
@@ -104,17 +102,17 @@ def simulate(
 @app.command()
 def split(
     file: File,
-    test: Annotated[float, typer.Option(help="Share of the transcripts to hold out, between 0 and 1.")] = 0.2,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same division.")] = 0,
+    test: Annotated[float, typer.Option(help="Share of the transcripts for the test part, between 0 and 1.")] = 0.2,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same split.")] = 0,
     out_dir: Annotated[
         Path | None, typer.Option(help="Folder for NAME_train and NAME_test.", show_default="that of the file")
     ] = None,
-    train_out: Annotated[Path | None, typer.Option(help="File for the larger part.")] = None,
-    test_out: Annotated[Path | None, typer.Option(help="File for the part held out.")] = None,
-    file_format: FileFormat = "auto",
+    train_out: Annotated[Path | None, typer.Option(help="File for the training part.")] = None,
+    test_out: Annotated[Path | None, typer.Option(help="File for the test part.")] = None,
+    file_format: options.FileFormat = "auto",
     force: Force = False,
 ) -> None:
-    """Divide a file in two at random; groups, or transcripts of the same sequence, stay together."""
+    """Split a file into two at random; groups, or transcripts with the same sequence, stay together."""
     from rnatracker.data.split import default_names, split_file
     from rnatracker.data.writers import delimiter_of
 
@@ -131,7 +129,7 @@ def split(
     table = _table("part", "records", "file")
     table.add_row("train", f"{parts.n_train:,}", str(parts.train))
     table.add_row("test", f"{parts.n_test:,}", str(parts.test))
-    _print(table, f"{parts.n_groups:,} groups or different sequences, none of them divided.")
+    _print(table, f"{parts.n_groups:,} groups or different sequences, none of them split.")
     if not delimiter_of(file):
         typer.echo("Where the file doesn't name its sites, give --sites A,B,... too, in the order of its values.")
     _next(_train(parts.train, None))
@@ -139,26 +137,22 @@ def split(
 
 @app.command()
 def download(
-    name: Annotated[SetName, typer.Argument(help="Which of the original's data sets.")],
+    name: Annotated[SetName, typer.Argument(help="Name of the data set.")],
     to: Annotated[
-        Path | None, typer.Option(help="Folder to keep it in.", metavar="DIR", show_default="~/.cache/rnatracker")
+        Path | None, typer.Option(help="Folder to save it in.", metavar="DIR", show_default="~/.cache/rnatracker")
     ] = None,
     url: Annotated[
-        str | None, typer.Option(help="Where the repository's files lie.", metavar="BASE", show_default="GitHub")
+        str | None, typer.Option(help="Address of the folder with the files.", metavar="BASE", show_default="GitHub")
     ] = None,
 ) -> None:
-    """Fetch a data set of the original from its public repository, and check its content."""
+    """Download a data set of the original RNATracker, and check its content."""
     from rnatracker.data.download import BASE_URL, DATA_SETS, fetch
 
     data_set = DATA_SETS[name.value]
-    with _progress(data_set.name) as progress:
-        path, fetched = fetch(data_set, to, base_url=url or BASE_URL, progress=progress)
-    typer.echo(f"{path}: {'fetched' if fetched else 'there already'}, content checked")
+    with progress.download(data_set.name) as on_bytes:
+        path, fetched = fetch(data_set, to, base_url=url or BASE_URL, progress=on_bytes)
+    typer.echo(f"{path}: {'downloaded' if fetched else 'already there'}, content checked")
     _next(f"data inspect {shlex.quote(str(path))} --sites {','.join(data_set.sites)}")
-
-
-def _names(sites: str | None) -> list[str] | None:
-    return None if sites is None else [name.strip() for name in sites.split(",")]
 
 
 def _train(file: Path, sites: Sequence[str] | None) -> str:
@@ -171,10 +165,7 @@ def _next(command: str) -> None:
 
 
 def _table(*headers: str) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
+    table = new_table()
     for header in headers:
         table.add_column(header, justify="left" if header in _WORDS else "right", overflow="fold")
     return table
@@ -249,26 +240,3 @@ def _print_simulated(made: Simulated, out: Path) -> None:
     table.add_section()
     table.add_row("mean", "", f"{made.ceiling.mean():.3f}")
     _print(f"{out}: {len(made.transcripts):,} transcripts, {len(made.transcripts.codes):,} nucleotides", table)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Progress | None]:
-    """Show a bar on stderr where that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=console) as bars:
-        task = bars.add_task(name, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)

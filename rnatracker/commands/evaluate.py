@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.choices import Device, Format, Labels
 from rnatracker.errors import ConfigError
 from rnatracker.terminal import options, output, progress
 
@@ -22,38 +21,35 @@ def evaluate(
     run: Annotated[
         str | None,
         typer.Argument(
-            help="A run (id, name, folder), champion, challenger, previous, a version's number, a file of weights.",
+            help="A run (id, name or folder), champion, challenger, previous, a version number, or a file of weights.",
             metavar="MODEL",
             show_default=False,
         ),
     ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="File of transcripts with measured fractions.", metavar="FILE")
-    ] = None,
+    data: options.Data = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="A file of weights in place of a run, ours or the PyTorch port's.", metavar="FILE"),
+        typer.Option(help="A file of weights instead of a run, ours or the PyTorch port's.", metavar="FILE"),
     ] = None,
     out: Annotated[
         str | None,
         typer.Option(help="Write a TSV: id, predicted fractions, measured fractions.", metavar="FILE"),
     ] = None,
-    file_format: Annotated[Format, typer.Option("--format", help="Format of the data.")] = "auto",
-    sites: Annotated[
-        str | None,
-        typer.Option(help="Names of the sites, in the order of the file's values.", metavar="A,B,..."),
-    ] = None,
-    labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
+    file_format: options.FileFormat = "auto",
+    sites: options.Sites = None,
+    labels: options.Labels = "mean",
     resamples: Annotated[int, typer.Option(help="Bootstrap samples of the 95 % intervals.", min=0)] = 1000,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: all.", min=0)] = 0,
+    device: options.Device = "auto",
+    threads: options.Threads = 0,
     name: options.ModelName = "rnatracker",
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Measure a run, a registered model or a file of weights on labelled data: PCC, Spearman, MSE, 95 % intervals.
+    """Measure a model on labelled data: PCC, Spearman correlation and MSE, with 95 % intervals.
+
+    The model is a run, a registered model or a file of weights.
 
     rnatracker evaluate exp3 --data test.tsv
 
@@ -74,14 +70,14 @@ def evaluate(
     if weights is not None:
         model = models.model_of_file(weights)
     else:
-        model = resolve.resolve(str(run), options.tracking_settings(store, tracking_uri, experiment, False), name)
+        model = resolve.resolve(str(run), options.tracking_settings(store, tracking_uri, experiment), name)
     with progress.progress("predicting") as on_batch:
         result = evaluation.evaluate(
             model,
             data,
             train=TrainConfig(device=device),
             file_format=file_format,
-            sites=None if sites is None else [site.strip() for site in sites.split(",")],
+            sites=options.site_names(sites),
             labels=labels,
             resamples=resamples,
             on_batch=on_batch,

@@ -14,13 +14,15 @@ from rnatracker.terminal import options, output, tables
 
 
 def import_(
-    folder: Annotated[str, typer.Argument(help="A log folder of the port: log.txt and weights/.", metavar="LOGFOLDER")],
+    folder: Annotated[
+        str, typer.Argument(help="A log folder of the PyTorch port, with log.txt and weights/.", metavar="LOGFOLDER")
+    ],
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Make an MLflow run of a log folder of the PyTorch port of RNATracker.
+    """Import a log folder of the PyTorch port of RNATracker as an MLflow run.
 
     rnatracker import logs/exp0
     """
@@ -28,7 +30,7 @@ def import_(
     from rnatracker.tracking.open import open_tracker
     from rnatracker.training.ported_logs import import_log_folder
 
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
     tracker = open_tracker(tracking)
     run = import_log_folder(Path(folder), tracker)
     if json_:

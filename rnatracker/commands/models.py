@@ -20,18 +20,23 @@ if TYPE_CHECKING:
 
 
 def models(
-    action: Annotated[str | None, typer.Argument(help="Nothing for the list, or show.", show_default=False)] = None,
-    version: Annotated[
-        str | None, typer.Argument(help="Of show: a version's number, or champion, ...", show_default=False)
+    action: Annotated[
+        str | None, typer.Argument(help="show, for one version; leave out for the list.", show_default=False)
     ] = None,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Make the previous champion champion again.")] = False,
+    version: Annotated[
+        str | None,
+        typer.Argument(help="With show: a version number, champion, challenger or previous.", show_default=False),
+    ] = None,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Make the previous champion the champion again.")
+    ] = False,
     name: options.ModelName = "rnatracker",
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """List the versions of the registered model: aliases, PCC, sites, size, age, verdicts.
+    """List the versions of the registered model, show one, or return to the previous champion.
 
     rnatracker models
 
@@ -44,7 +49,7 @@ def models(
 
     from rnatracker.registry.registry import Registry
 
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
     registry = Registry(tracking, name)
     if rollback:
         following = _roll_back(registry, json_)
@@ -60,17 +65,17 @@ def models(
 
 def _list(registry: Registry, json_: bool) -> list[str]:
     """Print the versions; return what to type next."""
-    found = registry.versions()
+    versions = registry.versions()
     if json_:
-        output.print_json({"model": registry.name, "versions": [_as_json(each) for each in found]})
+        output.print_json({"model": registry.name, "versions": [_as_json(each) for each in versions]})
         return []
-    if not found:
+    if not versions:
         typer.echo(f"Model {registry.name!r} has no versions yet")
         return ["promote", "RUN_ID"]
     from rnatracker.terminal.tables import print_versions
 
-    print_versions(found, registry.name)
-    return ["models", "show", str(found[0].number)]
+    print_versions(versions, registry.name)
+    return ["models", "show", str(versions[0].number)]
 
 
 def _show(registry: Registry, reference: str, json_: bool) -> list[str]:

@@ -16,7 +16,7 @@ import typer
 
 from rnatracker.choices import AnyFormat, Device, OutFormat
 from rnatracker.errors import ConfigError
-from rnatracker.terminal import options, output
+from rnatracker.terminal import options, output, progress
 
 if TYPE_CHECKING:
     from rnatracker.evaluation.models import Model
@@ -25,52 +25,82 @@ if TYPE_CHECKING:
     from rnatracker.tracking.settings import TrackingSettings
 
 _SHOWN = 5
-"""Bad records that are told of one by one; the others are counted."""
+"""Bad records that are reported one by one; the others are only counted."""
 
 
 def predict(
     source: Annotated[
         str,
         typer.Argument(
-            help="FASTA, or a TSV or CSV with id and sequence; gzipped or not; - for standard input.", metavar="INPUT"
+            help="FASTA, or TSV or CSV with id and sequence, gzipped or not; - for standard input.", metavar="INPUT"
         ),
     ],
     model: Annotated[
         str,
         typer.Option(
-            help="champion, challenger, previous, a version's number, a run (id, name, folder), a file of weights."
+            help="champion, challenger, previous, a version number, a run (id, name or folder), or a file of weights."
         ),
     ] = "champion",
     out: Annotated[
-        str | None, typer.Option(help="File of predictions.", metavar="FILE", show_default="standard output")
+        str | None,
+        typer.Option(help="File to write the predictions to.", metavar="FILE", show_default="standard output"),
     ] = None,
     out_format: Annotated[
-        OutFormat | None, typer.Option(help="Format of the predictions.", show_default="by the name of --out, else tsv")
+        OutFormat | None,
+        typer.Option(help="Format of the predictions.", show_default="from the name of --out, else tsv"),
     ] = None,
     attention: Annotated[
         str | None,
         typer.Option(
-            help="Write where along each transcript the attention lies: id, start, end, weight.", metavar="FILE"
+            help="Write the attention along each transcript as a TSV: id, start, end, weight.", metavar="FILE"
         ),
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Pass over bad records, and count them.")] = False,
-    file_format: Annotated[AnyFormat, typer.Option("--format", help="Format of the input.")] = "auto",
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Skip bad records and count them, instead of stopping at the first.")
+    ] = False,
+    file_format: Annotated[
+        AnyFormat,
+        typer.Option(
+            "--format",
+            help="Format of the input: fasta, table, port3, port6 or original; auto: recognised by its content.",
+            metavar="FORMAT",
+            rich_help_panel=options.DATA_PANEL,
+        ),
+    ] = "auto",
     sites: Annotated[
         str | None,
-        typer.Option(help="Names of the sites, for the port's weights, which name none.", metavar="A,B,..."),
+        typer.Option(
+            help="Names of the sites, for weights of the PyTorch port, which don't name them.",
+            metavar="A,B,...",
+            rich_help_panel=options.DATA_PANEL,
+        ),
     ] = None,
     batch_size: Annotated[
-        int, typer.Option(help="Most transcripts in a batch; 0: as many as memory should bear.", min=0)
+        int,
+        typer.Option(
+            help="Maximum number of transcripts per batch; 0: chosen to fit in memory.",
+            min=0,
+            rich_help_panel=options.COMPUTING_PANEL,
+        ),
     ] = 0,
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: as many as are fastest.", min=0)] = 0,
+    device: options.Device = "auto",
+    threads: Annotated[
+        int,
+        typer.Option(
+            help="CPU threads; 0: the fastest number, found by timing.",
+            min=0,
+            rich_help_panel=options.COMPUTING_PANEL,
+        ),
+    ] = 0,
     name: options.ModelName = "rnatracker",
-    json_: Annotated[bool, typer.Option("--json", help="Print the counts as one JSON object; needs --out.")] = False,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the counts as one JSON object, for scripts; needs --out.")
+    ] = False,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Predict site fractions of any number of transcripts, with the champion or another model.
+    """Predict the site fractions of transcripts, with the champion or another model.
 
     rnatracker predict mine.fa --out mine.tsv
 
@@ -89,46 +119,46 @@ def predict(
 
     from rnatracker.registry import resolve
 
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
-    found = resolve.resolve(model, tracking, name)
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
+    chosen = resolve.resolve(model, tracking, name)
     counts = Counts()
     began = time.perf_counter()
-    predictor = _predictor(found, sites, batch_size, device, threads)
+    predictor = _predictor(chosen, sites, batch_size, device, threads)
     _run(predictor, job, counts, skip_bad, threads)
     seconds = time.perf_counter() - began
     if json_:
         figures = {"transcripts": counts.transcripts, "skipped": counts.skipped, "cut": counts.cut}
         padding = None if job.attention is None else counts.on_padding / counts.transcripts
         output.print_json(
-            {"model": found.name, "out": out, "seconds": seconds, **figures, "attention_on_padding": padding}
+            {"model": chosen.name, "out": out, "seconds": seconds, **figures, "attention_on_padding": padding}
         )
     _notes(predictor, job, counts)
     output.say(
-        f"Predicted {_number(counts.transcripts, 'transcript')} with {found.name} ({found.description}) in "
+        f"Predicted {output.amount(counts.transcripts, 'transcript')} with {chosen.name} ({chosen.description}) in "
         f"{seconds:.1f} s ({counts.transcripts / seconds:,.0f}/s). Next: {_next(predictor, job, model, tracking)}"
     )
 
 
-def _predictor(found: Model, sites: str | None, batch_size: int, device: Device, threads: int) -> Predictor:
+def _predictor(model: Model, sites: str | None, batch_size: int, device: Device, threads: int) -> Predictor:
     from rnatracker.config import TrainConfig
     from rnatracker.model.device import pick_device
     from rnatracker.model.threads import use_threads
     from rnatracker.prediction.predictor import Predictor
 
     use_threads(threads)
-    checkpoints = found.checkpoints
+    checkpoints = model.checkpoints
     if sites is not None:
-        names = tuple(site.strip() for site in sites.split(","))
+        names = tuple(options.site_names(sites) or ())
         checkpoints = [checkpoint.named(names) for checkpoint in checkpoints]
         if checkpoints[0].sites != names:
             raise ConfigError(
-                f"--sites {sites}: {found.name} predicts {', '.join(checkpoints[0].sites)}", "leave --sites out"
+                f"--sites {sites}: {model.name} predicts {', '.join(checkpoints[0].sites)}", "leave --sites out"
             )
     return Predictor(checkpoints, pick_device(TrainConfig(device=device)), batch_size=batch_size)
 
 
 def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threads: int) -> None:
-    """Predict under a progress bar; a stop and a reader that has gone end it without a trace."""
+    """Predict under a progress bar; after a stop, or when the reader has gone, no file is left."""
     from rnatracker.model.threads import Threads
     from rnatracker.prediction.outputs import OutputClosed
     from rnatracker.prediction.stream import predict_file
@@ -157,8 +187,8 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threa
             handler = on_bad if skip_bad else None
             predict_file(predictor, job, counts, on_bad=handler, on_progress=on_progress, threads=threads)
     except KeyboardInterrupt:
-        written = "the lines so far stand on standard output" if job.out is None else "no file was written"
-        output.say(f"Stopped after {counts.transcripts:,} transcripts; {written}")
+        written = "the rows so far are on standard output" if job.out is None else "no file was written"
+        output.say(f"Stopped after {output.amount(counts.transcripts, 'transcript')}; {written}")
         raise typer.Exit(130) from None
     except OutputClosed:
         raise typer.Exit(1) from None
@@ -167,33 +197,22 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threa
 @contextmanager
 def _bar(job: Job) -> Iterator[Progress | None]:
     """Show how many transcripts are done and how fast, where stderr is a terminal that nothing else is written to."""
-    if not sys.stderr.isatty() or (job.out is None and sys.stdout is not None and sys.stdout.isatty()):
+    if not progress.is_live() or (job.out is None and sys.stdout is not None and sys.stdout.isatty()):
         yield None
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("predicting"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[figures]}"))
-    began = time.perf_counter()
-    with Progress(*columns, TimeRemainingColumn(compact=True), console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("", total=None, figures="")
-
-        def tell(done: int, share: float | None) -> None:
-            figures = f"{done:,} transcripts  {done / (time.perf_counter() - began):,.0f}/s"
-            bars.update(task, completed=share or 0, total=None if share is None else 1, figures=figures)
-
-        yield tell
+    with progress.counted("predicting", "transcripts") as update:
+        yield update
 
 
 def _notes(predictor: Predictor, job: Job, counts: Counts) -> None:
     if counts.skipped > _SHOWN:
-        output.say(f"Skipped: {_number(counts.skipped - _SHOWN, 'more bad record')}")
+        output.say(f"Skipped: {output.amount(counts.skipped - _SHOWN, 'more bad record')}")
     if counts.skipped:
-        output.say(f"Note: {_number(counts.skipped, 'bad record')} skipped; the predictions are without them")
+        output.say(f"Note: {output.amount(counts.skipped, 'bad record')} skipped; the predictions leave them out")
     if counts.cut:
         encoding = predictor.encoding
         kept = {"5p": "their 5' end", "3p": "their 3' end", "both": "both ends"}[encoding.keep]
-        number = _number(counts.cut, "transcript")
+        number = output.amount(counts.cut, "transcript")
         output.say(f"Note: {number} longer than {encoding.max_length:,} nt cut to {kept}, as in training")
     share = counts.on_padding / counts.transcripts if counts.transcripts else 0
     if job.attention is not None and share > 0:
@@ -201,10 +220,6 @@ def _notes(predictor: Predictor, job: Job, counts: Counts) -> None:
             f"Note: {share:.0%} of the attention lies on the padding in front of the transcripts, which this network "
             "was trained to see; the weights are shares of the rest"
         )
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _next(predictor: Predictor, job: Job, model: str, tracking: TrackingSettings) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.choices import Device, Format, Labels
 from rnatracker.errors import ConfigError
 from rnatracker.terminal import options, output, progress
 
@@ -23,39 +22,49 @@ def promote(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Test set: labelled transcripts that neither model was trained on; kept with the model from then on.",
+            help="Test set: labelled transcripts that neither model was trained on. It is kept with the model.",
             metavar="FILE",
-            show_default="the one that the model keeps",
+            show_default="the test set kept with the model",
+            rich_help_panel=options.DATA_PANEL,
         ),
     ] = None,
     margin: Annotated[
-        float, typer.Option(help="The difference in mean PCC must surely be above it (its interval's lower end).")
+        float, typer.Option(help="The lower end of the 95 % interval of the difference in mean PCC must be above this.")
     ] = 0.0,
     max_drop: Annotated[
-        float, typer.Option(help="No site may surely fall by more in PCC (its interval's upper end).")
+        float,
+        typer.Option(
+            help="A fall in a site's PCC by more than this, at the upper end of its 95 % interval, is refused."
+        ),
     ] = 0.02,
-    force: Annotated[bool, typer.Option("--force", help="Make it champion whatever the rule says.")] = False,
-    reason: Annotated[str | None, typer.Option(help="Why it is forced; recorded.", metavar="TEXT")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Make it champion, whatever the rule says; needs --reason.")
+    ] = False,
+    reason: Annotated[
+        str | None, typer.Option(help="Why it is forced. Recorded with the verdict.", metavar="TEXT")
+    ] = None,
     trained_on: Annotated[
         list[str] | None,
-        typer.Option(help="The run's own data file, where it is not where it was; repeatable.", metavar="FILE"),
+        typer.Option(
+            help="The file that the run was trained on, if it was moved. Repeatable.",
+            metavar="FILE",
+            rich_help_panel=options.DATA_PANEL,
+        ),
     ] = None,
-    file_format: Annotated[Format, typer.Option("--format", help="Format of the test set.")] = "auto",
-    sites: Annotated[
-        str | None, typer.Option(help="Names of the sites, in the order of the file's values.", metavar="A,B,...")
-    ] = None,
-    labels: Annotated[Labels, typer.Option(help="Which replicate, where there are two.")] = "mean",
-    device: Annotated[Device, typer.Option(help="Where to compute.")] = "auto",
+    file_format: options.FileFormat = "auto",
+    sites: options.Sites = None,
+    labels: options.Labels = "mean",
+    device: options.Device = "auto",
     name: options.ModelName = "rnatracker",
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Register a run's model, and make it champion if on a test set it is better than the champion.
+    """Register a run's model, and make it champion if it beats the champion on a test set.
 
-    It becomes champion where there is none, or where the 95 % interval of the difference in mean PCC lies above
-    --margin and no site falls. Otherwise it stays challenger, and the exit code is 1.
+    It becomes champion if there is none yet, or if the 95 % interval of the difference in mean PCC lies above
+    --margin and no site falls by more than --max-drop. Otherwise it stays challenger, and the exit code is 1.
 
     rnatracker promote exp3 --data test.tsv
     """
@@ -66,8 +75,9 @@ def promote(
     from rnatracker.registry.comparison import PromotionRequest
     from rnatracker.registry.test_set import DataOptions
 
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
-    chosen = None if sites is None else tuple(site.strip() for site in sites.split(","))
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
+    names = options.site_names(sites)
+    chosen = None if names is None else tuple(names)
     request = PromotionRequest(
         run,
         tracking,

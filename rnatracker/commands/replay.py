@@ -22,21 +22,26 @@ _SHOWN = 12
 
 
 def replay(
-    run: Annotated[str, typer.Argument(help="A run: its id, name or folder; a trial as exp5/trial3.")],
+    run: Annotated[str, typer.Argument(help="A run: its id, name or folder; of a trial exp5/trial3.")],
     data: Annotated[
         str | None,
-        typer.Option(help="Where its data lie now, if not where they were. Other data are refused.", metavar="FILE"),
+        typer.Option(
+            help="Where the run's data are now, if they were moved. Other data are refused.",
+            metavar="FILE",
+            rich_help_panel=options.DATA_PANEL,
+        ),
     ] = None,
     device: Annotated[
-        Device | None, typer.Option(help="Where to compute, if not as recorded.", show_default="as recorded")
+        Device | None,
+        typer.Option(help="Where to compute.", show_default="as recorded", rich_help_panel=options.COMPUTING_PANEL),
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Folds to train at a time.", min=1)] = 1,
+    jobs: options.Jobs = 1,
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Run a recorded run again from what was logged, and say whether its figures agree; exit 1 if they don't.
+    """Repeat a run from what was logged, and check that its figures agree; exit code 1 if they don't.
 
     rnatracker replay exp1
     """
@@ -46,7 +51,7 @@ def replay(
     from rnatracker.training import agreement
     from rnatracker.training import replay as replaying
 
-    tracking = options.tracking_settings(store, tracking_uri, experiment, False)
+    tracking = options.tracking_settings(store, tracking_uri, experiment)
     planned = replaying.plan(run, tracking, data=data, device=device, jobs=jobs)
     for warning in planned.warnings:
         output.say(f"Warning: {warning}")
@@ -56,7 +61,8 @@ def replay(
     except Interrupted as stopped:
         again_command = command(["replay", run], tracking)
         output.say(
-            f"Stopped; nothing was compared. From the start again: {again_command}. To train on: {stopped.command}"
+            f"Stopped; nothing was compared. Start again with: {again_command}. "
+            f"Resume the training with: {stopped.command}"
         )
         raise typer.Exit(130) from None
     found = agreement.compare(planned.original, again)
@@ -88,19 +94,20 @@ def _print_json(planned: Plan, again: TrackedRun, found: Agreement) -> None:
     )
 
 
+def _verdict(found: Agreement) -> str:
+    if not found.gaps:
+        return "there is nothing to compare"
+    if found.agrees:
+        return f"the figures agree, {found.words}"
+    return f"the figures DON'T agree, they differ by up to {found.largest:.3g}"
+
+
 def _print(planned: Plan, again: TrackedRun, found: Agreement) -> None:
     from rnatracker.terminal.tables import new_table, show
     from rnatracker.tracking.hints import command
 
     compared = f"{found.n_values} values of {len(found.gaps)} metrics"
-    agree = (
-        "do the figures agree?"
-        if not found.gaps
-        else "the figures agree"
-        if found.agrees
-        else "the figures DON'T agree"
-    )
-    typer.echo(f"{again.name} replays {planned.name}: {agree}, {found.words.removeprefix('not: ')} ({compared})")
+    typer.echo(f"{again.name} replays {planned.name}: {_verdict(found)} ({compared})")
     differing = [gap for gap in found.gaps if gap.size > 0]
     if differing:
         table = new_table()
@@ -113,6 +120,6 @@ def _print(planned: Plan, again: TrackedRun, found: Agreement) -> None:
         more = f", the first {_SHOWN} of {len(differing)}" if len(differing) > _SHOWN else ""
         show(table, f"Where each metric differs most{more}")
         if not found.agrees and planned.warnings:
-            typer.echo("What differs from the record (see the warnings above) may be why.")
+            typer.echo("The differences from the record in the warnings above may be the reason.")
     words = ["compare", planned.name, again.name] if differing else ["runs"]
     typer.echo(f"Next: {command(words, planned.prepared.request.tracking)}")

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 def serve(
     model: Annotated[
-        str, typer.Option(help="champion, challenger, previous, or a version's number.", metavar="MODEL")
+        str, typer.Option(help="champion, challenger, previous, or a version number.", metavar="MODEL")
     ] = "champion",
-    port: Annotated[int, typer.Option(help="Port to answer on.", min=1, max=65535)] = 5001,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5001,
     host: Annotated[
-        str, typer.Option(help="Address to answer on; 0.0.0.0 lets other machines ask, without any password.")
+        str, typer.Option(help="Address to listen on; 0.0.0.0 also admits other machines, without any password.")
     ] = "127.0.0.1",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0: all.", min=0)] = 0,
+    threads: options.Threads = 0,
     name: options.ModelName = "rnatracker",
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Answer requests for predictions over HTTP, with MLflow's scoring server; Ctrl-C ends it.
+    """Serve predictions over HTTP with MLflow's scoring server, until Ctrl-C.
 
     rnatracker serve
     """
@@ -44,7 +44,7 @@ def serve(
         from rnatracker.registry.registry import Registry
 
         use_threads(threads)
-        registry = Registry(options.tracking_settings(store, tracking_uri, experiment, False), name)
+        registry = Registry(options.tracking_settings(store, tracking_uri, experiment), name)
         version = _version(registry, model)
         output.say(f"loading {version.label}, a few seconds ...")
         registry.model(version)
@@ -52,7 +52,7 @@ def serve(
         try:
             server.serve(folder, taken, lambda: _announce(version, host, port))
         except KeyboardInterrupt:
-            output.say("ended")
+            output.say("stopped")
 
 
 def _version(registry: Registry, model: str) -> Version:

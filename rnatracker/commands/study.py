@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.commands.tune import Storage
 from rnatracker.errors import StudyError
 from rnatracker.terminal import options, output
 
@@ -19,28 +18,27 @@ if TYPE_CHECKING:
 
 
 def study(
-    name: Annotated[str | None, typer.Argument(help="The study.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="Name of the study.", metavar="STUDY", show_default=False)] = None,
     list_: Annotated[bool, typer.Option("--list", help="List all studies.")] = False,
-    best: Annotated[int, typer.Option(help="Trials to show.", min=1)] = 10,
+    best: Annotated[int, typer.Option(help="Number of trials to show.", min=1)] = 10,
     export: Annotated[
         str | None, typer.Option(help="Write the best settings as a config file.", metavar="FILE")
     ] = None,
     plots: Annotated[
-        str | None, typer.Option(help="Draw pictures and interactive pages into a folder.", metavar="DIR")
+        str | None,
+        typer.Option(help="Write plots, as pictures and as interactive pages, into a folder.", metavar="DIR"),
     ] = None,
     delete_weights: Annotated[
-        bool, typer.Option("--delete-weights", help="Delete the weights of all its trials.")
+        bool, typer.Option("--delete-weights", help="Delete the weights of all trials of the study.")
     ] = False,
     json_: options.Json = False,
-    storage: Storage = None,
+    storage: options.Storage = None,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
-    no_track: Annotated[
-        bool, typer.Option("--no-track", help="Its runs are in plain folders.", rich_help_panel="Store")
-    ] = False,
+    no_track: options.NoTrack = False,
 ) -> None:
-    """Show what a study has found.
+    """Show the best trials of a study, which settings matter, and what pruning saved.
 
     rnatracker study first --export best.yaml
     """
@@ -49,8 +47,8 @@ def study(
 
     tracking = options.tracking_settings(store, tracking_uri, experiment, no_track)
     if list_:
-        begin = hints.command(["tune", "--study", "NAME", "--data", "FILE"], tracking, storage)
-        _print_names(definition.names(storage, tracking), begin, json_)
+        start = hints.command(["tune", "--study", "NAME", "--data", "FILE"], tracking, storage)
+        _print_names(definition.names(storage, tracking), start, json_)
         return
     if name is None:
         raise typer.BadParameter("give a study's name, or --list")
@@ -67,19 +65,19 @@ def study(
         output.print_json(study_tables.study_as_json(search, best))
     else:
         study_tables.print_study(search, limit=best)
-        found = summary.best(search, 1)
-        if found:
-            typer.echo(f"Next: {hints.rerun_command(search, found[0])}")
+        best_one = summary.best(search, 1)
+        if best_one:
+            typer.echo(f"Next: {hints.rerun_command(search, best_one[0])}")
 
 
-def _print_names(names: list[str], begin: str, json_: bool) -> None:
+def _print_names(names: list[str], start: str, json_: bool) -> None:
     if json_:
         output.print_json({"studies": names})
         return
     for name in names:
         typer.echo(name)
     if not names:
-        output.say(f"no studies yet; begin one with: {begin}")
+        output.say(f"no studies yet; start one with: {start}")
 
 
 def _draw(search: Search, folder: Path) -> None:
@@ -87,13 +85,13 @@ def _draw(search: Search, folder: Path) -> None:
     from rnatracker.search.plots import write_all
 
     if not summary.best(search, 1):
-        raise StudyError(f"study {search.request.name}: no trial has been completed yet, there is nothing to draw")
+        raise StudyError(f"study {search.request.name}: no trial is complete yet, so there is nothing to plot")
     written = write_all(search.study, folder, search.request.config.train.objective)
-    output.say(f"{len(written)} files in {folder}")
+    output.say(f"wrote {output.amount(len(written), 'file')} to {folder}")
 
 
 def _delete_weights(search: Search) -> None:
     from rnatracker.search.trial_runs import delete_weights
 
     n_trials, size = delete_weights(search)
-    output.say(f"deleted the weights of {n_trials} trials, {size / 1e6:.1f} MB")
+    output.say(f"deleted the weights of {output.amount(n_trials, 'trial')}, {size / 1e6:.1f} MB")

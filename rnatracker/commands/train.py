@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rnatracker.choices import Device, Format, Keep, Labels, Objective
+from rnatracker.choices import Keep
 from rnatracker.errors import ConfigError, RNATrackerError
 from rnatracker.terminal import options, output
 
@@ -20,143 +20,122 @@ if TYPE_CHECKING:
     from rnatracker.training.reporting import Reporter
     from rnatracker.training.request import Outcome
 
-_INPUT = "Data and input"
-_MODEL = "Model and training"
-_VALIDATION = "Validation"
-_RUN = "Run and its record"
+_RUN = "Run"
 
 
 def train(
-    data: Annotated[
-        str | None,
-        typer.Option(help="File of transcripts with measured fractions.", metavar="FILE", rich_help_panel=_INPUT),
-    ] = None,
-    file_format: Annotated[
-        Format | None, typer.Option("--format", help="Format of the file.", show_default="auto", rich_help_panel=_INPUT)
-    ] = None,
-    sites: Annotated[
-        str | None,
-        typer.Option(
-            help="Names of the sites, in the order of the file's values; selects columns of a table.",
-            metavar="A,B,...",
-            rich_help_panel=_INPUT,
-        ),
-    ] = None,
-    labels: Annotated[
-        Labels | None,
-        typer.Option(
-            help="Which replicate to learn, where there are two.", show_default="mean", rich_help_panel=_INPUT
-        ),
-    ] = None,
+    data: options.Data = None,
+    file_format: options.FileFormatSetting = None,
+    sites: options.Sites = None,
+    labels: options.LabelsSetting = None,
     max_length: Annotated[
         int | None,
         typer.Option(
-            help="Nucleotides the network sees; longer transcripts are cut.",
+            help="Maximum length in nucleotides; longer transcripts are cut.",
             show_default="4000",
-            rich_help_panel=_INPUT,
+            rich_help_panel=options.DATA_PANEL,
         ),
     ] = None,
     full_length: Annotated[
-        bool, typer.Option("--full-length", help="Cut nothing; masks the network.", rich_help_panel=_INPUT)
+        bool,
+        typer.Option(
+            "--full-length",
+            help="Cut no transcript; needs, and sets, --masked.",
+            rich_help_panel=options.DATA_PANEL,
+        ),
     ] = False,
     keep: Annotated[
         Keep | None,
-        typer.Option(help="The end that survives the cut.", show_default="5p", rich_help_panel=_INPUT),
-    ] = None,
-    config: Annotated[
-        str | None,
         typer.Option(
-            help="A config file, or default, port or paper.",
-            metavar="NAME|FILE",
-            rich_help_panel=_MODEL,
+            help="Which end of a transcript is kept when it is cut.",
+            show_default="5p",
+            rich_help_panel=options.DATA_PANEL,
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            help="Set any key, as in --set model.rnn_hidden=64. Repeatable.",
-            metavar="KEY=VALUE",
-            rich_help_panel=_MODEL,
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs in all.", show_default="100", rich_help_panel=_MODEL)
-    ] = None,
+    config: options.Config = None,
+    set_: options.Sets = None,
+    epochs: options.Epochs = None,
     batch_size: Annotated[
-        int | None, typer.Option(help="Transcripts in a batch.", show_default="32", rich_help_panel=_MODEL)
+        int | None,
+        typer.Option(help="Transcripts per batch.", show_default="32", rich_help_panel=options.TRAINING_PANEL),
     ] = None,
     lr: Annotated[
-        float | None, typer.Option(help="Learning rate.", show_default="0.001", rich_help_panel=_MODEL)
+        float | None,
+        typer.Option(help="Learning rate.", show_default="0.001", rich_help_panel=options.TRAINING_PANEL),
     ] = None,
     masked: Annotated[
         bool | None,
-        typer.Option("--masked/--no-masked", help="Hide padding from the network.", rich_help_panel=_MODEL),
+        typer.Option(
+            "--masked/--no-masked", help="Hide padding from the network.", rich_help_panel=options.TRAINING_PANEL
+        ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of weights, order and dropout.", show_default="0", rich_help_panel=_MODEL),
-    ] = None,
-    device: Annotated[
-        Device | None, typer.Option(help="Where to compute.", show_default="auto", rich_help_panel=_MODEL)
-    ] = None,
-    amp: Annotated[
-        bool | None, typer.Option("--amp/--no-amp", help="bfloat16 on a GPU.", rich_help_panel=_MODEL)
-    ] = None,
-    threads: Annotated[
-        int | None,
         typer.Option(
-            help="CPU threads of each training.", show_default="the fastest, or 1 with --jobs", rich_help_panel=_MODEL
+            help="Seed of initial weights, order of batches and dropout.",
+            show_default="0",
+            rich_help_panel=options.TRAINING_PANEL,
         ),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            help="Continue in a new run from a file of weights, ours or the PyTorch port's.",
+            help="Start a new run from a file of weights, ours or the PyTorch port's.",
             metavar="FILE",
-            rich_help_panel=_MODEL,
+            rich_help_panel=options.TRAINING_PANEL,
         ),
     ] = None,
     val: Annotated[
         float | None,
-        typer.Option(help="Share to validate a single run on.", show_default="0.2", rich_help_panel=_VALIDATION),
+        typer.Option(
+            help="Share of the transcripts for validation, without --fold.",
+            show_default="0.2",
+            rich_help_panel=options.VALIDATION_PANEL,
+        ),
     ] = None,
-    fold: Annotated[
-        int | None,
-        typer.Option(help="Folds of a cross-validation.", show_default="0, none", rich_help_panel=_VALIDATION),
-    ] = None,
-    jobs: Annotated[int, typer.Option(help="Folds to train at a time.", min=1, rich_help_panel=_VALIDATION)] = 1,
+    fold: options.Fold = None,
     split_seed: Annotated[
-        int | None, typer.Option(help="Seed of the division.", show_default="0", rich_help_panel=_VALIDATION)
+        int | None,
+        typer.Option(
+            help="Seed of the split into folds, or into training and validation.",
+            show_default="0",
+            rich_help_panel=options.VALIDATION_PANEL,
+        ),
     ] = None,
-    objective: Annotated[
-        Objective | None,
-        typer.Option(help="What the best epoch is best in.", show_default="pcc_mean", rich_help_panel=_VALIDATION),
-    ] = None,
+    objective: options.Objective = None,
     patience: Annotated[
         int | None,
         typer.Option(
-            help="Stop after so many evaluations without a better one.",
+            help="Stop after this many evaluations without improvement.",
             show_default="0, never",
-            rich_help_panel=_VALIDATION,
+            rich_help_panel=options.VALIDATION_PANEL,
         ),
     ] = None,
     eval_every: Annotated[
         int | None,
-        typer.Option(help="Epochs from one evaluation to the next.", show_default="1", rich_help_panel=_VALIDATION),
+        typer.Option(help="Epochs between evaluations.", show_default="1", rich_help_panel=options.VALIDATION_PANEL),
     ] = None,
+    device: options.DeviceSetting = None,
+    amp: Annotated[
+        bool | None,
+        typer.Option(
+            "--amp/--no-amp", help="Mixed precision (bfloat16) on a GPU.", rich_help_panel=options.COMPUTING_PANEL
+        ),
+    ] = None,
+    threads: options.ThreadsSetting = None,
+    jobs: options.Jobs = 1,
     log_name: Annotated[
         str | None,
         typer.Option(help="Added to the run's name: exp7_NAME.", metavar="NAME", rich_help_panel=_RUN),
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(help="Go on with an interrupted run.", metavar="RUN", rich_help_panel=_RUN),
+        typer.Option(help="Resume an interrupted run.", metavar="RUN", rich_help_panel=_RUN),
     ] = None,
     save_every: Annotated[
         int | None,
         typer.Option(
-            help="Epochs between numbered checkpoints, beside best.pt and last.pt.",
+            help="Epochs between numbered checkpoints, in addition to best.pt and last.pt.",
             show_default="0, none",
             rich_help_panel=_RUN,
         ),
@@ -168,19 +147,16 @@ def train(
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
-    no_track: Annotated[
-        bool,
-        typer.Option("--no-track", help="Keep the run in a plain folder, without MLflow.", rich_help_panel="Store"),
-    ] = False,
+    no_track: options.NoTrack = False,
 ) -> None:
-    """Train RNATracker on transcripts with measured site fractions; every run goes into MLflow.
+    """Train RNATracker on transcripts with measured site fractions; every run is tracked in MLflow.
 
     rnatracker train --data apexseq.fa --sites Nucleus,Cytosol,ERM,OMM --epochs 30
     """
     settings_given: dict[str, Any] = {
         "data.path": data,
         "data.format": file_format,
-        "data.sites": None if sites is None else [site.strip() for site in sites.split(",")],
+        "data.sites": options.site_names(sites),
         "data.labels": labels,
         "data.val": val,
         "data.fold": fold,
@@ -250,8 +226,8 @@ def _resume(
     given = [key for key, value in settings_given.items() if value is not None and key != "data.path"] + others
     if given:
         raise ConfigError(
-            f"--resume {resume}: the run goes on with its own settings, so {given[0]} can't be given",
-            "leave it away, or start a new run with --weights",
+            f"--resume {resume}: the run is resumed with its own settings, so {given[0]} can't be given",
+            "leave it out, or start a new run with --weights",
         )
     from rnatracker.tracking.open import settings_of_run
     from rnatracker.training.run import resume as resume_run
@@ -271,7 +247,7 @@ def _run(work: Callable[[Reporter], Outcome], tracking: TrackingSettings, json_:
         if json_:
             output.print_json({"run_id": stopped.run_id, "state": "KILLED", "best_epoch": None, "metrics": {}})
         lost = "nothing is lost" if stopped.saved else "the epoch it was in is lost"
-        output.say(f"Stopped; {lost}. Go on with: {stopped.command}")
+        output.say(f"Stopped; {lost}. Resume with: {stopped.command}")
         raise typer.Exit(130) from None
     except RNATrackerError as error:
         if json_:

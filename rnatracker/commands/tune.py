@@ -1,7 +1,7 @@
 """`rnatracker tune`.
 
-Owns its options, those that `rnatracker study` shares with it, and what it prints. The work is done by
-`rnatracker.search.tune`. Must not import anything heavy at module level.
+Owns its options and what it prints. The work is done by `rnatracker.search.tune`. Must not import anything heavy at
+module level.
 """
 
 from __future__ import annotations
@@ -12,34 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from rnatracker.choices import Device, Objective
 from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
     from rnatracker.search.refit import Verdict
     from rnatracker.search.tune import TuneOutcome
 
-_WHAT = "What is searched"
-_HOW = "How"
-_RUN = "Study and its record"
+_RUN = "Study"
+_SEARCH = "Search"
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-
-Storage = Annotated[
-    str | None,
-    typer.Option(
-        help="Where studies are kept: a journal file, or a database's address.",
-        metavar="FILE|URL",
-        rich_help_panel="Store",
-        show_default="optuna.journal in the store",
-    ),
-]
 
 
 def seconds_of(text: str) -> float:
-    """Return a time span as in `90`, `45m`, `2h`, `1h30m` in seconds.
+    """Return the seconds in a time span such as `90`, `45m`, `2h` or `1h30m`.
 
     Raises:
-        typer.BadParameter: if it is none.
+        typer.BadParameter: if the text is not a time span.
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smhd]?)", text.strip())
     if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
@@ -48,94 +36,84 @@ def seconds_of(text: str) -> float:
 
 
 def tune(
-    study: Annotated[str, typer.Option(help="Name of the study, new or not.", metavar="NAME", rich_help_panel=_RUN)],
-    data: Annotated[
-        str | None,
-        typer.Option(help="File of transcripts with measured fractions.", metavar="FILE", rich_help_panel=_WHAT),
-    ] = None,
-    sites: Annotated[
-        str | None, typer.Option(help="Names of the sites, as in train.", metavar="A,B,...", rich_help_panel=_WHAT)
-    ] = None,
-    config: Annotated[
-        str | None,
+    study: Annotated[
+        str,
         typer.Option(
-            help="The config in use, which is the first trial: a file, or default, port or paper.",
-            metavar="NAME|FILE",
-            rich_help_panel=_WHAT,
+            help="Name of the study: a new one, or one to resume or join.", metavar="NAME", rich_help_panel=_RUN
         ),
-    ] = None,
+    ],
+    data: options.Data = None,
+    sites: options.Sites = None,
+    config: options.Config = None,
+    set_: options.Sets = None,
+    epochs: options.Epochs = None,
+    fold: options.Fold = None,
+    objective: options.Objective = None,
     space: Annotated[
         str,
         typer.Option(
-            help="The search space: a file, or default, wide or smoke.", metavar="NAME|FILE", rich_help_panel=_WHAT
+            help="Search space: a file, or one of default, wide and smoke.",
+            metavar="NAME|FILE",
+            rich_help_panel=_SEARCH,
         ),
     ] = "default",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Set any key of the config.", metavar="KEY=VALUE", rich_help_panel=_WHAT),
-    ] = None,
-    objective: Annotated[
-        Objective | None,
-        typer.Option(help="What trials are compared by.", show_default="pcc_mean", rich_help_panel=_WHAT),
-    ] = None,
-    epochs: Annotated[
-        int | None, typer.Option(help="Epochs of each training.", show_default="100", rich_help_panel=_WHAT)
-    ] = None,
-    fold: Annotated[
-        int | None, typer.Option(help="Folds of each trial.", show_default="0, one division", rich_help_panel=_WHAT)
-    ] = None,
-    trials: Annotated[int, typer.Option(help="Trials in all.", min=1, rich_help_panel=_HOW)] = 20,
+    trials: Annotated[
+        int, typer.Option(help="Number of trials, those of earlier calls included.", min=1, rich_help_panel=_SEARCH)
+    ] = 20,
     timeout: Annotated[
-        str | None, typer.Option(help="Time after which to stop, as in 90m or 2h.", metavar="T", rich_help_panel=_HOW)
+        str | None, typer.Option(help="Stop after this time, as in 90m or 2h.", metavar="T", rich_help_panel=_SEARCH)
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Trials at a time.", min=1, rich_help_panel=_HOW)] = 1,
     sampler: Annotated[
-        Literal["tpe", "gp", "random", "cmaes"], typer.Option(help="How settings are chosen.", rich_help_panel=_HOW)
+        Literal["tpe", "gp", "random", "cmaes"],
+        typer.Option(help="Optuna's sampler, which chooses the settings of each trial.", rich_help_panel=_SEARCH),
     ] = "tpe",
     pruner: Annotated[
         Literal["forecast", "hyperband", "median", "wilcoxon", "none"],
-        typer.Option(help="How trials are dropped.", rich_help_panel=_HOW),
+        typer.Option(
+            help="Rule that ends poor trials early: forecast, hyperband, median, wilcoxon or none.",
+            metavar="RULE",
+            rich_help_panel=_SEARCH,
+        ),
     ] = "forecast",
     seed: Annotated[
         int | None,
-        typer.Option(help="Seed of the search and of each training.", show_default="0", rich_help_panel=_HOW),
-    ] = None,
-    device: Annotated[
-        Device | None, typer.Option(help="Where to compute.", show_default="auto", rich_help_panel=_HOW)
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="CPU threads of each worker.", show_default="its share of the cores", rich_help_panel=_HOW),
+        typer.Option(help="Seed of the sampler and of each training.", show_default="0", rich_help_panel=_SEARCH),
     ] = None,
     warm_start: Annotated[
         list[str] | None,
-        typer.Option(help="Try early what a study or run has found.", metavar="STUDY|RUN", rich_help_panel=_HOW),
+        typer.Option(
+            help="Try the best settings of another study or run early. Repeatable.",
+            metavar="STUDY|RUN",
+            rich_help_panel=_SEARCH,
+        ),
     ] = None,
+    device: options.DeviceSetting = None,
+    threads: options.ThreadsSetting = None,
+    jobs: options.Jobs = 1,
     keep_weights: Annotated[
         int | None,
-        typer.Option(help="Keep the weights of the best so many trials only.", min=1, rich_help_panel=_RUN),
+        typer.Option(help="Keep the weights of the best N trials only.", metavar="N", min=1, rich_help_panel=_RUN),
     ] = None,
     refit: Annotated[
         bool,
         typer.Option(
             "--refit",
-            help="Then cross-validate the best settings and those in use with fresh seeds.",
+            help="At the end, cross-validate the best settings and the starting config with fresh seeds.",
             rich_help_panel=_RUN,
         ),
     ] = False,
-    refit_best: Annotated[int, typer.Option(help="Best settings to refit.", min=1, rich_help_panel=_RUN)] = 3,
-    refit_seeds: Annotated[int, typer.Option(help="Fresh seeds of each.", min=1, rich_help_panel=_RUN)] = 3,
+    refit_best: Annotated[int, typer.Option(help="Number of best settings to refit.", min=1, rich_help_panel=_RUN)] = 3,
+    refit_seeds: Annotated[int, typer.Option(help="Number of fresh seeds for each.", min=1, rich_help_panel=_RUN)] = 3,
     json_: options.Json = False,
-    storage: Storage = None,
+    storage: options.Storage = None,
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
-    no_track: Annotated[
-        bool,
-        typer.Option("--no-track", help="Keep runs in plain folders, without MLflow.", rich_help_panel="Store"),
-    ] = False,
+    no_track: options.NoTrack = False,
 ) -> None:
-    """Search for better settings. The same command again goes on; on another terminal it joins.
+    """Search for better settings.
+
+    The same command typed again resumes the study; typed in a second terminal, it joins the running study.
 
     rnatracker tune --data apexseq.fa --study first --trials 50 --jobs 2 --epochs 30
     """
@@ -146,7 +124,7 @@ def tune(
 
     settings_given: dict[str, Any] = {
         "data.path": None if data is None else str(Path(data).resolve()),
-        "data.sites": None if sites is None else [site.strip() for site in sites.split(",")],
+        "data.sites": options.site_names(sites),
         "data.fold": fold,
         "train.epochs": epochs,
         "train.objective": objective,
@@ -178,7 +156,7 @@ def tune(
         stopped = verdict is None
     _print_outcome(outcome, json_, verdict)
     if stopped:
-        output.say("Stopped; nothing is lost. The same command goes on.")
+        output.say("Stopped; nothing is lost. Resume with the same command.")
         raise typer.Exit(130)
 
 
@@ -212,7 +190,7 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
 
     search, counts = outcome.search, outcome.counts
     if json_:
-        found = summary.best(search, 1)
+        best = summary.best(search, 1)
         output.print_json(
             {
                 "study": search.request.name,
@@ -221,7 +199,7 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
                 "run_id": outcome.run.id,
                 "run": outcome.run.name,
                 "trials": vars(counts),
-                "best": study_tables.as_json(search, found[0]) if found else None,
+                "best": study_tables.as_json(search, best[0]) if best else None,
                 "saved": vars(summary.savings(search)),
                 "folder": str(outcome.run.folder),
                 "refit": study_tables.verdict_as_json(verdict) if verdict else None,
@@ -230,7 +208,7 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
         return
     study_tables.print_study(search, limit=5)
     if outcome.state != "FINISHED":
-        typer.echo(f"{outcome.state}: {outcome.reason}; the same command goes on")
+        typer.echo(f"{outcome.state}: {outcome.reason}; the same command resumes the study")
     if verdict is not None:
         study_tables.print_verdict(verdict)
     typer.echo(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")

@@ -1,4 +1,4 @@
-"""Options that commands share: the store's, the registered model's, `--json`.
+"""The options that several commands have: each is defined once, with its help and its panel.
 
 Owns their names and what their help says. Must not import anything heavy.
 """
@@ -9,18 +9,111 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnatracker import choices
+
 if TYPE_CHECKING:
     from rnatracker.tracking.settings import TrackingSettings
 
+DATA_PANEL = "Data"
+TRAINING_PANEL = "Model and training"
+VALIDATION_PANEL = "Validation"
+COMPUTING_PANEL = "Computing"
+STORE_PANEL = "Store"
 
-_STORE_PANEL = "Store"
+# Where two types share one definition, the first is a setting that may come from a config file instead (None: not
+# given), and the second has a default of its own.
+
+Data = Annotated[
+    str | None,
+    typer.Option(help="File of transcripts with measured fractions.", metavar="FILE", rich_help_panel=DATA_PANEL),
+]
+_FORMAT_HELP = "Format of the file: port3, port6, original or table; auto: recognised by its content."
+FileFormatSetting = Annotated[
+    choices.Format | None,
+    typer.Option("--format", help=_FORMAT_HELP, metavar="FORMAT", show_default="auto", rich_help_panel=DATA_PANEL),
+]
+FileFormat = Annotated[
+    choices.Format, typer.Option("--format", help=_FORMAT_HELP, metavar="FORMAT", rich_help_panel=DATA_PANEL)
+]
+Sites = Annotated[
+    str | None,
+    typer.Option(
+        help="Names of the sites, in the order of the file's values; of a table, the columns to use.",
+        metavar="A,B,...",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+_LABELS_HELP = "Which replicate to use, where there are two."
+LabelsSetting = Annotated[
+    choices.Labels | None, typer.Option(help=_LABELS_HELP, show_default="mean", rich_help_panel=DATA_PANEL)
+]
+Labels = Annotated[choices.Labels, typer.Option(help=_LABELS_HELP, rich_help_panel=DATA_PANEL)]
+
+Config = Annotated[
+    str | None,
+    typer.Option(
+        help="Config to start from: a file, or one of default, port and paper.",
+        metavar="NAME|FILE",
+        rich_help_panel=TRAINING_PANEL,
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Set any key of the config, as in --set model.rnn_hidden=64. Repeatable.",
+        metavar="KEY=VALUE",
+        rich_help_panel=TRAINING_PANEL,
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Epochs of each training.", show_default="100", rich_help_panel=TRAINING_PANEL)
+]
+Fold = Annotated[
+    int | None,
+    typer.Option(
+        help="Number of folds of the cross-validation; 0: a single split.",
+        show_default="0",
+        rich_help_panel=VALIDATION_PANEL,
+    ),
+]
+Objective = Annotated[
+    choices.Objective | None,
+    typer.Option(
+        help="What the best epoch, and in a study the best trial, is chosen by: pcc_mean, pcc_overall or val_loss.",
+        metavar="MEASURE",
+        show_default="pcc_mean",
+        rich_help_panel=VALIDATION_PANEL,
+    ),
+]
+
+_DEVICE_HELP = "Where to compute."
+DeviceSetting = Annotated[
+    choices.Device | None, typer.Option(help=_DEVICE_HELP, show_default="auto", rich_help_panel=COMPUTING_PANEL)
+]
+Device = Annotated[choices.Device, typer.Option(help=_DEVICE_HELP, rich_help_panel=COMPUTING_PANEL)]
+ThreadsSetting = Annotated[
+    int | None,
+    typer.Option(
+        help="CPU threads of each training.",
+        show_default="automatic",
+        rich_help_panel=COMPUTING_PANEL,
+    ),
+]
+Threads = Annotated[int, typer.Option(help="CPU threads; 0: all.", min=0, rich_help_panel=COMPUTING_PANEL)]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        help="Folds, or trials of a study, to train at the same time.", min=1, rich_help_panel=COMPUTING_PANEL
+    ),
+]
 
 Store = Annotated[
     str | None,
     typer.Option(
         help="Folder of the store.",
         metavar="DIR",
-        rich_help_panel=_STORE_PANEL,
+        rich_help_panel=STORE_PANEL,
         show_default="./mlruns",
         envvar="RNATRACKER_STORE",
     ),
@@ -28,22 +121,42 @@ Store = Annotated[
 TrackingUri = Annotated[
     str | None,
     typer.Option(
-        help="MLflow server to use in place of a store.",
+        help="MLflow server to use instead of a store.",
         metavar="URI",
-        rich_help_panel=_STORE_PANEL,
+        rich_help_panel=STORE_PANEL,
         envvar="MLFLOW_TRACKING_URI",
     ),
 ]
-Experiment = Annotated[str, typer.Option(help="MLflow experiment.", metavar="NAME", rich_help_panel=_STORE_PANEL)]
+Experiment = Annotated[str, typer.Option(help="MLflow experiment.", metavar="NAME", rich_help_panel=STORE_PANEL)]
+NoTrack = Annotated[
+    bool,
+    typer.Option("--no-track", help="Keep runs in plain folders, without MLflow.", rich_help_panel=STORE_PANEL),
+]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        help="Where studies are kept: a journal file, or the address of a database.",
+        metavar="FILE|URL",
+        rich_help_panel=STORE_PANEL,
+        show_default="optuna.journal in the store",
+    ),
+]
 ModelName = Annotated[
     str,
-    typer.Option("--name", help="Name of the registered model.", metavar="NAME", rich_help_panel=_STORE_PANEL),
+    typer.Option("--name", help="Name of the registered model.", metavar="NAME", rich_help_panel=STORE_PANEL),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, for scripts.")]
 
 
-def tracking_settings(store: str | None, tracking_uri: str | None, experiment: str, no_track: bool) -> TrackingSettings:
+def tracking_settings(
+    store: str | None, tracking_uri: str | None, experiment: str, no_track: bool = False
+) -> TrackingSettings:
     """Return where runs are kept, from a command's options."""
     from rnatracker.tracking.settings import settings_from
 
     return settings_from(store, tracking_uri, experiment, no_track)
+
+
+def site_names(sites: str | None) -> list[str] | None:
+    """Return the names in the text of `--sites`; None where it was not given."""
+    return None if sites is None else [name.strip() for name in sites.split(",")]

@@ -6,15 +6,12 @@ Owns stdout and stderr of the commands. Must not import anything heavy.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from rnatracker.errors import RNATrackerError, is_disk_full, is_out_of_memory
-
-if TYPE_CHECKING:
-    pass
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -47,13 +44,18 @@ def _dashed(token: str) -> str:
     return name.replace("_", "-") + sign + value if token.startswith("--") else token
 
 
+def amount(count: int, noun: str) -> str:
+    """Return a number with its noun, as in `1 seed` and `1,200 transcripts`."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def say(text: str) -> None:
     """Print a line for people, on stderr."""
     typer.echo(text, err=True)
 
 
 def print_json(content: dict[str, Any]) -> None:
-    """Print one JSON object on stdout; what is not a number is null, as JSON has no NaN."""
+    """Print one JSON object on stdout; NaN becomes null, since JSON has none."""
     typer.echo(json.dumps(_finite(content)))
 
 

@@ -1,32 +1,61 @@
-"""How a training's progress is shown on stderr: a live display on a terminal, plain lines elsewhere.
+"""Progress on stderr: live bars on a terminal, plain lines or nothing elsewhere.
 
-Owns the two reporters. Must not know the trainer beyond its results. Read next: `rnatracker/training/reporting.py`.
+Owns how bars look, for all commands, and the two reporters of a training. Must not know the trainer beyond its results.
+Read next: `rnatracker/training/reporting.py`.
 """
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rnatracker.choices import Objective
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn, TaskID
 
     from rnatracker.training.reporting import Reporter
     from rnatracker.training.trainer import EpochResult
 
 
+def is_live() -> bool:
+    """Tell whether stderr is a terminal, where a display can be drawn again and again."""
+    return sys.stderr.isatty()
+
+
+def console() -> Console:
+    """Return the console on stderr, on which everything live is drawn."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def print_above(console: Console, text: str) -> None:
+    """Print a line above what is drawn live; brackets in it are text, not markup."""
+    console.print(text, markup=False, highlight=False)
+
+
+def new_bars(*figures: ProgressColumn, bar_width: int = 40) -> Progress:
+    """Return bars that vanish when they end: what it is, a bar, these columns, and the time left."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width),
+        *figures,
+        TimeRemainingColumn(compact=True),
+        console=console(),
+        transient=True,
+    )
+
+
 class PlainReporter:
-    """Prints a line for each epoch and for whatever else is said."""
+    """Prints a line for each epoch, and every message."""
 
     def __enter__(self) -> Reporter:
         return self
@@ -41,7 +70,7 @@ class PlainReporter:
         print(text, file=sys.stderr, flush=True)
 
     def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
-        """Keep quiet: lines are for epochs."""
+        """Print nothing: there is a line for each epoch only."""
 
     def epoch(self, label: str, result: EpochResult, epochs: int, objective: Objective) -> None:
         """Print the epoch's line."""
@@ -50,27 +79,19 @@ class PlainReporter:
         self.line(epoch_line(label, result, epochs, objective))
 
     def end(self, label: str) -> None:
-        """Keep quiet."""
+        """Print nothing."""
 
 
 class LiveReporter:
-    """Shows a bar for each training that goes on, in 80 columns.
+    """Shows a bar for each running training, in 80 columns.
 
-    Epoch, loss, PCC as mean over sites and overall, best value and its epoch, sequences a second, time left.
+    Epoch, loss, PCC (mean over sites / overall), best value and its epoch, sequences per second, time left.
     """
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import TextColumn
 
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            TextColumn("{task.fields[epoch]}"),
-            BarColumn(bar_width=8),
-            TextColumn("{task.fields[figures]}"),
-            TimeRemainingColumn(compact=True),
-            console=Console(stderr=True),
-        )
+        self._progress = new_bars(TextColumn("{task.fields[figures]}"), bar_width=8)
         self._tasks: dict[str, TaskID] = {}
         self._figures: dict[str, str] = {}
 
@@ -85,17 +106,17 @@ class LiveReporter:
 
     def line(self, text: str) -> None:
         """Print it above the bars."""
-        self._progress.console.print(text, markup=False, highlight=False)
+        print_above(self._progress.console, text)
 
     def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
         """Move the bar."""
         if label not in self._tasks:
-            self._tasks[label] = self._progress.add_task(label, total=None, epoch="", figures="")
+            self._tasks[label] = self._progress.add_task(label, total=None, figures="")
         self._progress.update(
             self._tasks[label],
             total=epochs * total,
             completed=(epoch - 1) * total + done,
-            epoch=f"epoch {epoch}/{epochs}",
+            description=f"{label} epoch {epoch}/{epochs}".lstrip(),
             figures=self._figures.get(label, ""),
         )
 
@@ -119,18 +140,49 @@ class LiveReporter:
 
 def reporter() -> PlainReporter | LiveReporter:
     """Return the reporter that suits stderr, as a context manager."""
-    return LiveReporter() if sys.stderr.isatty() else PlainReporter()
+    return LiveReporter() if is_live() else PlainReporter()
 
 
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """Show a bar on stderr, where that is a terminal; gives what to tell it: how many of how many are done."""
-    if not sys.stderr.isatty():
+    """Show a bar with a percentage; gives a function to call with how many of how many are done, None without a bar."""
+    if not is_live():
         yield None
         return
-    from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import TaskProgressColumn
 
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    with new_bars(TaskProgressColumn()) as bars:
         task = bars.add_task(what, total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def download(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
+    """Show a bar with megabytes and speed; gives a function to call with bytes done and in all (None: unknown)."""
+    if not is_live():
+        yield None
+        return
+    from rich.progress import DownloadColumn, TransferSpeedColumn
+
+    with new_bars(DownloadColumn(), TransferSpeedColumn()) as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+@contextmanager
+def counted(what: str, noun: str) -> Iterator[Callable[[int, float | None], None]]:
+    """Show a bar with how many are done and how many a second.
+
+    Gives a function to call with the number done and the share of the whole that they are (None: unknown).
+    """
+    from rich.progress import TaskProgressColumn, TextColumn
+
+    began = time.perf_counter()
+    with new_bars(TaskProgressColumn(), TextColumn("{task.fields[figures]}")) as bars:
+        task = bars.add_task(what, total=None, figures="")
+
+        def update(done: int, share: float | None) -> None:
+            figures = f"{done:,} {noun}  {done / (time.perf_counter() - began):,.0f}/s"
+            bars.update(task, completed=share or 0, total=None if share is None else 1, figures=figures)
+
+        yield update

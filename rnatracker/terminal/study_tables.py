@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 
 from rnatracker.search import hints, summary
 from rnatracker.search.study import Search
+from rnatracker.terminal import output
 from rnatracker.terminal.tables import new_table, show
 
 if TYPE_CHECKING:
@@ -18,24 +19,25 @@ if TYPE_CHECKING:
 
 
 def print_study(search: Search, limit: int) -> None:
-    """Print the best trials and the settings in use, importances, and what pruning saved."""
-    request, found = search.request, summary.best(search, limit)
+    """Print the best trials and the starting config, importances, and what pruning saved."""
+    request, best = search.request, summary.best(search, limit)
     objective = request.config.train.objective
     table = new_table()
     keys = [each.key for each in request.space]
     for header in ("trial", objective, "epochs", *(key.partition(".")[2] for key in keys)):
         table.add_column(header, justify="right")
     start = summary.start_trial(search)
-    shown = found if start is None or start in found or start.value is None else [*found, start]
+    shown = best if start is None or start in best or start.value is None else [*best, start]
     base = request.config.flat()
     for trial in shown:
-        name = f"{trial.number} (in use)" if start is not None and trial.number == start.number else str(trial.number)
+        name = f"{trial.number} (start)" if start is not None and trial.number == start.number else str(trial.number)
         values = {**base, **trial.params}
         cells = [summary.short(values[key]) if key in trial.params or trial is start else "-" for key in keys]
         table.add_row(name, f"{trial.value:.4f}", str(trial.user_attrs.get("epochs", "")), *cells)
     counts = search.counts()
     title = (
-        f"Study {request.name}: {counts.complete} trials complete, {counts.pruned} pruned, {counts.failed} failed"
+        f"Study {request.name}: {output.amount(counts.complete, 'trial')} complete, {counts.pruned} pruned, "
+        f"{counts.failed} failed"
         + (f", {counts.running} running" if counts.running else "")
         + (f", {counts.waiting} waiting" if counts.waiting else "")
     )
@@ -53,7 +55,10 @@ def _print_figures(search: Search) -> None:
     if important:
         print("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
     if summary.best(search, 1):
-        print("These are validation values, the best of many: optimistic. --refit measures without that.")
+        print(
+            "These are validation values, each the best of many, "
+            "so they are optimistic. rnatracker tune --refit measures without that bias."
+        )
 
 
 def as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
@@ -82,21 +87,24 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
 
 
 def print_verdict(verdict: Verdict) -> None:
-    """Print what fresh seeds say of each setting, and the winner."""
+    """Print what fresh seeds say of each trial's settings, and the winner."""
     table = new_table()
     for header in ("trial", "in the study", "fresh seeds", "sd", "optimism"):
         table.add_column(header, justify="right")
     for each in verdict.refitted:
-        name = f"{each.trial} (in use)" if each.is_start else str(each.trial)
+        name = f"{each.trial} (start)" if each.is_start else str(each.trial)
         figures = [f"{value:.4f}" for value in (each.claimed, each.mean, each.sd, each.optimism)]
         table.add_row(name, *figures)
     seeds, folds = verdict.winner.values.shape
-    show(table, f"Fresh seeds: {verdict.objective} on the folds' test parts, {seeds} seeds, {folds} folds")
-    print(
-        f"The best other setting less that in use: {verdict.difference:+.4f} (95 % interval {verdict.low:+.4f} to "
-        f"{verdict.high:+.4f}, paired over folds and seeds)"
+    show(
+        table,
+        f"Fresh seeds: {verdict.objective} on the folds' test parts, {output.amount(seeds, 'seed')}, {folds} folds",
     )
-    name = "the config in use" if verdict.winner.is_start else f"trial {verdict.winner.trial}"
+    print(
+        f"The best other settings minus the starting config: {verdict.difference:+.4f} (95 % interval "
+        f"{verdict.low:+.4f} to {verdict.high:+.4f}, paired over folds and seeds)"
+    )
+    name = "the starting config" if verdict.winner.is_start else f"trial {verdict.winner.trial}"
     print(f"Winner: {name}, run {verdict.winner.run_ids[0]}")
 
 

@@ -5,27 +5,26 @@ Owns their layout. Must not compute.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rnatracker.terminal.output import amount
 from rnatracker.tracking.tags import Tag
-
-if TYPE_CHECKING:
-    from rnatracker.registry.version import Version
-
-import sys
-from typing import TYPE_CHECKING
-
-_WIDE = 400
-"""Columns of what is no terminal."""
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from rnatracker.metrics import Score
+    from rnatracker.registry.version import Version
     from rnatracker.tracking.settings import TrackingSettings
     from rnatracker.training.request import Outcome
+
+_WIDE = 400
+"""Columns of an output that is not a terminal."""
+_GROUPS = {"oof": "out-of-fold", "best": "validation"}
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
@@ -129,14 +128,8 @@ def show(table: Table, title: str) -> None:
     from rich.console import Console
 
     console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    console.print(f"[bold]{title}[/]")
+    console.print(title, style="bold", markup=False, highlight=False)
     console.print(table)
-
-
-_GROUPS = {"oof": "out-of-fold", "best": "validation"}
-
-
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def print_versions(versions: Sequence[Version], name: str) -> None:
@@ -207,7 +200,8 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
     show(table, f"PCC on {verdict['data']}, {verdict['transcripts']} transcripts")
     if verdict.get("earlier"):
         print(
-            f"This test set has judged {verdict['earlier']} version(s) before: each makes it a little less of a test."
+            f"This test set has judged {amount(verdict['earlier'], 'version')} before. Each makes its verdicts a "
+            "little less reliable."
         )
 
 
@@ -215,11 +209,11 @@ def _rival(verdict: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"champion, version {verdict['champion']}", "difference", "95 % interval") if verdict["champion"] else ()
 
 
-def _difference(found: Mapping[str, Any] | None) -> tuple[str, str]:
-    if found is None or found["value"] is None:
+def _difference(difference: Mapping[str, Any] | None) -> tuple[str, str]:
+    if difference is None or difference["value"] is None:
         return "-", "-"
-    interval = "-" if found["low"] is None else f"{found['low']:+.3f} to {found['high']:+.3f}"
-    return f"{found['value']:+.3f}", interval
+    low, high = difference["low"], difference["high"]
+    return f"{difference['value']:+.3f}", "-" if low is None else f"{low:+.3f} to {high:+.3f}"
 
 
 def _own_pcc(version: Version) -> str:
