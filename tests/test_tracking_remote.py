@@ -137,8 +137,10 @@ class TestServer:
             run.log_metrics({"a": 1.0}, 1)
             for expected in ("ending exp1 failed", "can't be reached"):
                 begun = time.monotonic()
-                with pytest.raises(TrackingError, match=f"{expected}.*; 1 metric value is not recorded") as caught:
+                with pytest.raises(TrackingError) as caught:
                     run.finish("FINISHED", "why")
+                assert expected in caught.value.problem
+                assert "; 1 metric value is not recorded; " in caught.value.problem
                 assert time.monotonic() - begun < 2.5
                 assert "secret" not in str(caught.value)
             run.describe("note")
@@ -148,19 +150,24 @@ class TestServer:
         [("postgresql+pg8000://u:secret@127.0.0.1/x", "pg8000"), ("mysql://u:secret@127.0.0.1/x", "mysqlclient")],
     )
     def test_open_says_what_to_install_when_a_driver_is_missing(self, tmp_path: Path, uri: str, package: str) -> None:
-        with pytest.raises(TrackingError, match=rf"\*\*\*@127.0.0.1/x: .* pip install {package}$") as caught:
+        with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(tmp_path, uri))
+        assert "***@127.0.0.1/x: " in caught.value.problem
+        assert caught.value.remedy == f"install it with: pip install {package}"
         assert "secret" not in str(caught.value)
 
     def test_no_message_has_the_password_when_an_address_has_one(self, tmp_path: Path) -> None:
-        with pytest.raises(TrackingError, match=r"http://\*\*\*@127.0.0.1:9 can't be reached") as caught:
+        with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(tmp_path, "http://user:sec@ret@127.0.0.1:9"))
+        assert "http://***@127.0.0.1:9 can't be reached" in caught.value.problem
         assert "ret@" not in str(caught.value)
 
     def test_open_says_so_at_once_when_nothing_listens(self, tmp_path: Path) -> None:
         begun = time.monotonic()
-        with pytest.raises(TrackingError, match=r"http://127.0.0.1:9 can't be reached .*--no-track"):
+        with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(tmp_path, "http://127.0.0.1:9"))
+        assert "http://127.0.0.1:9 can't be reached" in caught.value.problem
+        assert "--no-track" in caught.value.remedy
         assert time.monotonic() - begun < 10
 
     def test_open_says_so_within_ten_seconds_when_a_server_never_answers(self, tmp_path: Path) -> None:
@@ -201,5 +208,7 @@ class TestServer:
                 run.log_metrics({"train/loss": 1.0}, step)
                 run.flush()
         assert len([each for each in caplog.records if each.name == "rnatracker"]) == 1
-        with pytest.raises(TrackingError, match=f"3 metric values are not recorded; .* lies in {run.folder}"):
+        with pytest.raises(TrackingError) as caught:
             run.finish("FINISHED")
+        assert "; 3 metric values are not recorded; " in caught.value.problem
+        assert caught.value.problem.endswith(f" lies in {run.folder}")

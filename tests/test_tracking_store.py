@@ -58,8 +58,11 @@ class TestStore:
     ) -> None:
         backend = mlflow_tracker._backend
         backend.client.delete_experiment(backend.experiment_id)
-        with pytest.raises(TrackingError, match=r"'rnatracker' was deleted.*--experiment.*restore -x 1"):
+        with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(mlflow_store))
+        assert "'rnatracker' was deleted" in caught.value.problem
+        restore = f"MLFLOW_TRACKING_URI=sqlite:///{mlflow_store}/mlflow.db mlflow experiments restore -x 1"
+        assert caught.value.remedy == f"choose another with --experiment, or restore it: {restore}"
 
     def test_artifacts_are_found_when_the_store_was_moved(
         self, mlflow_tracker: MlflowTracker, mlflow_store: Path
@@ -97,27 +100,35 @@ class TestBadStore:
     @pytest.mark.parametrize("content", [b"no database at all " * 100, b"SQLite format 3\0 torn"])
     def test_open_refuses_a_file_when_it_is_no_database(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "mlflow.db").write_bytes(content)
-        with pytest.raises(TrackingError, match=r"mlflow.db: not a database of MLflow .*move that file away"):
+        with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(tmp_path))
+        assert caught.value.problem.startswith(f"{tmp_path}/mlflow.db: not a database of MLflow ")
+        assert "move that file away" in caught.value.remedy
         assert (tmp_path / "mlflow.db").read_bytes() == content
 
     def test_open_refuses_a_database_when_it_is_not_mlflows(self, tmp_path: Path) -> None:
         with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection, connection:
             connection.execute("CREATE TABLE trials (x)")
-        with pytest.raises(TrackingError, match="not a database of MLflow"):
+        with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(tmp_path))
+        assert caught.value.problem.startswith(f"{tmp_path}/mlflow.db: not a database of MLflow ")
 
     @pytest.mark.parametrize(
         ("revision", "remedy"),
-        [("ffffffffffff", "newer MLflow .*pip install --upgrade mlflow"), ("451aebb31d03", "mlflow db upgrade")],
+        [
+            ("ffffffffffff", "upgrade with: pip install --upgrade mlflow"),
+            ("451aebb31d03", "keep a copy of the database, then: mlflow db upgrade sqlite:///{store}/mlflow.db"),
+        ],
     )
     def test_open_says_what_to_upgrade_when_the_schema_is_another(
         self, mlflow_store: Path, revision: str, remedy: str
     ) -> None:
         with closing(sqlite3.connect(mlflow_store / store.DATABASE)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
-        with pytest.raises(TrackingError, match=remedy):
+        with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(mlflow_store))
+        assert caught.value.remedy == remedy.format(store=mlflow_store)
+        assert ("newer MLflow" in caught.value.problem) == (revision == "ffffffffffff")
 
     def test_store_is_made_when_a_killed_process_left_half_of_one(self, tmp_path: Path) -> None:
         (tmp_path / "mlflow.db.999.tmp").write_bytes(b"half")
@@ -128,21 +139,27 @@ class TestBadStore:
     @pytest.mark.parametrize("enabled", [True, False])
     def test_store_is_refused_when_it_cant_be_written(self, tmp_path: Path, enabled: bool) -> None:
         (tmp_path / "file").write_text("")
-        with pytest.raises(TrackingError, match=r"runs can't be kept there \(Not a directory\).*--store"):
+        with pytest.raises(TrackingError) as caught:
             begin(open_tracker(TrackingSettings(tmp_path / "file" / "mlruns", enabled=enabled)))
+        assert "runs can't be kept there (Not a directory)" in caught.value.problem
+        assert "--store" in caught.value.remedy
 
     def test_store_is_refused_when_its_path_would_be_misread(self, tmp_path: Path) -> None:
-        with pytest.raises(TrackingError, match=r"\? and %"):
+        with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(tmp_path / "100%"))
+        assert caught.value.problem.startswith(f"{tmp_path}/100%/mlflow.db: ")
+        assert "? and %" in caught.value.problem
 
     @pytest.mark.parametrize("uri", ["mlruns", "file:///tmp/mlruns"])
     def test_open_refuses_plain_files_as_an_address(self, tmp_path: Path, uri: str) -> None:
-        with pytest.raises(TrackingError, match="no longer keeps runs in plain files"):
+        with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(tmp_path, uri))
+        assert f"{uri}: MLflow no longer keeps runs in plain files" in caught.value.problem
 
     def test_open_refuses_an_address_of_a_kind_that_mlflow_has_not(self, tmp_path: Path) -> None:
-        with pytest.raises(TrackingError, match="ftp://x"):
+        with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(tmp_path, "ftp://x"))
+        assert "ftp://x" in caught.value.problem
 
 
 class TestProcesses:
