@@ -21,6 +21,7 @@ from rnatracker import config
 from rnatracker.data import simulate, writers
 from rnatracker.model import checkpoint
 from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.run_files import RunFiles
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training.reporting import Reporter
 from rnatracker.training.request import RunRequest
@@ -82,7 +83,7 @@ def main() -> None:
                 walls[enabled].append(wall)
                 cpus[enabled].append(cpu)
                 seconds += epochs
-                weights[enabled] = checkpoint.load(where / "checkpoints" / "last.pt").weights
+                weights[enabled] = checkpoint.load(RunFiles(where).training().last).weights
         same = all(torch.equal(weights[True][name], weights[False][name]) for name in weights[True])
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, 1 thread")
     print(f"epochs of {statistics.median(seconds):.1f} s, {options.epochs} a run, {options.repeats} runs of each")

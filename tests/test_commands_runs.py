@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from typer.testing import CliRunner, Result
 from rnatracker.app import app
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
+from tests.support import paths
 
 _RUNNER = CliRunner(env={"COLUMNS": "200"})
 
@@ -44,6 +47,82 @@ def test_runs_prints_what_differs_and_what_to_try_next(folder: str) -> None:
     assert [row.split()[0] for row in rows[:3]] == ["exp3", "exp2", "exp1"]
     assert rows[0].split()[3:] == ["finished", "0.004", "0.400", "validation"]
     assert rows[-1] == f"Next: rnatracker compare exp3 exp2 --store {folder}"
+
+
+@pytest.fixture
+def mixed(folder: str) -> str:
+    """Beside the tracked runs an untracked one with a fold, and one that is better than all."""
+    tracker = open_tracker(TrackingSettings(Path(folder), enabled=False))
+    tags = {"rnatracker.kind": "cross-validation", "rnatracker.study": "s"}
+    parent = tracker.start(log_name="cv", params={"train.lr": 0.3, "data.path": "/b.tsv"}, tags=tags, dataset=None)
+    child = tracker.start(
+        log_name=None, params={}, tags={"rnatracker.kind": "fold"}, dataset=None, parent=parent, name="fold1"
+    )
+    child.log_metrics({"test/pcc_mean": 0.1}, 0)
+    child.finish("FINISHED")
+    parent.log_metrics({"oof/pcc_mean": 0.9}, 0)
+    parent.finish("FINISHED")
+    return folder
+
+
+def _rows(*arguments: str) -> list[list[str]]:
+    """Return the rows of a table, split into words."""
+    lines = [line.split() for line in _run(*arguments).stdout.splitlines() if line.strip()]
+    return [line for line in lines if line[0].startswith("exp")]
+
+
+def test_runs_lists_untracked_runs_beside_the_others(mixed: str) -> None:
+    assert [row[0] for row in _rows("--store", mixed)] == ["exp4_cv", "exp3", "exp2", "exp1"]
+    untracked, tracked, *_ = _rows("--store", mixed)
+    assert untracked[3:] == ["finished", "1", "fold", "no", "b.tsv", "0.3", "0.900", "out-of-fold"]
+    assert tracked[3:] == ["finished", "yes", "a.tsv", "0.004", "0.400", "validation"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--sort", "pcc"], ["exp4_cv", "exp3", "exp2", "exp1"]),
+        (["--sort", "params.train.lr"], ["exp1", "exp2", "exp3", "exp4_cv"]),
+        (["--sort", "metrics.oof/pcc_mean", "--limit", "1"], ["exp4_cv"]),
+        (["--where", "params.train.lr = 0.3"], ["exp4_cv"]),
+        (["--where", "metrics.test/pcc_mean > 0", "--all"], ["exp4_cv/fold1"]),
+        (["--where", "metrics.best/pcc_mean > 0.3"], ["exp3"]),
+        (["--study", "s"], ["exp4_cv"]),
+        (["--study", "s", "--all"], ["exp4_cv/fold1", "exp4_cv"]),
+        (["--all", "--limit", "2"], ["exp4_cv/fold1", "exp4_cv"]),
+    ],
+)
+def test_runs_sorts_and_filters_untracked_runs_too(mixed: str, arguments: list[str], expected: list[str]) -> None:
+    assert [row[0] for row in _rows("--store", mixed, *arguments)] == expected
+
+
+def test_runs_says_in_json_and_csv_which_are_untracked(mixed: str, tmp_path: Path) -> None:
+    content = json.loads(_run("--store", mixed, "--json", "--all", "--csv", str(tmp_path / "runs.csv")).stdout)
+    assert {run["name"]: run["tracked"] for run in content["runs"]} == {
+        "exp1": True, "exp2": True, "exp3": True, "exp4_cv": False, "fold1": False
+    }  # fmt: skip
+    fold, parent = content["runs"][:2]
+    assert fold["parent_id"] == parent["run_id"]
+    assert (parent["metrics"], parent["params"]["train.lr"]) == ({"oof/pcc_mean": 0.9}, "0.3")
+    rows = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
+    assert [row["tracked"] for row in rows] == ["False", "False", "True", "True", "True"]
+
+
+def test_runs_lists_untracked_runs_where_there_is_no_database_and_makes_none(tmp_path: Path) -> None:
+    settings = TrackingSettings(tmp_path, enabled=False)
+    open_tracker(settings).start(log_name=None, params={}, tags={}, dataset=None)
+    assert [row[0] for row in _rows("--store", str(tmp_path))] == ["exp1"]
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_runs_of_a_store_are_listed_without_importing_mlflow(mixed: str) -> None:
+    script = (
+        "import sys; from typer.testing import CliRunner; from rnatracker.app import app; "
+        f"result = CliRunner().invoke(app, ['runs', '--all', '--store', {mixed!r}]); "
+        "print(result.exit_code, [name for name in ('mlflow', 'torch', 'pandas', 'sqlalchemy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=paths.ROOT)
+    assert done.stdout == "0 []\n"
 
 
 def test_runs_says_how_many_it_leaves_out(folder: str) -> None:

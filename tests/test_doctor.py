@@ -28,6 +28,7 @@ from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support.studies import small_study, work_through
 from tests.support.toys import toy_transcripts, write_table
+from tests.support.trackers import abandon
 
 _ELSEWHERE = {identity.HOST: "another", identity.PID_NAMESPACE: "other"}
 _UNKNOWN_RUN = "0123456789abcdef" * 2
@@ -89,7 +90,13 @@ class TestStore:
         result = _doctor("--store", str(tmp_path / "none"))
         assert result.exit_code == 0
         assert "no store yet" in result.stdout
+        assert f": rnatracker train --data FILE --store {tmp_path / 'none'}\n" in result.stdout
         assert not (tmp_path / "none").exists()
+
+    def test_findings_have_ids_in_json(self, tmp_path: Path) -> None:
+        content = json.loads(_doctor("--store", str(tmp_path / "none"), "--json").stdout)
+        store_found = [each for each in content["findings"] if each["check"] == "store"]
+        assert [(each["id"], each["level"]) for each in store_found] == [("store.missing", "note")]
 
     def test_a_file_that_is_no_database_is_broken(self, tmp_path: Path) -> None:
         (tmp_path / "mlflow.db").write_text("not a database, really")
@@ -189,6 +196,28 @@ class TestStaleRuns:
         run = _begin(settings)
         _doctor("--store", str(settings.store), "--fix")
         assert run.status() == "RUNNING"
+
+    def test_an_untracked_run_without_a_process_is_ended_when_asked_for(self, settings: TrackingSettings) -> None:
+        run = _begin(settings.without_mlflow())
+        abandon(run)
+        (stale,) = doctor.stale_runs(settings)
+        assert (stale.run_id, stale.name) == (run.id, "exp1")
+        findings = {each.id: each for each in doctor.examine(settings)}
+        assert findings["running.stale"].remedy == f"end them: rnatracker doctor --fix --store {settings.store}"
+        assert doctor.end_stale(settings, [stale]) == 1
+        assert (run.status(), "ended by rnatracker doctor" in run.tags()["rnatracker.message"]) == ("FAILED", True)
+        assert doctor.stale_runs(settings) == []
+
+    def test_an_untracked_run_is_left_alone_while_it_writes_or_is_of_this_process(
+        self, settings: TrackingSettings
+    ) -> None:
+        _begin(settings.without_mlflow())
+        run = _begin(settings.without_mlflow())
+        run.set_tags(_ELSEWHERE)
+        assert doctor.stale_runs(settings) == []
+        long_ago = time.time() - 50 * 3600
+        os.utime(run.folder / "run.json", (long_ago, long_ago))
+        assert [each.reason for each in doctor.stale_runs(settings)] == ["nothing heard from another for 2 days"]
 
     def test_runs_of_all_experiments_are_looked_at(self, settings: TrackingSettings) -> None:
         self._elsewhere(replace(settings, experiment="other"), 50)
@@ -328,13 +357,18 @@ class TestTrials:
         tracker = open_tracker(studied)
         tracker._backend.client.delete_run(tracker.find("exp1_toy/trial1").id)  # type: ignore[attr-defined]
         (found,) = check_trials(studied)
-        assert (found.level, found.text.startswith("study toy: trial 1 without a run")) == ("note", True)
+        assert (found.id, found.level) == ("trials.without-run", "note")
+        assert found.text.startswith("study toy: trial 1 without a run")
+        assert found.remedy.endswith(f": rnatracker study toy --store {studied.store}")
 
     def test_a_run_without_a_trial_is_noted(self, studied: TrackingSettings) -> None:
         run = _begin(studied, **{"rnatracker.kind": "trial", "rnatracker.study": "toy"})
         run.finish("KILLED")
         (found,) = check_trials(studied)
-        assert (found.level, f"run {run.id} without a trial" in found.text) == ("note", True)
+        assert (found.id, found.level) == ("trials.without-trial", "note")
+        assert f"run {run.id} without a trial" in found.text
+        uri = f"sqlite:///{studied.store}/mlflow.db"
+        assert found.remedy.endswith(f"MLFLOW_TRACKING_URI={uri} mlflow runs delete --run-id {run.id}")
         run.set_tags({"rnatracker.replays": "x"})
         assert check_trials(studied)[0].level == "ok"
 

@@ -175,8 +175,10 @@ class TestFilters:
          "metrics.a LIKE 'b'", "run_id > 'a'"],
     )  # fmt: skip
     def test_a_bad_filter_is_one_clear_error(self, source: Source, bad: str) -> None:
-        with pytest.raises(TrackingError, match=r"^--where .*as in: --where 'metrics.val/pcc_mean > 0.4") as caught:
+        with pytest.raises(TrackingError) as caught:
             source.list_runs(bad)
+        assert caught.value.problem.startswith(f"--where {bad!r}: ")
+        assert "as in: --where 'metrics.val/pcc_mean > 0.4" in caught.value.remedy
         assert "\n" not in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -239,8 +241,10 @@ class TestRows:
         assert _names(listing.sort(found, key, reverse=reverse)) == expected
 
     def test_sort_refuses_what_it_doesnt_know(self) -> None:
-        with pytest.raises(TrackingError, match="--sort loss: unknown; sort by when, name"):
+        with pytest.raises(TrackingError) as caught:
             listing.sort([], "loss", reverse=False)
+        assert caught.value.problem == "--sort loss: unknown"
+        assert "sort by when, name" in caught.value.remedy
 
     def test_numbers_in_names_are_sorted_as_numbers(self) -> None:
         rows = [Row(Listed("", name, "", 0, None)) for name in ("exp10", "exp9", "exp9_a")]

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,11 +53,10 @@ def _page(address: str, profile: Path) -> str:
 
 def _page_with(text: str, address: str, profile: Path) -> str:
     """Return the page, loaded again where the machine was too busy for it to come up in its time."""
-    for _ in range(4):
+    for _ in range(6):
         page = _page(address, profile)
         if text in page:
             return page
-        time.sleep(2)
     return page
 
 

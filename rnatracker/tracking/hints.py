@@ -12,6 +12,9 @@ from pathlib import Path
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.settings import TrackingSettings
 
+_WITH_NO_TRACK = ("train", "tune", "study")
+"""Commands that have the option; the others find untracked runs without."""
+
 
 def resume_command(run: TrackedRun, tracking: TrackingSettings, jobs: int = 1) -> str:
     """Return what to type to resume a run that was interrupted."""
@@ -52,7 +55,9 @@ def command(words: list[str], tracking: TrackingSettings) -> str:
     options = []
     if tracking.store.resolve() != (Path.cwd() / "mlruns").resolve():
         options += ["--store", str(tracking.store)]
-    if tracking.enabled:
+    if not tracking.enabled:
+        options += ["--no-track"] if words[0] in _WITH_NO_TRACK else []
+    else:
         if tracking.tracking_uri:
             options += ["--tracking-uri", re.sub(r"//[^/@]*@", "//USER:PASSWORD@", tracking.tracking_uri)]
         if tracking.experiment != "rnatracker":

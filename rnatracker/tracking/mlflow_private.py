@@ -89,7 +89,7 @@ def _migrations() -> list[Path]:
     places = spec.submodule_search_locations or () if spec else ()
     folders = [folder for place in places if (folder := Path(place) / MIGRATIONS).is_dir()]
     if not folders:
-        raise _gone(f"the folder {MIGRATIONS}")
+        raise _gone(f"folder {MIGRATIONS}")
     return folders
 
 

@@ -55,7 +55,7 @@ def run_number(name: str) -> int:
 
 
 def check_name(name: str, typed: str | None = None) -> None:
-    """Hold that a name can be a folder's on any system.
+    """Check that a name can be a folder's on any system.
 
     Args:
         name: the run's whole name.
@@ -66,6 +66,6 @@ def check_name(name: str, typed: str | None = None) -> None:
     """
     if not re.fullmatch(r"[\w.+-][\w.+ -]{0,99}", name) or name in (".", ".."):
         raise ConfigError(
-            f"--log-name {(typed or name)!r}: a run's name, exp<N>_ included, may hold up to 100 letters, digits, "
-            "spaces and _ . + -, and begins with no space"
+            f"--log-name {(typed or name)!r}: a run can't have that name",
+            "a name, exp<N>_ included, has up to 100 letters, digits, spaces and _ . + -, and begins with no space",
         )
