@@ -105,8 +105,10 @@ def test_wrong_config_file_is_named_with_what_is_wrong(text: str, message: str, 
 
 
 def test_unknown_config_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match="no such file; the shipped configs are default, paper, port"):
+    with pytest.raises(ConfigError) as error:
         config.find("defualt")
+    assert error.value.problem == "--config defualt: no such file"
+    assert error.value.remedy == "the shipped configs are default, paper, port"
 
 
 def test_flat_settings_nest_back_to_the_same() -> None:
