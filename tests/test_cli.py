@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from rnatracker.app import app
 from rnatracker.commands.ui import _free_port
+from rnatracker.terminal import options, output, progress
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support import paths
@@ -113,6 +117,59 @@ def test_wrong_input_is_one_clear_error(
     assert message in result.stderr
     assert "Traceback" not in result.output
     assert result.stdout == ""
+
+
+_SHARED_OPTIONS = (
+    "--labels", "--device", "--config", "--set", "--epochs", "--fold", "--objective", "--jobs", "--store",
+    "--tracking-uri", "--experiment", "--no-track", "--storage", "--name",
+)  # fmt: skip
+
+
+def _help_of(option: str) -> set[str]:
+    """Return what the help of an option says, over all commands that have it."""
+    said = set()
+    for command in get_command(app).commands.values():  # type: ignore[attr-defined]
+        for each in (command, *getattr(command, "commands", {}).values()):
+            said |= {parameter.help for parameter in each.params if option in parameter.opts}
+    return said
+
+
+@pytest.mark.parametrize("option", _SHARED_OPTIONS)
+def test_shared_option_says_the_same_in_every_command(option: str) -> None:
+    assert len(_help_of(option)) == 1
+
+
+def test_names_of_sites_are_stripped() -> None:
+    assert options.site_names("a, b c ,d") == ["a", "b c", "d"]
+    assert options.site_names(None) is None
+
+
+def test_number_and_noun_agree() -> None:
+    assert [output.amount(count, "seed") for count in (0, 1, 1200)] == ["0 seeds", "1 seed", "1,200 seeds"]
+
+
+def test_bars_are_drawn_on_a_terminal_and_vanish(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = io.StringIO()
+    monkeypatch.setattr(progress, "is_live", lambda: True)
+    monkeypatch.setattr(progress, "console", lambda: Console(file=drawn, force_terminal=True, width=100))
+    with progress.counted("predicting", "transcripts") as update:
+        update(3, 1.0)
+    with progress.progress("measuring") as on_batch:
+        assert on_batch is not None
+        on_batch(1, 2)
+    with progress.download("a file") as on_bytes:
+        assert on_bytes is not None
+        on_bytes(1_000_000, None)
+    text = drawn.getvalue()
+    for fact in ("predicting", "100%", "3 transcripts", "measuring", "50%", "a file", "1.0"):
+        assert fact in text
+    assert text.count("\x1b[2K") >= 3, "each bar's line is cleared"
+
+
+def test_nothing_is_drawn_where_stderr_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "is_live", lambda: False)
+    with progress.progress("measuring") as on_batch, progress.download("a file") as on_bytes:
+        assert (on_batch, on_bytes) == (None, None)
 
 
 def test_unreachable_server_is_said_within_ten_seconds(data: str) -> None:

@@ -324,7 +324,7 @@ def test_commands_tune_and_study_work_together(data: Path, mlflow_store: Path, t
     assert study("--list").split() == ["toy"]
     text = study("toy", "--export", str(tmp_path / "best.yaml"), "--plots", str(tmp_path / "plots"))
     assert "3 trials complete" in text
-    assert "0 (in use)" in text
+    assert "0 (start)" in text
     assert "Next: rnatracker train --data" in text
     assert config.read(tmp_path / "best.yaml")["model"]["rnn_hidden"] == told["best"]["params"]["model.rnn_hidden"]
     assert (tmp_path / "plots" / "history.html").exists()

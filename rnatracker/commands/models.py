@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 
 def models(
     action: Annotated[
-        str | None, typer.Argument(help="show, for one version; leave out for the list.", show_default=False)
+        str | None,
+        typer.Argument(help="show, for one version; leave out for the list.", metavar="show", show_default=False),
     ] = None,
     version: Annotated[
         str | None,
-        typer.Argument(help="With show: a version number, champion, challenger or previous.", show_default=False),
+        typer.Argument(
+            help="With show: a version number, champion, challenger or previous.", metavar="VERSION", show_default=False
+        ),
     ] = None,
     rollback: Annotated[
         bool, typer.Option("--rollback", help="Make the previous champion the champion again.")

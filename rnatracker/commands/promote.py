@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def promote(
-    run: Annotated[str, typer.Argument(help="The run: its id or name.", show_default=False)],
+    run: Annotated[str, typer.Argument(help="The run: its id or name.", metavar="RUN", show_default=False)],
     data: Annotated[
         str | None,
         typer.Option(

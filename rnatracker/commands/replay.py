@@ -22,7 +22,7 @@ _SHOWN = 12
 
 
 def replay(
-    run: Annotated[str, typer.Argument(help="A run: its id, name or folder; of a trial exp5/trial3.")],
+    run: Annotated[str, typer.Argument(help="A run: its id, name or folder; a trial as exp5/trial3.", metavar="RUN")],
     data: Annotated[
         str | None,
         typer.Option(

@@ -16,6 +16,7 @@ from rnatracker.terminal import options, output
 if TYPE_CHECKING:
     from rnatracker.registry.registry import Registry
     from rnatracker.registry.version import Version
+    from rnatracker.tracking.settings import TrackingSettings
 
 
 def serve(
@@ -44,8 +45,9 @@ def serve(
         from rnatracker.registry.registry import Registry
 
         use_threads(threads)
-        registry = Registry(options.tracking_settings(store, tracking_uri, experiment), name)
-        version = _version(registry, model)
+        tracking = options.tracking_settings(store, tracking_uri, experiment)
+        registry = Registry(tracking, name)
+        version = _version(registry, model, tracking)
         output.say(f"loading {version.label}, a few seconds ...")
         registry.model(version)
         folder = registry.folder(version)
@@ -55,14 +57,16 @@ def serve(
             output.say("stopped")
 
 
-def _version(registry: Registry, model: str) -> Version:
+def _version(registry: Registry, model: str, tracking: TrackingSettings) -> Version:
+    from rnatracker.tracking.hints import model_command
+
     if re.fullmatch(r"\d+", model):
         return registry.version(int(model))
     if re.fullmatch(r"[a-z][a-z_-]*", model):
         return registry.named(model)
     raise ConfigError(
-        f"--model {model}: only registered models are served: champion, challenger, previous, or a version's number",
-        "register a run with: rnatracker promote RUN_ID",
+        f"--model {model}: only registered models are served: champion, challenger, previous, or a version number",
+        f"register a run with: {model_command(['promote', 'RUN_ID'], tracking, registry.name)}",
     )
 
 
