@@ -1,7 +1,8 @@
 """All that is used of Optuna beyond its public interface.
 
-Owns nothing else, so that an Optuna that changes it breaks one module. `tests/test_optuna_private.py` exercises each
-name and says which is gone. Must not know torch or mlflow. Read next: `sampling.py` and `storage.py`, which use it.
+Owns nothing else, so that an Optuna that changes it breaks one module. `tests/search/test_optuna_private.py` exercises
+each name and says which is gone. Must not know torch or mlflow. Read next: `sampling.py` and `storage.py`, which use
+it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Owns every name of MLflow's that is no public interface, and what is said when one is gone. The tables that
 `database.py` reads are MLflow's own too. Must not be imported for its own sake: where a public interface does the same,
-that is used. `tests/test_private_apis.py` tries each.
+that is used. `tests/tracking/test_mlflow_private.py` tries each.
 """
 
 from __future__ import annotations

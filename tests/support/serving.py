@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_ROOT = Path(__file__).parent.parent
+from tests.support import paths
+
+_ROOT = paths.ROOT
 
 
 def free_port() -> int:
