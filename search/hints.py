@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-from pathlib import Path
 
 import yaml
 from optuna.trial import FrozenTrial
@@ -23,10 +22,6 @@ from rnatracker.tracking.settings import TrackingSettings
 def command(words: list[str], tracking: TrackingSettings, storage: str | None) -> str:
     """Return what to type: these words after `rnatracker`, with the options that lead to this storage and store."""
     options = ["--storage", re.sub(r"//[^/@]*@", "//USER:PASSWORD@", storage)] if storage else []
-    if not tracking.enabled:  # its runs are in folders of the store, where the study is too
-        options.append("--no-track")
-        if tracking.store.resolve() != (Path.cwd() / "mlruns").resolve():
-            options += ["--store", str(tracking.store)]
     return hints.command([*words, *options], tracking)
 
 

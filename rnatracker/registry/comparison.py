@@ -1,4 +1,4 @@
-"""A run held against the champion on transcripts that neither was trained on.
+"""A run compared with the champion on transcripts that neither was trained on.
 
 Owns the conditions of a fair comparison, and the comparison. Changes nothing in the registry. Must not know mlflow or
 typer. Read next: `rule.py` for the rule, `test_set.py` for the test set, `promotion.py`, which acts on it.
@@ -127,7 +127,7 @@ def examine(
     request: PromotionRequest,
     on_batch: OnBatch | None = None,
 ) -> tuple[HeldOut | None, Verdict]:
-    """Hold a candidate against the champion, or look at it alone where there is none.
+    """Compare a candidate with the champion, or look at it alone where there is none.
 
     Args:
         registry: the model.
@@ -179,7 +179,7 @@ def _compare(
     if champion is None:
         scores = {}
         if held is not None:
-            predicted = _Ballot(held, candidate.sites, request, on_batch, len(candidate.model.checkpoints))
+            predicted = _TestPredictions(held, candidate.sites, request, on_batch, len(candidate.model.checkpoints))
             scores = {CHALLENGER: predicted.scores(predicted.of(candidate.model))}
         return replace(verdict, outcome="champion", reason="there was no champion", scores=scores)
     if held is None:
@@ -188,10 +188,10 @@ def _compare(
             "that neither was trained on with --data FILE"
         )
         return replace(verdict, reason=reason)
-    return _contest(registry, candidate, registry.version(champion), held, request, verdict, on_batch)
+    return _compare_with_champion(registry, candidate, registry.version(champion), held, request, verdict, on_batch)
 
 
-def _contest(
+def _compare_with_champion(
     registry: Registry,
     candidate: Candidate,
     champion: Version,
@@ -208,17 +208,17 @@ def _contest(
             f"{', '.join(candidate.sites)}: they can't be compared",
             "register it under another --name",
         )
-    ballot = _Ballot(
+    predictions = _TestPredictions(
         held, candidate.sites, request, on_batch, len(candidate.model.checkpoints) + len(rival.checkpoints)
     )
-    ours, theirs = ballot.of(candidate.model), ballot.of(rival)
-    differences = metrics.paired_differences(ours, theirs, ballot.measured, candidate.sites, resamples=RESAMPLES)
+    ours, theirs = predictions.of(candidate.model), predictions.of(rival)
+    differences = metrics.paired_differences(ours, theirs, predictions.measured, candidate.sites, resamples=RESAMPLES)
     better, reason = judge(differences, margin=request.margin, max_drop=request.max_drop)
     return replace(
         verdict,
         outcome="champion" if better else "challenger",
         reason=reason,
-        scores={CHALLENGER: ballot.scores(ours), CHAMPION: ballot.scores(theirs)},
+        scores={CHALLENGER: predictions.scores(ours), CHAMPION: predictions.scores(theirs)},
         differences=differences,
         earlier=sum(
             each.verdict.get("data_digest") == held.digest and each.run_id != candidate.run.id
@@ -232,7 +232,7 @@ def _trained_on(registry: Registry, version: Version) -> Fingerprints | None:
     return fingerprints.load(folder / mlflow_model.ARTIFACTS / mlflow_model.RECORDS_FILE)
 
 
-class _Ballot:
+class _TestPredictions:
     """Predictions of one test set by several models, their columns in one order."""
 
     def __init__(

@@ -138,7 +138,7 @@ def _challenge(registry: Registry, number: int) -> None:
 
 
 def _crown(registry: Registry, number: int, expected: int | None) -> bool:
-    """Make a version champion if the champion is still the one that it was held against.
+    """Make a version champion if the champion is still the one that it was compared with.
 
     The former champion becomes the previous one first: interrupted in between, it is both, and champion still.
     """

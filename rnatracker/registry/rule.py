@@ -28,7 +28,7 @@ class Verdict:
         outcome: `champion` if it became that, `challenger` if it stays that.
         reason: why, in words.
         version: the challenger's number.
-        champion: number of the champion it was held against; None where there was none.
+        champion: number of the champion it was compared with; None where there was none.
         data: what the test set is called; empty where there was none.
         data_digest: what identifies it.
         transcripts: how many there are in it.

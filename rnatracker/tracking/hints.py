@@ -33,6 +33,11 @@ def attention_command(source: str, model: str, out: Path | None, tracking: Track
     return f"{command([*words, *(['--out', str(out)] if out else [])], tracking)} --attention FILE"
 
 
+def replay_command(name: str, folder: Path, tracking: TrackingSettings) -> str:
+    """Return what to type to run a recorded run once more."""
+    return _about_run(["replay"], name, folder, [], tracking)
+
+
 def model_command(words: list[str], tracking: TrackingSettings, name: str) -> str:
     """Return a command about the registered model of this name, as `models show 3`."""
     return command([*words, *(["--name", name] if name != "rnatracker" else [])], tracking)

@@ -23,7 +23,7 @@ from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun
-from rnatracker.tracking.hints import command, resume_command
+from rnatracker.tracking.hints import replay_command, resume_command
 from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
@@ -231,7 +231,7 @@ def _replay_trial(planned: Plan, reporter: Reporter) -> TrackedRun:
     with StopSignal() as stop:
         run = start_run(open_tracker(prepared.request.tracking), prepared, "trial", "", stop)
         run.set_tags({Tag.REPLAYS: planned.original.id})
-        again = _replay_command(planned)
+        again = replay_command(planned.name, planned.original.folder, planned.prepared.request.tracking)
         with ending(run, prepared.request, stop, command=again), LogFile(run.files.log, reporter) as log:
             describe_start(run, prepared, log)
             try:
@@ -240,13 +240,6 @@ def _replay_trial(planned: Plan, reporter: Reporter) -> TrackedRun:
             except _ReachedError:
                 log.line(f"as far as {planned.name} was trained before it was pruned")
     return run
-
-
-def _replay_command(planned: Plan) -> str:
-    """Return what to type to replay it once more: a replay that was stopped isn't resumed."""
-    tracking = planned.prepared.request.tracking
-    name = planned.name if tracking.enabled else str(planned.original.folder)
-    return command(["replay", name], tracking)
 
 
 class _Until(Watcher):
