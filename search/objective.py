@@ -1,7 +1,7 @@
 """One trial: train its settings, report its epochs, and prune it or measure it.
 
 Owns what a trial's value is. Must not know typer. Read next: `pruning.py` for when a trial is pruned, `trial_runs.py`
-for how it ends, `rnatracker/training/trainings.py` for the training.
+for how it ends, `rnatracker/training/fold_loop.py` for the training.
 
 A trial's value is the mean, over its folds, of the best validation objective that a fold has had. That is what pruning
 looks at too, and it is all the search ever sees: the folds' own test parts are never predicted, in fold k the epoch is
@@ -26,11 +26,11 @@ from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.division import Training
+from rnatracker.training.fold_loop import Destination, Trained, into, train_all
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import PreparedRun
 from rnatracker.training.session import dataset_of, describe_start, params_of, reason_of, resource_error, tags_of
 from rnatracker.training.trainer import EpochResult, Stopped
-from rnatracker.training.trainings import Destination, Trained, into, train_all
 from rnatracker.training.trial import TrialResult, value_of
 
 KIND = "trial"

@@ -1,6 +1,6 @@
 """What the best settings are worth: trained again with fresh seeds, measured on folds that chose nothing.
 
-Owns the comparison. Must not know typer. Read next: `rnatracker/training/fold.py` for how a fold is measured.
+Owns the comparison. Must not know typer. Read next: `rnatracker/training/fold_run.py` for how a fold is measured.
 
 A study's best value is the best of many epochs and of many trials, so it promises too much. Here the best settings
 and the starting config are cross-validated with seeds that the study has not seen: each seed gives other weights and

@@ -53,7 +53,7 @@ class Report:
 
     Attributes:
         file: its name.
-        format: one of `formats.DESCRIPTIONS`.
+        format: one of `rnatracker.data.formats.known.DESCRIPTIONS`.
         records: how many.
         groups: how many different groups the file names; None where it names none.
         nucleotides: of all records.

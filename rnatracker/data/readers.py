@@ -1,7 +1,7 @@
 """Reading files of transcripts: any format to `Transcripts`, or one error that says where and why.
 
 Owns what a sequence and a fraction may be, and the names of the sites. Must not know lines and columns:
-`formats.py` and `table.py` cut files into records. Read next: `transcripts.py`, `formats.py`, `folds.py`.
+The modules of `rnatracker/data/formats/` cut files into records. Read next: `transcripts.py`, `folds.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from rnatracker.config import DEFAULT_SITES
-from rnatracker.data import formats, sequences, table
+from rnatracker.data import sequences
 from rnatracker.data.encoding import ANY, UNKNOWN, Codes
-from rnatracker.data.formats import DESCRIPTIONS, Record
+from rnatracker.data.formats import known, table
+from rnatracker.data.formats.known import DESCRIPTIONS
+from rnatracker.data.formats.record import Record
 from rnatracker.data.sequences import FaultKind
 from rnatracker.data.source import Source, opened
 from rnatracker.data.transcripts import Fractions, Transcripts
@@ -144,7 +146,7 @@ class _Loaded:
             raise DataError(f"--labels {labels}: expected one of {', '.join(LABELS)}")
         self.source = source
         self.labels = labels
-        self.format = formats.settle(source, wanted)
+        self.format = known.settle(source, wanted)
         self.problems: list[Problem] = []
         self.sites = _checked_names(sites)
         self.header = b""
@@ -156,7 +158,7 @@ class _Loaded:
             self.records = table.rows(source, columns)
             self.grouped = columns.group is not None
         else:
-            self.records = formats.records(source, self.format)
+            self.records = known.records(source, self.format)
             self.grouped = False
         self.has_values = self.format != "fasta" and self.sites != ()
         self.strict_sites = strict_sites

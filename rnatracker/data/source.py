@@ -1,7 +1,7 @@
 """Opening a file of transcripts: gzipped or not, and a look at its beginning.
 
-Owns gzip, text against binary, and the wording of what can't be opened or read on. Must not know what a
-record is. Read next: `formats.py`, which tells the formats apart by the beginning that is read here.
+Owns gzip, text against binary, and the wording of what can't be opened or read on. Must not know what a record is.
+Read next: `rnatracker/data/formats/known.py`, which tells the formats apart by the beginning that is read here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading files for prediction in pieces, so that memory does not grow with the file.
 
 Owns the size of a piece and what happens to a bad record. Must not know the network. Read next: `readers.py`, which
-reads files for training whole; `formats.py` and `table.py`, which cut both into records.
+reads files for training whole; the modules of `rnatracker/data/formats/`, which cut both into records.
 
 Measured fractions are not looked at. Ids may be doubled: to notice it, all would have to be remembered. What is kept in
 memory at a time is one piece, or one record where a record is longer than that.
@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rnatracker.data import formats, table
-from rnatracker.data.formats import Record
+from rnatracker.data.formats import known, table
+from rnatracker.data.formats.record import Record
 from rnatracker.data.sequences import encode_all
 from rnatracker.data.source import Source, opened, standard_input
 from rnatracker.data.transcripts import Transcripts
@@ -56,7 +56,7 @@ class Stream:
         if format == "table":
             self._records = table.rows(source, table.header(source, ()), self._refuse)
         else:
-            self._records = formats.records(source, format, self._refuse)
+            self._records = known.records(source, format, self._refuse)
 
     def __iter__(self) -> Iterator[Transcripts]:
         """Yield pieces.
@@ -147,7 +147,7 @@ def stream(
 
 def _format(source: Source, wanted: str) -> str:
     """Return how to read a file; what its headers measure doesn't matter, so the original's files are plain FASTA."""
-    if wanted == "fasta" and formats.sniff(source) == "original":
+    if wanted == "fasta" and known.sniff(source) == "original":
         return "fasta"
-    found = formats.settle(source, wanted)
+    found = known.settle(source, wanted)
     return "fasta" if found == "original" else found

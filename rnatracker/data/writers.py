@@ -1,7 +1,7 @@
 """Writing files of transcripts, whole or not at all.
 
 Owns the replacing of a file in one step, and what our own files look like. Must not know what the numbers
-mean. Read next: `formats.py`, for what the readers expect.
+mean. Read next: `rnatracker/data/formats/known.py`, for what the readers expect.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """k-fold cross-validation: a parent run, and a child run for each fold.
 
-Owns the parent run and its summary. Must not know optuna or typer. Read next: `rnatracker/training/fold.py` for a
+Owns the parent run and its summary. Must not know optuna or typer. Read next: `rnatracker/training/fold_run.py` for a
 fold's run, `rnatracker/training/fold_workers.py` for folds in parallel.
 
 The fold that measures never chooses: each fold's best epoch is picked on an inner validation part of its training
@@ -20,7 +20,7 @@ from rnatracker.prediction import run_table
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker
 from rnatracker.training.division import Training
-from rnatracker.training.fold import run_folds
+from rnatracker.training.fold_run import run_folds
 from rnatracker.training.fold_workers import run_in_parallel
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import Outcome, PreparedRun

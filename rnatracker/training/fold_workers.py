@@ -1,7 +1,7 @@
 """Folds in parallel: each in a worker process of its own.
 
 Owns what a worker is given, what it sends, and what becomes of one that fails. Must not know optuna or typer. Read
-next: `rnatracker/processes/pool.py`; `rnatracker/training/fold.py` for what a worker does.
+next: `rnatracker/processes/pool.py`; `rnatracker/training/fold_run.py` for what a worker does.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rnatracker.processes.worker import Channel, Ending, How
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.open import open_tracker
 from rnatracker.training.division import Training
-from rnatracker.training.fold import run_folds
+from rnatracker.training.fold_run import run_folds
 from rnatracker.training.reporting import Reporter
 from rnatracker.training.request import PreparedRun
 from rnatracker.training.trainer import EpochResult, Stopped

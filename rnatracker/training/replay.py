@@ -30,12 +30,12 @@ from rnatracker.tracking.tags import Tag
 from rnatracker.training import trial
 from rnatracker.training.division import plan as plan_trainings
 from rnatracker.training.division import split_digest
+from rnatracker.training.fold_loop import Destination, Watcher, into, train_all
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import PreparedRun, RunRequest, prepare
 from rnatracker.training.run import train
 from rnatracker.training.session import describe_start, ending, start_run
 from rnatracker.training.trainer import EpochResult
-from rnatracker.training.trainings import Destination, Watcher, into, train_all
 
 _COMPARED = {
     Tag.VERSION: "rnatracker",

@@ -18,12 +18,12 @@ from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 from rnatracker.training import crossval
+from rnatracker.training.artifacts import leave_results
 from rnatracker.training.division import Training, plan, split_digest
+from rnatracker.training.fold_loop import into, train_all
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import Outcome, PreparedRun, RunRequest, prepare
-from rnatracker.training.results import leave_results
 from rnatracker.training.session import describe_start, ending, start_run
-from rnatracker.training.trainings import into, train_all
 
 
 def train(

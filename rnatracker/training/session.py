@@ -1,7 +1,7 @@
 """How a tracked run starts, and how it ends whatever happens.
 
 Must not know optuna or typer. Read next: `rnatracker/training/request.py` for what a run is given;
-`rnatracker/training/trainings.py` for what happens in between.
+`rnatracker/training/fold_loop.py` for what happens in between.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ import statistics
 from dataclasses import dataclass, field
 
 from rnatracker.choices import Objective
+from rnatracker.training.fold_loop import Trained, Watcher
 from rnatracker.training.trainer import EpochResult
-from rnatracker.training.trainings import Trained, Watcher
 
 
 @dataclass

@@ -190,7 +190,7 @@ def test_stream_raises_even_when_skipping_where_a_gzip_is_cut_off(tmp_path: Path
 
 
 def test_stream_stops_when_a_quote_is_never_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnatracker.data.table._LONGEST_ROW", 1000)
+    monkeypatch.setattr("rnatracker.data.formats.table._LONGEST_ROW", 1000)
     path = write(tmp_path, 'id,sequence\na,AC\nb,"A\n' + "c,GT\n" * 300)
     with pytest.raises(DataError, match=r"record 2: expected a row of a table, got more than"):
         skipping(path)

@@ -1,6 +1,6 @@
 """A fold's run: a child of the cross-validation's, trained and then measured.
 
-Must not know optuna or typer. Read next: `rnatracker/training/trainings.py` for the loop over folds.
+Must not know optuna or typer. Read next: `rnatracker/training/fold_loop.py` for the loop over folds.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker
 from rnatracker.tracking.hints import resume_command
 from rnatracker.tracking.tags import Tag
+from rnatracker.training.artifacts import leave_results
 from rnatracker.training.division import Training
+from rnatracker.training.fold_loop import Destination, Trained, Watcher, train_all
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import PreparedRun
-from rnatracker.training.results import leave_results
 from rnatracker.training.session import ending
-from rnatracker.training.trainings import Destination, Trained, Watcher, train_all
 
 
 def run_folds(

@@ -9,8 +9,8 @@ from rnatracker import plots
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.prediction import run_table
 from rnatracker.prediction.predictor import Predictor
+from rnatracker.training.fold_loop import Trained
 from rnatracker.training.request import PreparedRun
-from rnatracker.training.trainings import Trained
 
 
 def leave_results(prepared: PreparedRun, trained: Trained) -> tuple[Transcripts, Fractions]:

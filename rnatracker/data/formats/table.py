@@ -1,7 +1,7 @@
 """Tables of transcripts: TSV or CSV with a header.
 
 Owns which column is what, and quoting. Must not know what a sequence or a fraction may be. Read next:
-`readers.py`.
+`rnatracker/data/readers.py`.
 
 The header has `id` and `sequence` (in any case), perhaps `gene` or `group` (`group` counts where both are
 there), and one column per site. Where the user names sites, other columns are left alone.
@@ -14,7 +14,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rnatracker.data.formats import Record, Refusal, checked_id, refuse, text
+from rnatracker.data.formats.record import Record, Refusal, checked_id, refuse, text
 from rnatracker.data.source import Source
 from rnatracker.errors import DataError
 

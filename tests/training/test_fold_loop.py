@@ -13,9 +13,9 @@ from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training.division import Training, plan
+from rnatracker.training.fold_loop import Destination, Trained, Watcher, into, train_all
 from rnatracker.training.request import PreparedRun, RunRequest, prepare
 from rnatracker.training.trainer import EpochResult, Stopped
-from rnatracker.training.trainings import Destination, Trained, Watcher, into, train_all
 from tests.support.toys import SilentReporter, small_config, toy_transcripts, write_table
 
 
