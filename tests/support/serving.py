@@ -16,8 +16,6 @@ from typing import Any
 
 from tests.support import paths
 
-_ROOT = paths.ROOT
-
 
 def free_port() -> int:
     """Return a port that nobody uses."""
@@ -37,13 +35,13 @@ def post(address: str, body: str, content_type: str = "application/json") -> tup
 
 def environment() -> dict[str, str]:
     """Return the environment of a process that imports this checkout and computes with one thread."""
-    return {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
+    return {**os.environ, "PYTHONPATH": str(paths.ROOT), "OMP_NUM_THREADS": "1"}
 
 
 @contextmanager
 def serving(store: Path, port: int, variables: Mapping[str, str]) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
     """Serve the champion of a store, ready; give the process and the two lines that it says first."""
-    command = [sys.executable, str(_ROOT / "cli.py"), "serve", "--port", str(port), "--store", str(store)]
+    command = [sys.executable, str(paths.CLI), "serve", "--port", str(port), "--store", str(store)]
     others = {key: value for key, value in variables.items() if key != "MLFLOW_TRACKING_URI"}
     process = subprocess.Popen(command, env=others, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
