@@ -1,7 +1,7 @@
 """MLflow's model registry: versions of a model, and their aliases.
 
-Owns every use of MLflow's registry. Must not know torch, nor what makes a champion. Read next: `promotion.py`, which
-does; `version.py` for what a version is, `mlflow_model.py` for its files.
+Owns the use of MLflow's registry, but for the doctor's look at aliases. Must not know torch, nor what makes a
+champion. Read next: `promotion.py`, which does; `version.py` for what a version is, `mlflow_model.py` for its files.
 
 An alias names one version at a time and is moved in one step, so there is never more than one champion. Aliases are
 changed under the store's lock.
