@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,11 +39,7 @@ def default_groups(transcripts: Transcripts) -> tuple[str, ...]:
 
 def sequence_groups(transcripts: Transcripts) -> tuple[str, ...]:
     """Return for each transcript a fingerprint of its sequence, the same for the same sequence."""
-    codes = transcripts.codes.data
-    return tuple(
-        hashlib.blake2b(codes[start:end], digest_size=16).hexdigest()
-        for start, end in itertools.pairwise(transcripts.offsets)
-    )
+    return tuple(digest.hex() for digest in transcripts.sequence_digests(16))
 
 
 def hold_out(n: int, groups: Sequence[str] | None, share: float, seed: int) -> tuple[Indices, Indices]:
@@ -138,7 +133,7 @@ def _members(n: int, groups: Sequence[str] | None) -> list[Indices]:
     """Return the indices of each group, groups in the order of their first records."""
     if groups is None:
         return list(np.arange(n).reshape(-1, 1))
-    found: dict[str, list[int]] = {}
+    members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
-        found.setdefault(group, []).append(i)
-    return [np.array(indices, np.int64) for indices in found.values()]
+        members.setdefault(group, []).append(i)
+    return [np.array(indices, np.int64) for indices in members.values()]

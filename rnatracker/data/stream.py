@@ -107,16 +107,13 @@ class Stream:
         codes, offsets, faults = encode_all([record.sequence for record in piece])
         bad = self._waiting
         self._waiting = []
-        for fault in faults:
-            record = piece[fault.index]
-            bad.append(
-                (record.number, DataError.in_record(self.name, record.number, record.id, fault.problem, fault.remedy))
-            )
+        for index, fault in faults.items():
+            record = piece[index]
+            bad.append((record.number, fault.in_record(self.name, record.number, record.id)))
         for _, error in sorted(bad, key=lambda pair: pair[0]):
             self._skip(error)
         if faults:
-            wrong = {fault.index for fault in faults}
-            piece = [record for index, record in enumerate(piece) if index not in wrong]
+            piece = [record for index, record in enumerate(piece) if index not in faults]
             codes, offsets, _ = encode_all([record.sequence for record in piece])
         if piece:
             self.transcripts += len(piece)
@@ -149,5 +146,5 @@ def _format(source: Source, wanted: str) -> str:
     """Return how to read a file; what its headers measure doesn't matter, so the original's files are plain FASTA."""
     if wanted == "fasta" and formats.sniff(source) == "original":
         return "fasta"
-    found = formats.settle(source, wanted)
-    return "fasta" if found == "original" else found
+    settled = formats.settle(source, wanted)
+    return "fasta" if settled == "original" else settled

@@ -96,11 +96,11 @@ def test_encoding_at_once_finds_every_fault_when_neighbours_are_empty() -> None:
     codes, offsets, faults = encode_all([b"", b"AC", b"", b"!A", b"A?!", b""])
     assert offsets.tolist() == [0, 0, 2, 2, 4, 7, 7]
     assert codes.tolist() == [1, 2, 255, 1, 1, 255, 255]
-    assert [(fault.index, fault.kind) for fault in faults] == [
+    assert [(index, fault.kind) for index, fault in faults.items()] == [
         (0, "empty_sequence"), (2, "empty_sequence"), (3, "unknown_letter"), (4, "unknown_letter"),
         (5, "empty_sequence"),
     ]  # fmt: skip
-    assert "got '?' at position 2" in faults[3].problem
+    assert "got '?' at position 2" in faults[4].problem
 
 
 @pytest.mark.parametrize(("sites", "ensemble"), [(("a", "most_likely"), False), (("a", "id"), False)])
