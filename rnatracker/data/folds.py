@@ -68,16 +68,16 @@ def hold_out(n: int, groups: Sequence[str] | None, share: float, seed: int) -> t
             "add records",
         )
     target = min(max(round(share * n), 1), n - 1)
-    held: list[Indices] = []
+    chosen: list[Indices] = []
     size = 0
     for i in np.random.default_rng(seed).permutation(len(members)):
         larger = size + len(members[i])
         if larger < n and abs(larger - target) < abs(size - target):
-            held.append(members[i])
+            chosen.append(members[i])
             size = larger
-    if not held:
-        held = [min(members, key=len)]
-    held_out = np.sort(np.concatenate(held))
+    if not chosen:
+        chosen = [min(members, key=len)]
+    held_out = np.sort(np.concatenate(chosen))
     return np.setdiff1d(np.arange(n), held_out), held_out
 
 

@@ -52,7 +52,7 @@ def read(
 
     Args:
         path: the file, gzipped or not.
-        format: `port3`, `port6`, `original` or `table`; `auto` tells it by the content.
+        format: `port3`, `port6`, `original` or `table`; `auto` recognises it by the content.
         sites: names of the sites in the order of the values. A table names its own, and `sites` then selects
             and orders its columns. None: the file's names, else the default four.
         labels: `A`, `B` or `mean` (of the two, each normalised) of two replicates.

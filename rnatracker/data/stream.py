@@ -33,14 +33,14 @@ class Stream:
 
     Args:
         source: the open file.
-        format: its format, told already.
-        on_bad: told of each bad record, which is then passed over; None: the first one is raised.
+        format: its format, which must be known already.
+        on_bad: called with what is wrong with each bad record, which is then skipped; None: the first one is raised.
 
     Attributes:
         name: the file's name, for messages.
         format: its format.
         transcripts: how many have been given out so far.
-        skipped: how many bad records have been passed over so far.
+        skipped: how many bad records have been skipped so far.
     """
 
     def __init__(self, source: Source, format: str, on_bad: Callable[[str], None] | None) -> None:  # noqa: A002
@@ -131,8 +131,9 @@ def stream(
 
     Args:
         path: the file; `-` is standard input.
-        format: any format's name; `auto` tells it by the content.
-        on_bad: told of each bad record, in the file's order, which is then passed over; None: the first one is raised.
+        format: any format's name; `auto` recognises it by the content.
+        on_bad: called with what is wrong with each bad record, in the file's order, which is then skipped; None: the
+            first one is raised.
 
     Raises:
         DataError: naming the file, the record, the rule, the value and the remedy; also while it is iterated over.

@@ -60,7 +60,7 @@ def test_stream_gives_what_read_gives_when_all_is_well(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_stream_reads_standard_input_when_told_so(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_stream_reads_standard_input_when_asked_to(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     expected = everything(write(tmp_path, CONTENTS[name]))
     for content in (CONTENTS[name].encode(), gzip.compress(CONTENTS[name].encode())):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))

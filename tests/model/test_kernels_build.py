@@ -114,7 +114,7 @@ def test_kernels_share_the_threads_of_torch(cache: Path) -> None:
     assert binding.why_not() is None
     maps = Path("/proc/self/maps")
     if not maps.exists():
-        pytest.skip("only Linux tells which libraries are loaded")
+        pytest.skip("only Linux lists the libraries that are loaded")
     loaded = {line.split()[-1] for line in maps.read_text().splitlines() if "libgomp" in line}
     assert len(loaded) <= 1
 

@@ -33,9 +33,9 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_pieces")
 def test_figures_and_order_are_the_same_when_read_in_pieces(tmp_path: Path) -> None:
     path = fasta(tmp_path)
-    counts, told = Counts(), []
+    counts, reported = Counts(), []
     job = Job(str(path), tmp_path / "out.tsv", attention=tmp_path / "attention.tsv")
-    predict_file(ensemble(), job, counts, on_progress=lambda done, share: told.append((done, share)))
+    predict_file(ensemble(), job, counts, on_progress=lambda done, share: reported.append((done, share)))
     got = pd.read_csv(tmp_path / "out.tsv", sep="\t")
     whole = read_unlabelled(path)
     expected = prediction_frame(ensemble(), whole)
@@ -45,8 +45,8 @@ def test_figures_and_order_are_the_same_when_read_in_pieces(tmp_path: Path) -> N
     assert (got["most_likely"] == expected["most_likely"]).all()
     assert (counts.transcripts, counts.skipped, counts.cut) == (50, 0, int((whole.lengths > 60).sum()))
     assert 0 < counts.cut < 50
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[-1] == (50, 1.0)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
+    assert reported[-1] == (50, 1.0)
     attention = pd.read_csv(tmp_path / "attention.tsv", sep="\t")
     assert attention["id"].unique().tolist() == list(whole.ids)
     assert attention.groupby("id")["weight"].sum().to_numpy() == pytest.approx(1)
@@ -54,11 +54,11 @@ def test_figures_and_order_are_the_same_when_read_in_pieces(tmp_path: Path) -> N
 
 
 def test_batches_are_no_larger_than_asked_for(tmp_path: Path) -> None:
-    told: list[int] = []
+    reported: list[int] = []
     predictor = Predictor([toy_checkpoint()], CPU, batch_size=7)
     expected = Predictor([toy_checkpoint()], CPU).predict(read_unlabelled(fasta(tmp_path)))
-    got = predictor.predict_each(read_unlabelled(fasta(tmp_path)), on_batch=told.append)
-    assert told == [7, 14, 21, 28, 35, 42, 49, 50]
+    got = predictor.predict_each(read_unlabelled(fasta(tmp_path)), on_batch=reported.append)
+    assert reported == [7, 14, 21, 28, 35, 42, 49, 50]
     assert got[0] == pytest.approx(expected, abs=1e-6)
 
 

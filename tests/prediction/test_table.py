@@ -32,18 +32,18 @@ def test_predict_each_gives_every_models_fractions_when_there_are_several() -> N
     assert (predictor_of(3).predict(transcripts) == each.mean(axis=0)).all()
 
 
-def test_predict_each_tells_how_many_are_done_when_asked() -> None:
-    told: list[int] = []
-    predictor_of(2).predict_each(toy_transcripts(10), on_batch=told.append)
-    assert told == [10, 20]
+def test_predict_each_reports_how_many_are_done_when_asked() -> None:
+    reported: list[int] = []
+    predictor_of(2).predict_each(toy_transcripts(10), on_batch=reported.append)
+    assert reported == [10, 20]
 
 
 def test_summary_has_mean_spread_and_site_when_figures_are_known() -> None:
     each = np.array([[[0.2, 0.8], [0.5, 0.5]], [[0.4, 0.6], [0.5, 0.5]]])
-    found = summarise(("a", "b"), ("x", "y"), each)
-    assert found.fractions == pytest.approx(np.array([[0.3, 0.7], [0.5, 0.5]]))
-    assert found.spread == pytest.approx(np.array([[0.02**0.5] * 2, [0, 0]]))  # ddof 1: (0.1**2 + 0.1**2) / 1
-    assert found.likely == ["y", "x"]
+    summary = summarise(("a", "b"), ("x", "y"), each)
+    assert summary.fractions == pytest.approx(np.array([[0.3, 0.7], [0.5, 0.5]]))
+    assert summary.spread == pytest.approx(np.array([[0.02**0.5] * 2, [0, 0]]))  # ddof 1: (0.1**2 + 0.1**2) / 1
+    assert summary.likely == ["y", "x"]
     assert summarise(("a", "b"), ("x", "y"), each[:1]).spread is None
 
 
@@ -115,7 +115,7 @@ def test_columns_may_end_in_sd_when_the_model_is_no_ensemble() -> None:
         columns(("a", "a_sd"), True)
 
 
-def test_prediction_is_the_same_when_a_transcript_is_alone_or_in_company() -> None:
+def test_prediction_is_the_same_when_a_transcript_is_alone_or_among_others() -> None:
     transcripts = toy_transcripts(30)
     together = predict(predictor_of(2), transcripts)
     alone = [predict(predictor_of(2), transcripts.take(np.array([i]))).fractions[0] for i in range(30)]
