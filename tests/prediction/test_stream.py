@@ -67,8 +67,10 @@ def test_nothing_is_left_when_a_record_in_the_middle_of_ten_thousand_is_bad(name
     path = fasta(tmp_path, 10_000, bad=5000)
     (tmp_path / name).write_text("before")
     job = Job(str(path), tmp_path / name, attention=tmp_path / "attention.tsv")
-    with pytest.raises(DataError, match=r"^x\.fa, record 5000 \(t5000\): expected letters of .* got '!' at position 5"):
+    with pytest.raises(DataError) as caught:
         predict_file(Predictor([toy_checkpoint()], CPU), job, Counts())
+    assert caught.value.problem.startswith("x.fa, record 5000 (t5000): expected letters of ")
+    assert caught.value.problem.endswith("got '!' at position 5")
     assert names(tmp_path) == sorted([name, "x.fa"])
     assert (tmp_path / name).read_text() == "before"
 
@@ -99,26 +101,29 @@ def test_nothing_is_left_when_stopped_in_the_middle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "attention", "message"),
+    ("out", "attention", "problem", "remedy"),
     [
-        ("x.fa", None, r"--out .*x\.fa: is the input .*x\.fa too; name another file"),
-        ("a.tsv", "a.tsv", r"--attention .*a\.tsv: is --out too"),
-        (".", None, "expected a file, got a folder"),
-        ("no/a.tsv", None, "there is no folder .*no; make it first"),
-        ("a.parquet.gz", None, "Parquet is compressed already"),
+        ("x.fa", None, "--out {folder}/x.fa: is the input {folder}/x.fa too", "name another file"),
+        ("a.tsv", "a.tsv", "--attention {folder}/a.tsv: is --out too", "name another file"),
+        (".", None, "--out {folder}: expected a file, got a folder", "name a file in it"),
+        ("no/a.tsv", None, "--out {folder}/no/a.tsv: there is no folder {folder}/no", "make it first"),
+        ("a.parquet.gz", None, "--out {folder}/a.parquet.gz: Parquet is compressed already", "leave out .gz"),
     ],
 )
 def test_outputs_are_refused_before_anything_is_loaded(
-    out: str, attention: str | None, message: str, tmp_path: Path
+    out: str, attention: str | None, problem: str, remedy: str, tmp_path: Path
 ) -> None:
     job = Job(str(fasta(tmp_path)), tmp_path / out, attention=tmp_path / attention if attention else None)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError) as caught:
         check(job)
+    assert (caught.value.problem, caught.value.remedy) == (problem.format(folder=tmp_path), remedy)
     assert names(tmp_path) == ["x.fa"]
 
 
 def test_models_are_refused_before_an_output_is_opened(tmp_path: Path) -> None:
     job = Job(str(fasta(tmp_path)), tmp_path / "a.tsv", attention=tmp_path / "b.tsv")
-    with pytest.raises(CheckpointError, match=r"model\.attention: false"):
+    with pytest.raises(CheckpointError) as caught:
         predict_file(Predictor([toy_checkpoint(model__attention=False)], CPU), job, Counts())
+    assert "model.attention: false" in caught.value.problem
+    assert "--attention" in caught.value.remedy
     assert names(tmp_path) == ["x.fa"]

@@ -74,22 +74,23 @@ def test_sequences_are_refused_in_the_readers_words_when_bad(sequence: str, tmp_
     path.write_text(f"id\tsequence\na\tACGT\nb\t{cell}\n")
     with pytest.raises(DataError) as from_file:
         read_unlabelled(path)
-    words = str(refused.value).replace("'\\n'", "'_'").removeprefix("sequences, record 2: ")
-    assert words == str(from_file.value).removeprefix("x.tsv, record 2 (b): ")
+    problem = refused.value.problem.replace("'\\n'", "'_'").removeprefix("sequences, record 2: ")
+    assert problem == from_file.value.problem.removeprefix("x.tsv, record 2 (b): ")
+    assert refused.value.remedy == from_file.value.remedy != ""
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("given", "problem"),
     [
         ([], "sequences: expected at least one sequence, got none"),
         (["ACGT", float("nan")], "sequences, record 2: expected a sequence as text, got nan (float)"),
         ([None], "sequences, record 1: expected a sequence as text, got None (NoneType)"),
     ],
 )
-def test_sequences_are_refused_when_they_are_no_text(given: list[str], message: str) -> None:
+def test_sequences_are_refused_when_they_are_no_text(given: list[str], problem: str) -> None:
     with pytest.raises(DataError) as refused:
         from_sequences(given)
-    assert str(refused.value).startswith(message)
+    assert refused.value.problem == problem
 
 
 def test_encoding_at_once_finds_every_fault_when_neighbours_are_empty() -> None:
@@ -105,14 +106,17 @@ def test_encoding_at_once_finds_every_fault_when_neighbours_are_empty() -> None:
 
 @pytest.mark.parametrize(("sites", "ensemble"), [(("a", "most_likely"), False), (("a", "id"), False)])
 def test_columns_are_refused_when_a_site_has_the_name_of_another(sites: tuple[str, ...], ensemble: bool) -> None:
-    with pytest.raises(CheckpointError, match=sites[1]):
+    with pytest.raises(CheckpointError) as caught:
         columns(sites, ensemble)
+    assert f"site {sites[1]!r}" in caught.value.problem
+    assert "--sites" in caught.value.remedy
 
 
 def test_columns_may_end_in_sd_when_the_model_is_no_ensemble() -> None:
     assert columns(("a", "a_sd"), False) == ["a", "a_sd", "most_likely"]
-    with pytest.raises(CheckpointError, match="'a_sd'"):
+    with pytest.raises(CheckpointError) as caught:
         columns(("a", "a_sd"), True)
+    assert "site 'a_sd'" in caught.value.problem
 
 
 def test_prediction_is_the_same_when_a_transcript_is_alone_or_among_others() -> None:
