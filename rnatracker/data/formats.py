@@ -161,7 +161,7 @@ def records(source: Source, format: str, bad: Refusal = refuse) -> Iterator[Reco
 
 
 def _blocks(source: Source, parts: tuple[str, ...], bad: Refusal) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield each record's number and lines; blank lines between records are passed over.
+    """Yield each record's number and lines; blank lines between records are skipped.
 
     A record is whole only when the next line is a header: a wrapped sequence must not pass for a short one.
     """
@@ -199,7 +199,7 @@ def _misplaced(before: list[bytes], parts: tuple[str, ...], line: bytes) -> str:
     """Say what is wrong where a header stands and none belongs, or something else where a header belongs."""
     shape = f"each record has {len(parts)} lines ({', '.join(parts)}), and no sequence is wrapped"
     if len(before) == len(parts):
-        return f"expected the next record's header (> id) behind it, got {_shown(line)}; {shape}"
+        return f"expected the next record's header (> id) after it, got {_shown(line)}; {shape}"
     expected = parts[len(before)]
     if line.startswith(b">") is (expected == "header"):
         return ""

@@ -25,7 +25,7 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SHORTEST = ModelConfig().receptive_field
 """Nucleotides below which the default network sees padding too."""
 _EQUAL = 1e-12
-"""Fractions that differ by no more than this are equal but for rounding."""
+"""Fractions that differ by no more than this are equal, apart from rounding."""
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def read_unlabelled(path: str | Path, *, format: str = "auto") -> Transcripts:  
     Fractions are kept where the file has them and every one is in order; they never make this fail.
 
     Raises:
-        DataError: as `read`, but for fractions.
+        DataError: as `read`, except for fractions.
     """
     with opened(path) as source:
         loaded = _Loaded(source, format, None, "mean", strict_sites=False)

@@ -25,7 +25,7 @@ PIECE_NUCLEOTIDES = 1 << 22
 """Enough for several batches of like length, little enough that a piece takes a few MiB."""
 PIECE_RECORDS = 8192
 _TEXT_BYTES = 1 << 12
-"""How much of a file must be text for it to be read at all; behind that a record that isn't is a bad record."""
+"""How much of a file must be text for it to be read at all; after that, a record that isn't is a bad record."""
 
 
 class Stream:

@@ -89,10 +89,10 @@ def _offer(site: str, columns: list[str]) -> str:
 
 
 def rows(source: Source, columns: Columns, bad: Refusal = refuse) -> Iterator[Record]:
-    """Yield the records below the header; blank lines are passed over.
+    """Yield the records below the header; blank lines are skipped.
 
     Args:
-        source: the open file, behind its header.
+        source: the open file, after its header.
         columns: what the header says.
         bad: called with the error of a row that is no record; where it returns, reading continues in the next line.
 

@@ -69,8 +69,8 @@ class Resident:
 class Batches:
     """Cuts batches out of encoded transcripts.
 
-    A masked network gets its sequences padded behind, to the longest of the batch; an unmasked one gets them
-    padded in front, always to `max_length`, since it reads the padding.
+    A masked network gets its sequences padded at the end, to the longest of the batch; an unmasked one gets them
+    padded at the start, always to `max_length`, since it reads the padding.
 
     Args:
         encoded: the transcripts.

@@ -209,7 +209,7 @@ def _check_known(section: str, values: object, settings: type[BaseModel], path: 
 def from_fields(kind: type[T], values: object, place: str) -> T:
     """Make a dataclass of what a file of any version has kept of it.
 
-    Fields that this version doesn't have are passed over, those that the file doesn't have get their defaults.
+    Fields that this version doesn't have are left out, those that the file doesn't have get their defaults.
 
     Args:
         kind: the dataclass.

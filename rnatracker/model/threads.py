@@ -31,7 +31,7 @@ long."""
 
 
 _MAX_SEQUENCES = 64
-"""At most so many are in a batch that is only timed."""
+"""The maximum in a batch that is only timed."""
 
 
 def use_threads(threads: int) -> None:

@@ -206,7 +206,7 @@ def _delimited(rows: Iterator[list[Any]] | list[list[str]], delimiter: str) -> s
 
 
 def _rows(prediction: Prediction) -> Iterator[list[Any]]:
-    """Yield rows of `columns`, with the id in front; numbers are written with all the digits they have."""
+    """Yield rows of `columns`, with the id first; numbers are written with all the digits they have."""
     fractions = prediction.fractions.tolist()
     spread = [[]] * len(prediction) if prediction.spread is None else prediction.spread.tolist()
     for id_, values, spreads, site in zip(prediction.ids, fractions, spread, prediction.likely, strict=True):

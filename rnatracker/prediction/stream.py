@@ -50,7 +50,7 @@ class Counts:
 
     Attributes:
         transcripts: predicted.
-        skipped: bad records passed over.
+        skipped: bad records left out.
         cut: transcripts longer than the model's `max_length`.
         on_padding: sum over transcripts of the share of their attention that lies on padding.
     """

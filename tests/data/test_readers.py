@@ -208,7 +208,7 @@ def test_read_unlabelled_drops_fractions_when_they_are_unusable(tmp_path: Path, 
             "x.fa, record 2 (b): expected the line of its sequence, got '> c'; each",
             "",
         ),
-        ("> a\nAC\n1 1 1 1\nACC\n", "record 1 (a): expected the next record's header (> id) behind it, got 'ACC'", ""),
+        ("> a\nAC\n1 1 1 1\nACC\n", "record 1 (a): expected the next record's header (> id) after it, got 'ACC'", ""),
         ("> a\nAC\n1 1 1 1\n>  \nA\n1 1 1 1\n", "x.fa, record 2: expected an id after '>', got nothing", "give it one"),
         ("> a\n\n1 1 1 1\n", "x.fa, record 1 (a): expected a sequence, got nothing", "remove the record"),
         (

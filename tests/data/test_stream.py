@@ -132,7 +132,7 @@ BAD = {
     ),
     "wrapped": (
         "> a\nAC\n1 1\n> b\nA\nC\nG\n1 1\n> c\nGT\n1 1\n> d\nA\n1 1\n",
-        "record 2 (b): expected the next record's header (> id) behind it, got 'G'",
+        "record 2 (b): expected the next record's header (> id) after it, got 'G'",
     ),
     "six lines": (PORT6 + "> b\nM\nA\n" + "> c\nM\n\nA\n\n1 1 1 1\n", "record 3 (b): expected the line of its"),
 }

@@ -200,14 +200,14 @@ typedef struct {
     int64_t index;          /* in the batch */
     const uint8_t *codes;   /* from the first one on that is not padding in front */
     int64_t present, lead;  /* how many codes are there, and how many zeros stand before them */
-    int64_t steps, rows1;   /* rows behind the second and the first pooling */
+    int64_t steps, rows1;   /* rows after the second and the first pooling */
     int64_t zero1, zero2;   /* how many of these, from the first on, see nothing but zeros in front */
     int64_t row;            /* of its first step within its group */
-    int64_t row1;           /* of its first row behind the first pooling, in the group's activations */
+    int64_t row1;           /* of its first row after the first pooling, in the group's activations */
 } Sequence;
 
 typedef struct { /* of one group; kept from forward to backward, or one thread's where there is no backward */
-    float *x1, *x2;         /* (rows1, c1), (rows2, c2): behind the convolution blocks */
+    float *x1, *x2;         /* (rows1, c1), (rows2, c2): after the convolution blocks */
     uint8_t *arg1, *arg2;   /* the same shapes: which position of the pool won, or NO_GRADIENT */
     float *states;          /* (rows2, 2 h): of the recurrent layer, before its activation */
     float *gates[2];        /* (rows2, 4 h) of each direction */
@@ -767,7 +767,7 @@ static void conv2_gradient(const Plan *p, const Sums *g, float *d_w) {
 
 /* ---- Recurrent layer: torch.nn.GRU or torch.nn.LSTM, one direction after the other.
  *
- * A row of gates holds, in units of h floats, [n r z] for a GRU, behind them what r multiplies, and [i f g o] for an
+ * A row of gates holds, in units of h floats, [n r z] for a GRU, after them what r multiplies, and [i f g o] for an
  * LSTM. The input projection of STEPS steps is one product into these rows; each step then adds the recurrent
  * projection of all sequences of the group that are still running, laid out as [r z n] or [i f g o]. Backward, the
  * gates are replaced in place by the derivatives of their projections. */
@@ -799,7 +799,7 @@ static void pack_recurrent_back(const Plan *p, int d, const Tensors *w) {
     }
 }
 
-/* One step of one sequence: torch.nn.GRUCell behind its products. `keep` (may be `input`, may be NULL) gets the gates. */
+/* One step of one sequence: torch.nn.GRUCell after its products. `keep` (may be `input`, may be NULL) gets the gates. */
 static void gru_cell(int64_t h, const float *input, const float *recurrent, float *state, float *out, float *keep) {
     for (int64_t j = 0; j < h; j += LANES) {
         const vec r = logistic(load(input + h + j) + load(recurrent + j));
@@ -827,7 +827,7 @@ static void gru_cell_backward(int64_t h, float *gates, const float *before, cons
     }
 }
 
-/* torch.nn.LSTMCell behind its products. */
+/* torch.nn.LSTMCell after its products. */
 static void lstm_cell(int64_t h, const float *input, const float *recurrent, float *state, float *cell, float *out,
                       float *keep, float *keep_cell) {
     for (int64_t j = 0; j < h; j += LANES) {
@@ -917,7 +917,7 @@ static void recurrent_gradients(const Plan *p, const Sequence *q, int d, const S
     float *d_x2 = t->d_x2 + q->row * c2;
     multiply(steps, wide, c2, gates, 4 * h, p->wx_back[d], d ? d_x2 : p->zeros, d ? c2 : 0, d_x2, c2);
     multiply_transposed(c2, steps, wide, x2, c2, gates, 4 * h, g->wx[d], wide);
-    /* A step's state before it is the row before, or behind in the reverse direction; the first has none. */
+    /* A step's state before it is the row before, or after in the reverse direction; the first has none. */
     multiply_transposed(h, steps - 1, wide, states + d * 2 * h, 2 * h, recurrent + !d * 4 * h, 4 * h, g->wh[d], wide);
     for (int64_t j = 0; j < 4 * h; j += LANES) {
         vec sum = load(g->b[d] + j);
@@ -1126,7 +1126,7 @@ int64_t rnatracker_workspace(const Sizes *sizes, const Batch *batch) {
 }
 
 /* Pool the states of each sequence: pooled (sequences, 2 hidden). alpha, (sequences, alpha_width), gets the attention
- * weights, zeros behind them; NULL if not wanted. The workspace is aligned to ALIGN bytes; if batch->keep, it holds what
+ * weights, zeros after them; NULL if not wanted. The workspace is aligned to ALIGN bytes; if batch->keep, it holds what
  * backward needs. Returns 0 if a code is none that rnatracker/data/encoding.py knows; the outputs are then undefined. */
 int rnatracker_forward(const Sizes *sizes, const Batch *batch, const Tensors *weights, void *workspace, float *pooled,
                        float *alpha, int64_t alpha_width) {
