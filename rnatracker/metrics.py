@@ -55,7 +55,7 @@ class Difference:
 
     Attributes:
         name: a site's name, `pcc_mean` (over sites) or `pcc_overall` (all entries as one column).
-        value: PCC of the first prediction less that of the second; NaN where the site can't be scored.
+        value: PCC of the first prediction minus that of the second; NaN where the site can't be scored.
         low: lower end of the bootstrap interval.
         high: upper end.
         p: two-sided, that there is no difference; at least 2 / (resamples + 1), not corrected for several sites.

@@ -28,6 +28,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
         save(self, *args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Figure, "savefig", keep)
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # pictures of studies need it
     yield figures
     assert "matplotlib.pyplot" not in sys.modules
 

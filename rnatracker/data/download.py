@@ -89,7 +89,7 @@ def fetch(
         data_set: which.
         folder: where it is to be; None: the cache folder.
         base_url: where the repository's files lie.
-        progress: told of each piece that comes.
+        progress: called after each piece that comes.
 
     Returns:
         The file, and whether it was fetched now.
@@ -109,10 +109,10 @@ def fetch(
     with replacing(target) as file:
         _stream(url, target, file, progress)
         file.flush()
-        found = blob_id(Path(file.name))
-        if found != data_set.blob:
+        blob = blob_id(Path(file.name))
+        if blob != data_set.blob:
             raise DataError(
-                f"{url}: expected git blob id {data_set.blob}, got {found}: it is not the published file, or was "
+                f"{url}: expected git blob id {data_set.blob}, got {blob}: it is not the published file, or was "
                 "damaged on its way",
                 "nothing was kept, try again",
             )

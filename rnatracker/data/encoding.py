@@ -132,7 +132,7 @@ def pad(encoded: Encoded, indices: Indices, length: int, *, front: bool) -> Code
         indices: (B,) which of them.
         length: width of the batch, at least that of the longest of them.
         front: pad before the sequence, as the port and the original do and an unmasked network was trained to read;
-            False: behind it, where a masked network's result can't depend on it.
+            False: after it, where a masked network's result can't depend on it.
 
     Returns:
         (B, length) uint8.

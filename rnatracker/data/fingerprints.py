@@ -10,8 +10,6 @@ with a probability of 3 in 100 million.
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +23,7 @@ Fingerprints = npt.NDArray[np.uint64]
 
 def fingerprints(transcripts: Transcripts) -> Fingerprints:
     """Return a fingerprint of each sequence, (N,) uint64, in the transcripts' order."""
-    codes = transcripts.codes.data
-    found = b"".join(
-        hashlib.blake2b(codes[start:end], digest_size=8).digest()
-        for start, end in itertools.pairwise(transcripts.offsets)
-    )
-    return np.frombuffer(found, "<u8").astype(np.uint64)
+    return np.frombuffer(b"".join(transcripts.sequence_digests(8)), "<u8").astype(np.uint64)
 
 
 def seen(transcripts: Transcripts, trained_on: Fingerprints) -> npt.NDArray[np.int64]:
@@ -38,20 +31,20 @@ def seen(transcripts: Transcripts, trained_on: Fingerprints) -> npt.NDArray[np.i
     return np.flatnonzero(np.isin(fingerprints(transcripts), trained_on)).astype(np.int64)
 
 
-def write(path: Path, found: Fingerprints) -> None:
+def write(path: Path, trained_on: Fingerprints) -> None:
     """Write fingerprints, sorted, each once.
 
     Raises:
         OSError: if they can't be written.
     """
     with replacing(path) as file:
-        np.save(file, np.unique(found), allow_pickle=False)
+        np.save(file, np.unique(trained_on), allow_pickle=False)
 
 
 def load(path: Path) -> Fingerprints | None:
     """Return what `write` wrote, or None if it isn't there or can't be read."""
     try:
-        found = np.load(path, allow_pickle=False)
+        content = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return found if found.dtype == np.uint64 and found.ndim == 1 else None
+    return content if content.dtype == np.uint64 and content.ndim == 1 else None

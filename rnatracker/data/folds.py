@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,11 +39,7 @@ def default_groups(transcripts: Transcripts) -> tuple[str, ...]:
 
 def sequence_groups(transcripts: Transcripts) -> tuple[str, ...]:
     """Return for each transcript a fingerprint of its sequence, the same for the same sequence."""
-    codes = transcripts.codes.data
-    return tuple(
-        hashlib.blake2b(codes[start:end], digest_size=16).hexdigest()
-        for start, end in itertools.pairwise(transcripts.offsets)
-    )
+    return tuple(digest.hex() for digest in transcripts.sequence_digests(16))
 
 
 def hold_out(n: int, groups: Sequence[str] | None, share: float, seed: int) -> tuple[Indices, Indices]:
@@ -73,16 +68,16 @@ def hold_out(n: int, groups: Sequence[str] | None, share: float, seed: int) -> t
             "add records",
         )
     target = min(max(round(share * n), 1), n - 1)
-    held: list[Indices] = []
+    chosen: list[Indices] = []
     size = 0
     for i in np.random.default_rng(seed).permutation(len(members)):
         larger = size + len(members[i])
         if larger < n and abs(larger - target) < abs(size - target):
-            held.append(members[i])
+            chosen.append(members[i])
             size = larger
-    if not held:
-        held = [min(members, key=len)]
-    held_out = np.sort(np.concatenate(held))
+    if not chosen:
+        chosen = [min(members, key=len)]
+    held_out = np.sort(np.concatenate(chosen))
     return np.setdiff1d(np.arange(n), held_out), held_out
 
 
@@ -138,7 +133,7 @@ def _members(n: int, groups: Sequence[str] | None) -> list[Indices]:
     """Return the indices of each group, groups in the order of their first records."""
     if groups is None:
         return list(np.arange(n).reshape(-1, 1))
-    found: dict[str, list[int]] = {}
+    members: dict[str, list[int]] = {}
     for i, group in enumerate(groups):
-        found.setdefault(group, []).append(i)
-    return [np.array(indices, np.int64) for indices in found.values()]
+        members.setdefault(group, []).append(i)
+    return [np.array(indices, np.int64) for indices in members.values()]

@@ -25,7 +25,7 @@ QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SHORTEST = ModelConfig().receptive_field
 """Nucleotides below which the default network sees padding too."""
 _EQUAL = 1e-12
-"""Fractions that differ by less are equal but for rounding."""
+"""Fractions that differ by no more than this are equal, apart from rounding."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def inspect(
     Raises:
         DataError: if the file's lines don't make records; what is wrong inside records is in the report.
     """
-    transcripts, problems, found = survey(path, format=format, sites=sites, labels=labels)
+    transcripts, problems, file_format = survey(path, format=format, sites=sites, labels=labels)
     lengths = transcripts.lengths
     nucleotides = int(lengths.sum())
     ambiguous = np.add.reduceat(np.append(transcripts.codes == ANY, False), transcripts.offsets[:-1], dtype=np.int64)
@@ -131,7 +131,7 @@ def inspect(
     fractions = transcripts.fractions
     return Report(
         file=transcripts.source,
-        format=found,
+        format=file_format,
         records=len(transcripts),
         groups=None if transcripts.groups is None else len(set(transcripts.groups)),
         nucleotides=nucleotides,

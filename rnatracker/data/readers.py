@@ -10,7 +10,7 @@ import math
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +21,9 @@ from rnatracker.data.encoding import ANY, UNKNOWN, Codes
 from rnatracker.data.formats import known, table
 from rnatracker.data.formats.known import DESCRIPTIONS
 from rnatracker.data.formats.record import Record
-from rnatracker.data.sequences import FaultKind
+from rnatracker.data.sequences import Fault, FaultKind
 from rnatracker.data.source import Source, opened
-from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.data.transcripts import Fractions, Transcripts, checked_sites
 from rnatracker.errors import DataError
 
 LABELS = ("A", "B", "mean")
@@ -54,7 +54,7 @@ def read(
 
     Args:
         path: the file, gzipped or not.
-        format: `port3`, `port6`, `original` or `table`; `auto` tells it by the content.
+        format: `port3`, `port6`, `original` or `table`; `auto` recognises it by the content.
         sites: names of the sites in the order of the values. A table names its own, and `sites` then selects
             and orders its columns. None: the file's names, else the default four.
         labels: `A`, `B` or `mean` (of the two, each normalised) of two replicates.
@@ -86,7 +86,7 @@ def read_unlabelled(path: str | Path, *, format: str = "auto") -> Transcripts:  
     Fractions are kept where the file has them and every one is in order; they never make this fail.
 
     Raises:
-        DataError: as `read`, but for fractions.
+        DataError: as `read`, except for fractions.
     """
     with opened(path) as source:
         loaded = _Loaded(source, format, None, "mean", strict_sites=False)
@@ -148,7 +148,7 @@ class _Loaded:
         self.labels = labels
         self.format = known.settle(source, wanted)
         self.problems: list[Problem] = []
-        self.sites = _checked_names(sites)
+        self.sites = None if sites is None else checked_sites(sites)
         self.header = b""
         self.sites_named = sites is not None or self.format == "table"
         if self.format == "table":
@@ -175,7 +175,7 @@ class _Loaded:
         first = self.numbers.setdefault(record.id, record.number)
         if first != record.number:
             problem = f"expected different ids, but record {first} has it too"
-            self._note(record, FaultKind.DUPLICATE_ID, problem, "rename one")
+            self._note(record, Fault(FaultKind.DUPLICATE_ID, problem, "rename one"))
         codes = self._sequence(record)
         self.ids.append(record.id)
         self.groups.append(record.group or record.id)
@@ -184,33 +184,31 @@ class _Loaded:
         if self.has_values:
             self._fractions(record)
 
-    def _note(self, record: Record, kind: FaultKind, problem: str, remedy: str = "") -> None:
-        error = DataError.in_record(self.source.name, record.number, record.id, problem, remedy)
-        self.problems.append(Problem(kind, error))
+    def _note(self, record: Record, fault: Fault) -> None:
+        error = fault.in_record(self.source.name, record.number, record.id)
+        self.problems.append(Problem(fault.kind, error))
 
     def _sequence(self, record: Record) -> Codes:
         codes, fault = sequences.checked(record.sequence)
         if fault is None:
             return codes
-        self._note(record, fault.kind, fault.problem, fault.remedy)
+        self._note(record, fault)
         return np.where(codes == UNKNOWN, np.uint8(ANY), codes)
 
     def _fractions(self, record: Record) -> None:
         if not self.n_replicates:
             self._begin_values(record)
         if len(record.values) != self.n_replicates:
-            self._note(
-                record,
-                FaultKind.BAD_FRACTIONS,
-                f"expected {self.n_replicates} measurement(s) as in record 1, got {len(record.values)}",
-            )
+            problem = f"expected {self.n_replicates} measurement(s) as in record 1, got {len(record.values)}"
+            self._note(record, Fault(FaultKind.BAD_FRACTIONS, problem))
         for i, label in enumerate("AB"[: self.n_replicates]):
             values = record.values[i] if i < len(record.values) else ()
             row, fault = _row(values, self.sites or ())
             self.rows[i].extend(row)
             if fault and len(record.values) == self.n_replicates and self.labels in ("mean", label):
-                problem = f"replicate {label}: {fault.problem}" if self.n_replicates == 2 else fault.problem
-                self._note(record, fault.kind, problem, fault.remedy)
+                if self.n_replicates == 2:
+                    fault = replace(fault, problem=f"replicate {label}: {fault.problem}")
+                self._note(record, fault)
 
     def _begin_values(self, record: Record) -> None:
         """Settle, by the first record, how many replicates there are and what the sites are."""
@@ -264,43 +262,25 @@ class _Loaded:
         )
 
 
-def _checked_names(sites: Sequence[str] | None) -> tuple[str, ...] | None:
-    if sites is None:
-        return None
-    names = tuple(site.strip() for site in sites)
-    if len(names) < 2 or len(set(names)) < len(names) or "" in names:
-        raise DataError(f"--sites: expected two or more different names, got {','.join(names)!r}")
-    return names
-
-
-@dataclass(frozen=True)
-class _RowFault:
-    """What is wrong with one measurement."""
-
-    kind: FaultKind
-    problem: str
-    remedy: str = ""
-
-
-def _row(values: tuple[str, ...], sites: tuple[str, ...]) -> tuple[list[float], _RowFault | None]:
+def _row(values: tuple[str, ...], sites: tuple[str, ...]) -> tuple[list[float], Fault | None]:
     """Return one measurement normalised to sum 1, and what is wrong with it."""
     nothing, bad = [math.nan] * len(sites), FaultKind.BAD_FRACTIONS
     if len(values) != len(sites):
-        return nothing, _RowFault(bad, f"expected {len(sites)} fractions ({', '.join(sites)}), got {len(values)}")
+        return nothing, Fault(bad, f"expected {len(sites)} fractions ({', '.join(sites)}), got {len(values)}")
     numbers = [_number(value) for value in values]
     for site, value, number in zip(sites, values, numbers, strict=True):
         if not math.isfinite(number) or number < 0:
             rule = "a number" if math.isnan(number) else "a finite number of 0 or more"
             problem = f"expected {rule} for {site}, got {value[:30]!r}"
-            return nothing, _RowFault(bad, problem, "correct it or remove the record")
+            return nothing, Fault(bad, problem, "correct it or remove the record")
     total = 0.0
     for number in numbers:  # not `sum`, which since Python 3.12 rounds otherwise: the transcripts' digest hangs on it
         total += number
     if total == 0:
         problem = f"expected a fraction above 0, got {' '.join(values)}"
-        return nothing, _RowFault(FaultKind.ALL_ZERO, problem, "remove the record")
+        return nothing, Fault(FaultKind.ALL_ZERO, problem, "remove the record")
     if math.isinf(total):
-        return nothing, _RowFault(bad, f"expected a finite sum, got {' '.join(values)}", "scale them down")
+        return nothing, Fault(bad, f"expected a finite sum, got {' '.join(values)}", "scale them down")
     return [number / total for number in numbers], None
 
 

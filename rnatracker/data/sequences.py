@@ -29,39 +29,42 @@ class FaultKind(StrEnum):
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with one of several sequences.
+    """What is wrong with a record.
 
     Attributes:
-        index: which, from 0.
-        kind: EMPTY_SEQUENCE or UNKNOWN_LETTER.
+        kind: which rule it breaks.
         problem: the rule and the value.
-        remedy: what to do.
+        remedy: what to do; empty where the problem says it.
     """
 
-    index: int
     kind: FaultKind
     problem: str
-    remedy: str
+    remedy: str = ""
+
+    def in_record(self, source: str, number: int, identifier: str) -> DataError:
+        """Return the error that names the record; the arguments are those of `DataError.in_record`."""
+        return DataError.in_record(source, number, identifier, self.problem, self.remedy)
 
 
-def checked(sequence: bytes, index: int = 0) -> tuple[Codes, Fault | None]:
+def checked(sequence: bytes) -> tuple[Codes, Fault | None]:
     """Return a sequence's codes, (L,) uint8, and what is wrong with it; a letter outside IUPAC is `UNKNOWN`."""
     codes = encode(sequence)
     if not len(codes):
-        return codes, Fault(index, FaultKind.EMPTY_SEQUENCE, "expected a sequence, got nothing", "remove the record")
+        return codes, Fault(FaultKind.EMPTY_SEQUENCE, "expected a sequence, got nothing", "remove the record")
     position = first_unknown(codes)
     if position is None:
         return codes, None
     letter = sequence[position : position + 1].decode("latin-1")
     problem = f"expected letters of {LETTERS} in its sequence, got {letter!r} at position {position + 1}"
-    return codes, Fault(index, FaultKind.UNKNOWN_LETTER, problem, "correct it, or write N")
+    return codes, Fault(FaultKind.UNKNOWN_LETTER, problem, "correct it, or write N")
 
 
-def encode_all(sequences: Sequence[bytes]) -> tuple[Codes, Offsets, list[Fault]]:
+def encode_all(sequences: Sequence[bytes]) -> tuple[Codes, Offsets, dict[int, Fault]]:
     """Encode sequences at once, which is many times faster than one by one where they are short.
 
     Returns:
-        All codes one after the other, (sum of lengths,) uint8; (N + 1,) int64 offsets; and what is wrong, in order.
+        All codes one after the other, (sum of lengths,) uint8; (N + 1,) int64 offsets; and what is wrong with
+        which sequence, by its index from 0, in order.
     """
     lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
@@ -69,8 +72,8 @@ def encode_all(sequences: Sequence[bytes]) -> tuple[Codes, Offsets, list[Fault]]
     suspects = set(np.flatnonzero(lengths == 0).tolist())
     unknown = np.flatnonzero(codes == UNKNOWN)
     suspects |= set((np.searchsorted(offsets, unknown, side="right") - 1).tolist())
-    found = [checked(sequences[index], index)[1] for index in sorted(suspects)]
-    return codes, offsets, [fault for fault in found if fault is not None]
+    checks = {index: checked(sequences[index])[1] for index in sorted(suspects)}
+    return codes, offsets, {index: fault for index, fault in checks.items() if fault is not None}
 
 
 def from_sequences(sequences: Sequence[str], *, source: str = "sequences") -> Transcripts:
@@ -94,6 +97,6 @@ def from_sequences(sequences: Sequence[str], *, source: str = "sequences") -> Tr
             )
         stripped.append(sequence.strip().encode("utf-8", "surrogateescape"))
     codes, offsets, faults = encode_all(stripped)
-    if faults:
-        raise DataError.in_record(source, faults[0].index + 1, "", faults[0].problem, faults[0].remedy)
+    for index, fault in faults.items():
+        raise fault.in_record(source, index + 1, "")
     return Transcripts(tuple(map(str, range(1, len(sequences) + 1))), codes, offsets, source=source)

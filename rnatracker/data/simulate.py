@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from rnatracker.config import DEFAULT_SITES
 from rnatracker.data.encoding import CHANNELS, Codes, encode
-from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.data.transcripts import Fractions, Transcripts, checked_sites
 from rnatracker.errors import DataError
 from rnatracker.metrics import Array, pcc_per_site
 
@@ -109,7 +109,8 @@ def simulate(
     Raises:
         DataError: if a number is out of range.
     """
-    _check(n, sites, noise, median_length)
+    _check(n, noise, median_length)
+    sites = checked_sites(sites)
     rng = np.random.default_rng(seed)
     zipcodes = _zipcodes(rng, len(sites))
     parts = _lengths(rng, n, median_length)
@@ -127,18 +128,16 @@ def simulate(
         ids=tuple(f"SIM{i:06d}" for i in range(1, n + 1)),
         codes=codes,
         offsets=offsets,
-        sites=tuple(sites),
+        sites=sites,
         fractions=_softmax(logits + noise * rng.standard_normal(logits.shape)),
         source="simulated",
     )
     return Simulated(transcripts, _softmax(logits), zipcodes)
 
 
-def _check(n: int, sites: Sequence[str], noise: float, median_length: int) -> None:
+def _check(n: int, noise: float, median_length: int) -> None:
     if n < 2:
         raise DataError(f"--records {n}: expected 2 or more, since one has no PCC")
-    if len(sites) < 2 or len(set(sites)) < len(sites) or not all(sites):
-        raise DataError(f"--sites: expected two or more different names, got {','.join(sites)!r}")
     if not 0 <= noise < np.inf:
         raise DataError(f"--noise {noise}: expected a finite number of 0 or more")
     if median_length < _SHORTEST_MEDIAN:
@@ -252,12 +251,12 @@ def _count(codes: Codes, offsets: Integers, zipcodes: tuple[Zipcode, ...]) -> In
     table = np.full(4**_ZIPCODE_LENGTH, len(zipcodes), np.uint16)
     for index, zipcode in enumerate(zipcodes):
         table[sum((int(c) - 1) * 4**i for i, c in enumerate(encode(zipcode.letters)[::-1]))] = index
-    found = table[windows]
-    starts = np.flatnonzero(found < len(zipcodes))
+    zipcode_at = table[windows]
+    starts = np.flatnonzero(zipcode_at < len(zipcodes))
     transcript = np.searchsorted(offsets, starts, side="right") - 1
     within = starts + _ZIPCODE_LENGTH <= offsets[transcript + 1]
     counts = np.zeros((len(offsets) - 1, len(zipcodes)), np.int64)
-    np.add.at(counts, (transcript[within], found[starts[within]]), 1)
+    np.add.at(counts, (transcript[within], zipcode_at[starts[within]]), 1)
     return counts
 
 

@@ -22,7 +22,7 @@ from typing import BinaryIO, Protocol, cast
 from rnatracker.errors import DataError
 
 HEAD_BYTES = 1 << 20
-"""How much of a file is looked at to tell its format: more than the longest known transcript."""
+"""How much of a file is read to recognise its format: more than the longest known transcript."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _BUFFER_BYTES = 1 << 17
 _LONGEST_CHARACTER = 4
@@ -64,7 +64,7 @@ class _Readable(Protocol):
 class _Rejoined(io.RawIOBase):
     """What was read ahead, then the rest of the stream: works where nothing can be sought, as in a pipe.
 
-    Errors of reading are worded here, and not around whatever a caller does while the file is open. One call reads
+    Errors of reading become ours here, and not around whatever a caller does while the file is open. One call reads
     once: Python looks for Ctrl-C between calls, and would overlook it while it fills a buffer from a slow pipe.
     """
 
@@ -79,7 +79,7 @@ class _Rejoined(io.RawIOBase):
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
         part = self._head[: len(buffer)]
         if not part:
-            with _worded(self._path):
+            with _errors_of_reading(self._path):
                 part = memoryview(self._rest.read1(len(buffer)))
         else:
             self._head = self._head[len(part) :]
@@ -130,7 +130,7 @@ def opened(path: str | Path, *, check_bytes: int = HEAD_BYTES) -> Iterator[Sourc
     """
     path = Path(path)
     with ExitStack() as stack:
-        with _worded(path):
+        with _errors_of_reading(path):
             raw = stack.enter_context(path.open("rb"))
         yield stack.enter_context(_source(raw, path, check_bytes))
 
@@ -150,7 +150,7 @@ def standard_input(*, check_bytes: int = HEAD_BYTES) -> Iterator[Source]:
 
 @contextmanager
 def _source(raw: BinaryIO, path: Path, check_bytes: int) -> Iterator[Source]:
-    with _worded(path):
+    with _errors_of_reading(path):
         magic = raw.read(len(_GZIP_MAGIC))
         rest: io.BufferedReader | gzip.GzipFile = io.BufferedReader(
             _Rejoined(magic, cast(io.BufferedReader, raw), path), _BUFFER_BYTES
@@ -166,8 +166,8 @@ def _source(raw: BinaryIO, path: Path, check_bytes: int) -> Iterator[Source]:
 
 
 @contextmanager
-def _worded(path: Path) -> Iterator[None]:
-    """Say in our words why a file can't be opened or read."""
+def _errors_of_reading(path: Path) -> Iterator[None]:
+    """Raise a DataError where a file can't be opened or read."""
     try:
         yield
     except FileNotFoundError:

@@ -25,7 +25,7 @@ PIECE_NUCLEOTIDES = 1 << 22
 """Enough for several batches of like length, little enough that a piece takes a few MiB."""
 PIECE_RECORDS = 8192
 _TEXT_BYTES = 1 << 12
-"""How much of a file must be text for it to be read at all; behind that a record that isn't is a bad record."""
+"""How much of a file must be text for it to be read at all; after that, a record that isn't is a bad record."""
 
 
 class Stream:
@@ -33,14 +33,14 @@ class Stream:
 
     Args:
         source: the open file.
-        format: its format, told already.
-        on_bad: told of each bad record, which is then passed over; None: the first one is raised.
+        format: its format, which must be known already.
+        on_bad: called with what is wrong with each bad record, which is then skipped; None: the first one is raised.
 
     Attributes:
         name: the file's name, for messages.
         format: its format.
         transcripts: how many have been given out so far.
-        skipped: how many bad records have been passed over so far.
+        skipped: how many bad records have been skipped so far.
     """
 
     def __init__(self, source: Source, format: str, on_bad: Callable[[str], None] | None) -> None:  # noqa: A002
@@ -107,16 +107,13 @@ class Stream:
         codes, offsets, faults = encode_all([record.sequence for record in piece])
         bad = self._waiting
         self._waiting = []
-        for fault in faults:
-            record = piece[fault.index]
-            bad.append(
-                (record.number, DataError.in_record(self.name, record.number, record.id, fault.problem, fault.remedy))
-            )
+        for index, fault in faults.items():
+            record = piece[index]
+            bad.append((record.number, fault.in_record(self.name, record.number, record.id)))
         for _, error in sorted(bad, key=lambda pair: pair[0]):
             self._skip(error)
         if faults:
-            wrong = {fault.index for fault in faults}
-            piece = [record for index, record in enumerate(piece) if index not in wrong]
+            piece = [record for index, record in enumerate(piece) if index not in faults]
             codes, offsets, _ = encode_all([record.sequence for record in piece])
         if piece:
             self.transcripts += len(piece)
@@ -134,8 +131,9 @@ def stream(
 
     Args:
         path: the file; `-` is standard input.
-        format: any format's name; `auto` tells it by the content.
-        on_bad: told of each bad record, in the file's order, which is then passed over; None: the first one is raised.
+        format: any format's name; `auto` recognises it by the content.
+        on_bad: called with what is wrong with each bad record, in the file's order, which is then skipped; None: the
+            first one is raised.
 
     Raises:
         DataError: naming the file, the record, the rule, the value and the remedy; also while it is iterated over.
@@ -149,5 +147,5 @@ def _format(source: Source, wanted: str) -> str:
     """Return how to read a file; what its headers measure doesn't matter, so the original's files are plain FASTA."""
     if wanted == "fasta" and known.sniff(source) == "original":
         return "fasta"
-    found = known.settle(source, wanted)
-    return "fasta" if found == "original" else found
+    settled = known.settle(source, wanted)
+    return "fasta" if settled == "original" else settled

@@ -6,12 +6,15 @@ Owns the arrays and their digest. Must not know files. Read next: `readers.py`, 
 from __future__ import annotations
 
 import hashlib
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from rnatracker.data.encoding import Codes, Indices, Offsets, decode
+from rnatracker.errors import DataError
 
 Fractions = npt.NDArray[np.float64]
 
@@ -80,6 +83,12 @@ class Transcripts:
             groups=None if self.groups is None else tuple(self.groups[i] for i in indices),
         )
 
+    def sequence_digests(self, n_bytes: int) -> Iterator[bytes]:
+        """Yield a hash of `n_bytes` of each sequence, in the transcripts' order: equal sequences have equal ones."""
+        codes = self.codes.data
+        for start, end in itertools.pairwise(self.offsets):
+            yield hashlib.blake2b(codes[start:end], digest_size=n_bytes).digest()
+
     def digest(self) -> str:
         """Return 32 hexadecimal digits that change with any id, sequence, fraction, group or site.
 
@@ -92,3 +101,15 @@ class Transcripts:
         if self.fractions is not None:
             hasher.update(np.ascontiguousarray(self.fractions, "<f8").data)
         return hasher.hexdigest()[:32]
+
+
+def checked_sites(sites: Sequence[str]) -> tuple[str, ...]:
+    """Return names of sites that a user gives, without blanks around them.
+
+    Raises:
+        DataError: if there are fewer than two, or one is empty or given twice.
+    """
+    names = tuple(site.strip() for site in sites)
+    if len(names) < 2 or len(set(names)) < len(names) or "" in names:
+        raise DataError(f"--sites: expected two or more different names, got {','.join(names)!r}")
+    return names

@@ -24,7 +24,7 @@ class Contrast:
     Attributes:
         first: name of the run that is compared.
         second: name of the run that it is compared with.
-        differences: PCC of the first less that of the second, for each site, the mean and overall.
+        differences: PCC of the first minus that of the second, for each site, the mean and overall.
         corrected: Holm's p-values: of the sites among all sites of all pairs of runs, of the mean among all pairs, also
             those that are not shown; NaN for `pcc_overall`, which is shown and not tested.
         verdict: the first is better, is worse, or they can't be told apart.

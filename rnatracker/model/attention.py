@@ -86,7 +86,7 @@ class Attention:
         edges = np.empty(last - first + 1, np.int64)
         edges[:-1] = self._first_end - self._stride + self._stride * np.arange(last - first)
         edges[0], edges[-1] = 0, width
-        # An unmasked network's padding lies in front.
+        # An unmasked network's padding lies at the start.
         edges = (edges - (width - length)).clip(0, length)
         own = edges[1:] > edges[:-1]
         weights = self._sums[first:last][own]

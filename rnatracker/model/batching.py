@@ -17,7 +17,7 @@ from rnatracker.data.encoding import Encoded, Indices, Offsets, pad
 
 _POOL_OF_BATCHES = 16
 """Batches among which transcripts are sorted by length: enough that a batch has like lengths, few enough that
-its company changes from epoch to epoch."""
+the same transcripts don't share a batch in every epoch."""
 _EVALUATION_NUCLEOTIDES = 64 * 4000
 """Padded nucleotides in a batch without gradients: bounds memory whatever the lengths."""
 
@@ -69,8 +69,8 @@ class Resident:
 class Batches:
     """Cuts batches out of encoded transcripts.
 
-    A masked network gets its sequences padded behind, to the longest of the batch; an unmasked one gets them
-    padded in front, always to `max_length`, since it reads the padding.
+    A masked network gets its sequences padded at the end, to the longest of the batch; an unmasked one gets them
+    padded at the start, always to `max_length`, since it reads the padding.
 
     Args:
         encoded: the transcripts.
@@ -119,18 +119,18 @@ class Batches:
         batches = [batch for pool in sorted_pools for batch in _chunks(pool, batch_size)]
         return [batches[i] for i in rng.permutation(len(batches))]
 
-    def evaluation_order(self, most: int = 0) -> list[Indices]:
-        """Return batches for prediction, each transcript once, by length, as large as memory should bear.
+    def evaluation_order(self, batch_size: int = 0) -> list[Indices]:
+        """Return batches for prediction, each transcript once, by length, as large as fits into memory.
 
         Args:
-            most: transcripts in a batch; 0: no matter how many.
+            batch_size: the maximum number of transcripts in a batch; 0: as many as fit into memory.
         """
         lengths: Offsets = self.encoded.lengths if self.ragged else np.full(len(self), self._width)
         order = np.argsort(lengths, kind="stable")
         batches, start = [], 0
         while start < len(order):
             stop = start + 1
-            end = min(start + most, len(order)) if most else len(order)
+            end = min(start + batch_size, len(order)) if batch_size else len(order)
             while stop < end and (stop + 1 - start) * lengths[order[stop]] <= _EVALUATION_NUCLEOTIDES:
                 stop += 1
             batches.append(order[start:stop])

@@ -209,7 +209,7 @@ def _check_known(section: str, values: object, settings: type[BaseModel], path: 
 def from_fields(kind: type[T], values: object, place: str) -> T:
     """Make a dataclass of what a file of any version has kept of it.
 
-    Fields that this version doesn't have are passed over, those that the file doesn't have get their defaults.
+    Fields that this version doesn't have are left out, those that the file doesn't have get their defaults.
 
     Args:
         kind: the dataclass.
@@ -300,8 +300,8 @@ def _check_weights(checkpoint: Checkpoint, path: Path) -> None:
     with torch.device("meta"):
         expected = RNATracker(checkpoint.model, len(checkpoint.sites)).state_dict()
     for name, tensor in expected.items():
-        found = checkpoint.weights.get(name)
-        shape = tuple(found.shape) if isinstance(found, Tensor) else "none"
+        in_file = checkpoint.weights.get(name)
+        shape = tuple(in_file.shape) if isinstance(in_file, Tensor) else "none"
         if shape != tuple(tensor.shape):
             raise CheckpointError(
                 f"{path.name}: tensor {name} should have the shape {tuple(tensor.shape)} by the file's own settings, "

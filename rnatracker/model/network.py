@@ -73,8 +73,8 @@ class RNATracker(nn.Module):
         """Return logits, (B, S) float32.
 
         Args:
-            codes: (B, L) uint8 on the network's device; padded behind where the network is masked, in front
-                where it is not. Any L: below the receptive field more padding is added.
+            codes: (B, L) uint8 on the network's device; padded at the end where the network is masked, at the
+                start where it is not. Any L: below the receptive field more padding is added.
             lengths: (B,) int64 on the CPU, nucleotides without padding.
             total_lengths: (B,) int64 on the CPU, nucleotides of the whole transcripts.
 

@@ -30,8 +30,8 @@ _HOPELESS = 2.0
 long."""
 
 
-_MOST_SEQUENCES = 64
-"""In a batch that is only timed."""
+_MAX_SEQUENCES = 64
+"""The maximum in a batch that is only timed."""
 
 
 def use_threads(threads: int) -> None:
@@ -40,7 +40,7 @@ def use_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def pick_threads(config: Config, n_sites: int, most: int = 0) -> int:
+def pick_threads(config: Config, n_sites: int, max_threads: int = 0) -> int:
     """Return with how many CPU threads a training goes fastest now, by timing steps on random sequences.
 
     On a machine that does nothing else that is usually all cores. On one that is shared, threads wait for each other,
@@ -50,22 +50,23 @@ def pick_threads(config: Config, n_sites: int, most: int = 0) -> int:
     Args:
         config: the settings of the training, on the CPU.
         n_sites: number of sites.
-        most: threads to try at most; 0: as many as PyTorch takes by itself.
+        max_threads: the maximum number of threads to try; 0: as many as PyTorch takes by itself.
     """
     with torch.random.fork_rng(devices=[]):
-        return fastest_threads(_rehearsal(config, n_sites), most)
+        return fastest_threads(_rehearsal(config, n_sites), max_threads)
 
 
-def fastest_threads(step: Callable[[], None], most: int = 0) -> int:
+def fastest_threads(step: Callable[[], None], max_threads: int = 0) -> int:
     """Return with how many CPU threads a step of some work goes fastest now; their number is not changed.
 
     Args:
         step: is done some ten times.
-        most: threads to try at most; 0: as many as PyTorch takes by itself.
+        max_threads: the maximum number of threads to try; 0: as many as PyTorch takes by itself.
     """
     before = torch.get_num_threads()
-    most = most or before
-    candidates = [n for n in (2**i for i in range(most.bit_length())) if n < most] + [most]
+    max_threads = max_threads or before
+    powers = [2**i for i in range(max_threads.bit_length())]
+    candidates = [*(n for n in powers if n < max_threads), max_threads]
     try:
         return _fastest(candidates, step)
     finally:
@@ -85,7 +86,7 @@ class Threads:
     def __init__(self, step: Callable[[], None] | None, every_seconds: float = 15.0) -> None:
         self._step = step
         self._every = every_seconds
-        self._most = torch.get_num_threads()
+        self._max_threads = torch.get_num_threads()
         self._chosen_at = -math.inf
 
     def __enter__(self) -> Threads:
@@ -95,19 +96,19 @@ class Threads:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._step is not None:
-            torch.set_num_threads(self._most)
+            torch.set_num_threads(self._max_threads)
 
     def review(self) -> None:
         """Choose again, if it is time; to be called between the work's steps."""
-        if self._step is None or self._most < 2 or time.monotonic() - self._chosen_at < self._every:
+        if self._step is None or self._max_threads < 2 or time.monotonic() - self._chosen_at < self._every:
             return
-        torch.set_num_threads(fastest_threads(self._step, self._most))
+        torch.set_num_threads(fastest_threads(self._step, self._max_threads))
         self._chosen_at = time.monotonic()
 
 
 def _rehearsal(config: Config, n_sites: int) -> Callable[[], None]:
     """Return a step of training of a network that is thrown away."""
-    n, length = min(config.train.batch_size, _MOST_SEQUENCES), config.encoding.max_length
+    n, length = min(config.train.batch_size, _MAX_SEQUENCES), config.encoding.max_length
     network = RNATracker(config.model, n_sites).train()
     codes = torch.randint(1, 5, (n, length), dtype=torch.uint8)
     lengths, target = torch.full((n,), length), torch.full((n, n_sites), 1 / n_sites)

@@ -59,12 +59,12 @@ def format_of(out: Path | None, wanted: OutFormat | None) -> OutFormat:
         raise ConfigError(
             f"--out {out}: {suffix} names no format known here", f"use one of {known}, or give --out-format"
         )
-    found = wanted or _SUFFIXES.get(suffix, "tsv")
-    if found == "parquet" and out is None:
+    form = wanted or _SUFFIXES.get(suffix, "tsv")
+    if form == "parquet" and out is None:
         raise ConfigError("--out-format parquet: is no text for standard output", "name a file with --out FILE")
-    if found == "parquet" and packed:
+    if form == "parquet" and packed:
         raise ConfigError(f"--out {out}: Parquet is compressed already", "leave out .gz")
-    return found
+    return form
 
 
 @contextmanager
@@ -80,13 +80,13 @@ def sink(path: Path | None, option: str) -> Iterator[IO[bytes]]:
         OutputClosed: if whoever reads it has gone.
     """
     if path is None:
-        yield _Worded.around(_standard_output(), _STANDARD_OUTPUT)
+        yield _Output.around(_standard_output(), _STANDARD_OUTPUT)
         return
     name = f"{option} {path}"
     with ExitStack() as stack:
-        with _worded(name):
-            file = stack.enter_context(_ended_in_words(path, name))
-        raw = _Worded.around(file, name)
+        with _errors_of_writing(name):
+            file = stack.enter_context(_replacing(path, name))
+        raw = _Output.around(file, name)
         yield raw if path.suffix != ".gz" else stack.enter_context(files.gzipped(raw))
 
 
@@ -97,21 +97,21 @@ def _standard_output() -> IO[bytes]:
 
 
 @contextmanager
-def _ended_in_words(path: Path, name: str) -> Iterator[IO[bytes]]:
-    """Hold a file open; what goes wrong when it is ended is worded, what a caller does meanwhile is not."""
+def _replacing(path: Path, name: str) -> Iterator[IO[bytes]]:
+    """Open a file; errors of opening and closing it become ours, those of a caller in between stay what they are."""
     manager = files.replacing(path)
     try:
         yield manager.__enter__()
     except BaseException as error:
-        with _worded(name):
+        with _errors_of_writing(name):
             manager.__exit__(type(error), error, error.__traceback__)
         raise
-    with _worded(name):
+    with _errors_of_writing(name):
         manager.__exit__(None, None, None)
 
 
-class _Worded:
-    """Another file, whose errors are ours. It has what csv, gzip and Parquet ask of a file."""
+class _Output:
+    """Another file, whose errors become ours. It has what csv, gzip and Parquet need of a file."""
 
     closed = False
 
@@ -126,12 +126,12 @@ class _Worded:
 
     def write(self, data: bytes) -> int:
         """Write, or raise as `sink` says."""
-        with _worded(self._name):
+        with _errors_of_writing(self._name):
             return self._file.write(data)
 
     def flush(self) -> None:
         """Write what is still in a buffer."""
-        with _worded(self._name):
+        with _errors_of_writing(self._name):
             self._file.flush()
 
     def close(self) -> None:
@@ -139,7 +139,8 @@ class _Worded:
 
 
 @contextmanager
-def _worded(name: str) -> Iterator[None]:
+def _errors_of_writing(name: str) -> Iterator[None]:
+    """Raise a ConfigError where an output can't be written, and OutputClosed where nobody reads it any more."""
     try:
         yield
     except BrokenPipeError:
@@ -205,7 +206,7 @@ def _delimited(rows: Iterator[list[Any]] | list[list[str]], delimiter: str) -> s
 
 
 def _rows(prediction: Prediction) -> Iterator[list[Any]]:
-    """Yield rows of `columns`, with the id in front; numbers are written with all the digits they have."""
+    """Yield rows of `columns`, with the id first; numbers are written with all the digits they have."""
     fractions = prediction.fractions.tolist()
     spread = [[]] * len(prediction) if prediction.spread is None else prediction.spread.tolist()
     for id_, values, spreads, site in zip(prediction.ids, fractions, spread, prediction.likely, strict=True):

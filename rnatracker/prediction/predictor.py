@@ -36,8 +36,8 @@ def predict_fractions(
     Args:
         model: the network; its mode is restored afterwards.
         batches: the transcripts.
-        on_batch: told the number of transcripts done so far.
-        batch_size: most transcripts in a batch; 0: as many as memory should bear.
+        on_batch: called with the number of transcripts done so far.
+        batch_size: the maximum number of transcripts in a batch; 0: as many as fit into memory.
         attention: gets the network's attention weights too.
 
     Returns:
@@ -69,7 +69,7 @@ class Predictor:
     Args:
         checkpoints: at least one, all of the same sites and encoding.
         device: where to compute.
-        batch_size: most transcripts in a batch; 0: as many as memory should bear.
+        batch_size: the maximum number of transcripts in a batch; 0: as many as fit into memory.
 
     Raises:
         CheckpointError: if the checkpoints don't predict the same sites from the same input.
@@ -94,7 +94,7 @@ class Predictor:
 
         Args:
             transcripts: any, measured or not.
-            on_batch: told the number of transcripts done so far, counting each once per network.
+            on_batch: called with the number of transcripts done so far, counting each once per network.
         """
         fractions: Fractions = self.predict_each(transcripts, on_batch=on_batch).mean(axis=0)
         return fractions
@@ -104,7 +104,7 @@ class Predictor:
 
         Args:
             transcripts: any, measured or not.
-            on_batch: told the number of transcripts done so far, counting each once per network.
+            on_batch: called with the number of transcripts done so far, counting each once per network.
         """
         return self._each(self.encode(transcripts), on_batch, None)
 
@@ -148,7 +148,7 @@ class Predictor:
         return all(network.config.attention for network in self._networks)
 
     def rehearse(self) -> None:
-        """Predict some sequences for nothing: to be timed."""
+        """Predict some sequences whose result nobody needs: to be timed."""
         network, n, length = self._networks[0], _REHEARSED, min(_REHEARSED_LENGTH, self.encoding.max_length)
         if not network.config.masked:
             length = self.encoding.max_length
@@ -166,12 +166,12 @@ class Predictor:
         for number, network in enumerate(self._networks):
             batches = Batches(encoded, self.encoding, network.config.masked, self.device)
 
-            def tell(done: int, before: int = number * len(encoded)) -> None:
+            def report(done: int, before: int = number * len(encoded)) -> None:
                 if on_batch:
                     on_batch(before + done)
 
             each[number] = predict_fractions(
-                network, batches, on_batch=tell, batch_size=self._batch_size, attention=attention
+                network, batches, on_batch=report, batch_size=self._batch_size, attention=attention
             )
         return each
 

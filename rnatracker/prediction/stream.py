@@ -50,7 +50,7 @@ class Counts:
 
     Attributes:
         transcripts: predicted.
-        skipped: bad records passed over.
+        skipped: bad records left out.
         cut: transcripts longer than the model's `max_length`.
         on_padding: sum over transcripts of the share of their attention that lies on padding.
     """
@@ -102,8 +102,8 @@ def predict_file(
         predictor: the model.
         job: what and where.
         counts: kept up to date, also where this ends early.
-        on_bad: told of each bad record, which is then skipped; None: the first one ends it all.
-        on_progress: told how many transcripts are done and the share of the file that is, None where that is unknown.
+        on_bad: called with what is wrong with each bad record, which is then skipped; None: the first one is raised.
+        on_progress: called with the number of transcripts done and the share of the file, None where that is unknown.
         threads: chooses the number of CPU threads between batches; None: it stays.
 
     Raises:
@@ -123,8 +123,8 @@ def predict_file(
         write = stack.enter_context(prediction_writer(out, form, predictor.sites, len(predictor) > 1))
         for piece in pieces:
             counts.cut += _cut(predictor, piece)
-            tell = _teller(predictor, counts.transcripts, pieces, on_progress, threads)
-            write(_predict(predictor, piece, counts, attend, tell))
+            on_batch = _after_batches(predictor, counts.transcripts, pieces, on_progress, threads)
+            write(_predict(predictor, piece, counts, attend, on_batch))
             counts.transcripts += len(piece)
             counts.skipped = pieces.skipped
         counts.skipped = pieces.skipped
@@ -144,12 +144,12 @@ def _predict(
     piece: Transcripts,
     counts: Counts,
     attend: Callable[[str, Spans], None] | None,
-    tell: Callable[[int], None],
+    on_batch: Callable[[int], None],
 ) -> Prediction:
     """Predict a piece; where its attention lies is written at once."""
     if attend is None:
-        return summarise(piece.ids, predictor.sites, predictor.predict_each(piece, on_batch=tell))
-    each, attention = predictor.with_attention(piece, on_batch=tell)
+        return summarise(piece.ids, predictor.sites, predictor.predict_each(piece, on_batch=on_batch))
+    each, attention = predictor.with_attention(piece, on_batch=on_batch)
     _write_attention(piece, attention, attend)
     counts.on_padding += float(attention.on_padding.sum())
     return summarise(piece.ids, predictor.sites, each)
@@ -160,16 +160,16 @@ def _write_attention(piece: Transcripts, attention: Attention, attend: Callable[
         attend(id_, attention.spans(index))
 
 
-def _teller(
+def _after_batches(
     predictor: Predictor, before: int, pieces: Stream, on_progress: Progress | None, threads: Threads | None
 ) -> Callable[[int], None]:
-    """Return what is told after each batch of a piece, where each transcript counts once per network."""
+    """Return what is called after each batch of a piece, where each transcript counts once per network."""
 
-    def tell(done: int) -> None:
+    def on_batch(done: int) -> None:
         if threads is not None:
             threads.review()
         if on_progress is not None:
             on_progress(before + done // len(predictor), pieces.share_read())
 
-    tell(0)
-    return tell
+    on_batch(0)
+    return on_batch

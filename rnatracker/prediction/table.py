@@ -76,7 +76,7 @@ def predict(
     Args:
         predictor: one model or an ensemble.
         transcripts: any, measured or not.
-        on_batch: told the number of transcripts done so far, counting each once per model.
+        on_batch: called with the number of transcripts done so far, counting each once per model.
     """
     return summarise(transcripts.ids, predictor.sites, predictor.predict_each(transcripts, on_batch=on_batch))
 
@@ -102,9 +102,9 @@ def prediction_frame(predictor: Predictor, sequences: Sequence[str] | Transcript
 
     names = columns(predictor.sites, len(predictor) > 1)
     transcripts = sequences if isinstance(sequences, Transcripts) else from_sequences(sequences)
-    found = predict(predictor, transcripts)
-    frame = pd.DataFrame(found.fractions, columns=list(found.sites))
-    if found.spread is not None:
-        frame[[f"{site}{SPREAD}" for site in found.sites]] = found.spread
-    frame[MOST_LIKELY] = found.likely
+    prediction = predict(predictor, transcripts)
+    frame = pd.DataFrame(prediction.fractions, columns=list(prediction.sites))
+    if prediction.spread is not None:
+        frame[[f"{site}{SPREAD}" for site in prediction.sites]] = prediction.spread
+    frame[MOST_LIKELY] = prediction.likely
     return frame[names]

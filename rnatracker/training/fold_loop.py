@@ -1,7 +1,7 @@
 """The one loop over a run's trainings: single runs, cross-validations, trials and replays go through it.
 
-Owns the loop, where each training's files and figures go, and who is told how it goes. What every training is to leave
-belongs in `_Recorder`; what depends on the fold, in `_train_one`. Must not know optuna or typer. Read next:
+Owns the loop, where each training's files and figures go, and what takes in how it goes. What every training is to
+leave belongs in `_Recorder`; what depends on the fold, in `_train_one`. Must not know optuna or typer. Read next:
 `rnatracker/training/division.py` for what a training is; `rnatracker/training/trainer.py` for its epochs.
 """
 
@@ -33,7 +33,7 @@ class Destination:
     Attributes:
         training: which.
         run: the run.
-        log: who is told.
+        log: takes in how it goes.
         label: names this training among several.
         place: where the run has several trainings, the name of this one: a folder of `checkpoints/`, and what its
             metrics' names begin with (`fold1`).
@@ -91,7 +91,7 @@ def into(run: TrackedRun, log: Reporter, label: Callable[[Training], str] = lamb
 
     Args:
         run: the run.
-        log: who is told.
+        log: takes in how it goes.
         label: names a training in the log.
     """
     return lambda training: nullcontext(Destination(training, run, log, label(training), training.name))

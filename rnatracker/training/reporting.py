@@ -15,7 +15,7 @@ from rnatracker.training.trainer import EpochResult
 
 
 class Reporter(Protocol):
-    """Who is told. `label` names one of several trainings (`fold2`) and is empty for a single one."""
+    """Takes in how trainings go. `label` names one of several trainings (`fold2`) and is empty for a single one."""
 
     def line(self, text: str) -> None:
         """Take a line of text."""

@@ -37,7 +37,7 @@ def train(
 
     Args:
         request: what to train.
-        reporter: who is told.
+        reporter: takes in how it goes.
         started: told the run before its first epoch.
         prepared: what `prepare` made of the request, if it has been done already.
 
@@ -63,7 +63,7 @@ def resume(
     Args:
         name: the run's id, name or folder.
         tracking: where it is kept.
-        reporter: who is told.
+        reporter: takes in how it goes.
         data: where the data lie now, if they were moved.
         jobs: folds that are trained at a time.
 

@@ -95,16 +95,20 @@ def test_write_gives_plain_fasta_when_nothing_was_measured(tmp_path: Path) -> No
 def test_write_leaves_nothing_behind_when_it_fails(tmp_path: Path) -> None:
     (tmp_path / "in.fa").write_text(">a\nACGT\n")
     got = read_unlabelled(tmp_path / "in.fa")
-    with pytest.raises(DataError, match="can't be written"):
-        write(got, tmp_path / "no" / "out.fa")
     (tmp_path / "out.fa").mkdir()
-    with pytest.raises(DataError, match="can't be written"):
-        write(got, tmp_path / "out.fa")
+    for out in (tmp_path / "no" / "out.fa", tmp_path / "out.fa"):
+        with pytest.raises(DataError) as caught:
+            write(got, out)
+        assert caught.value.problem.startswith(f"{out}: can't be written")
+        assert "disk" in caught.value.remedy
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.fa", "out.fa"]
 
 
 def test_write_refuses_a_table_when_a_site_has_a_columns_name(tmp_path: Path) -> None:
     (tmp_path / "in.fa").write_text("> a\nACGT\n1 1\n")
     got = read(tmp_path / "in.fa", sites=["Gene", "b"])
-    with pytest.raises(DataError, match="'Gene' can't be a column"):
+    with pytest.raises(DataError) as caught:
         write(got, tmp_path / "out.tsv")
+    assert "out.tsv: a site named 'Gene'" in caught.value.problem
+    assert caught.value.remedy == "rename it"
+    assert not (tmp_path / "out.tsv").exists()

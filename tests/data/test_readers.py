@@ -16,10 +16,10 @@ from tests.support.paths import REAL
 from tests.support.texts import APEX, FASTA, LABELLED, ORIGINAL, PORT3, PORT6, TABLE, write
 
 
-def message(path: Path, **options: object) -> str:
+def refused(path: Path, **options: object) -> DataError:
     with pytest.raises(DataError) as caught:
         read(path, **options)  # type: ignore[arg-type]
-    return str(caught.value)
+    return caught.value
 
 
 def same(one: Transcripts, other: Transcripts) -> bool:
@@ -69,7 +69,7 @@ def test_read_has_no_replicates_when_the_original_has_one(tmp_path: Path) -> Non
     got = read(write(tmp_path, APEX))
     assert got.replicates is None
     assert got.measured().tolist() == [[0.25] * 4]
-    assert "expected two replicates for --labels A, got one" in message(write(tmp_path, APEX), labels="A")
+    assert "expected two replicates for --labels A, got one" in refused(write(tmp_path, APEX), labels="A").problem
 
 
 def test_read_ignores_the_other_replicate_when_only_that_one_is_all_zero(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_read_ignores_the_other_replicate_when_only_that_one_is_all_zero(tmp_pat
     got = read(path, labels="A")
     assert got.replicates is None
     assert got.measured()[1].tolist() == [0.5, 0, 0.25, 0.25]
-    assert "record 2 (ENSG2): replicate B: expected a fraction above 0" in message(path)
+    assert "record 2 (ENSG2): replicate B: expected a fraction above 0" in refused(path).problem
 
 
 def test_read_names_sites_and_groups_when_a_table_does(tmp_path: Path) -> None:
@@ -90,8 +90,10 @@ def test_read_selects_and_orders_columns_when_sites_are_given(tmp_path: Path) ->
     path = write(tmp_path, 'ID,Sequence,note,a,b,c\nt1,ACGT,"x, y",1,2,3\n', "x.csv")
     got = read(path, sites=["c", "a"])
     assert (got.sites, got.measured().tolist()) == (("c", "a"), [[0.75, 0.25]])
-    assert "no site 'nots' as --sites wants; did you mean 'note'?" in message(path, sites=["nots", "a"])
-    assert "record 1 (t1): expected a number for note, got 'x, y'" in message(path)
+    error = refused(path, sites=["nots", "a"])
+    assert "no site 'nots' as --sites wants" in error.problem
+    assert error.remedy == "did you mean 'note'?"
+    assert "record 1 (t1): expected a number for note, got 'x, y'" in refused(path).problem
 
 
 def test_read_prefers_group_to_gene_when_a_table_has_both(tmp_path: Path) -> None:
@@ -105,9 +107,9 @@ def test_read_names_sites_when_they_are_given(tmp_path: Path) -> None:
 
 
 def test_read_asks_for_sites_when_there_are_not_four_values(tmp_path: Path) -> None:
-    got = message(write(tmp_path, "> a\nACGT\n1 3\n"))
-    assert got.startswith("x.fa, record 1 (a): expected 4 fractions")
-    assert got.endswith("name them with --sites")
+    error = refused(write(tmp_path, "> a\nACGT\n1 3\n"))
+    assert error.problem.startswith("x.fa, record 1 (a): expected 4 fractions")
+    assert error.remedy.endswith("name them with --sites")
 
 
 @pytest.mark.parametrize("name", LABELLED)
@@ -157,82 +159,174 @@ def test_read_unlabelled_drops_fractions_when_they_are_unusable(tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem", "remedy"),
     [
-        ("", "x.fa: expected at least one record, got an empty file"),
-        (" \n\r\n", "x.fa: expected at least one record, got an empty file"),
-        (b"\x89PNG\r\n\x1a\n\0\0", "x.fa: expected text in UTF-8, got byte 0x89 at position 0: a binary file"),
-        ("> a\nAC\0GT\n1 1 1 1\n", "x.fa: expected text in UTF-8, got byte 0x00 at position 6: a binary file"),
-        ("hello\nworld\n", "x.fa: looks like no known format, begins with 'hello'; known: port3: records of"),
+        ("", "x.fa: expected at least one record, got an empty file", ""),
+        (" \n\r\n", "x.fa: expected at least one record, got an empty file", ""),
+        (
+            b"\x89PNG\r\n\x1a\n\0\0",
+            "x.fa: expected text in UTF-8, got byte 0x89 at position 0: a binary file",
+            "only gzip is unpacked, so unpack or save it as UTF-8 first",
+        ),
+        (
+            "> a\nAC\0GT\n1 1 1 1\n",
+            "x.fa: expected text in UTF-8, got byte 0x00 at position 6: a binary file",
+            "only gzip is unpacked, so unpack or save it as UTF-8 first",
+        ),
+        (
+            "hello\nworld\n",
+            "x.fa: looks like no known format, begins with 'hello'",
+            "known: port3: records of 3 lines: > id, sequence, values",
+        ),
         (
             gzip.compress(PORT3.encode() * 99, mtime=0)[:-9],
             "x.fa: can't be unpacked as gzip (Compressed file ended",
+            "it is damaged or cut off: fetch it again",
         ),
-        (b"\x1f\x8bnonsense", "x.fa: can't be unpacked as gzip (Unknown compression method); it is damaged"),
-        (FASTA, "x.fa: there are no fractions in it, it looks like fasta (plain FASTA, without fractions); give a"),
-        ("> a\nAC\n1 1 1 1\n> b\nAC\n", "x.fa, record 2 (b): expected 3 lines (header, sequence, values), got 2: the"),
-        ("> a\nAC\n1 1 1 1\n> b\n", "x.fa, record 2 (b): expected 3 lines (header, sequence, values), got 1: the"),
-        ("> a\nAC\n1 1 1 1\n> b\n> c\nA\n", "x.fa, record 2 (b): expected the line of its sequence, got '> c'; each"),
-        ("> a\nAC\n1 1 1 1\nACC\n", "record 1 (a): expected the next record's header (> id) behind it, got 'ACC'"),
-        ("> a\nAC\n1 1 1 1\n>  \nA\n1 1 1 1\n", "x.fa, record 2: expected an id after '>', got nothing; give it one"),
-        ("> a\n\n1 1 1 1\n", "x.fa, record 1 (a): expected a sequence, got nothing; remove the record"),
+        (
+            b"\x1f\x8bnonsense",
+            "x.fa: can't be unpacked as gzip (Unknown compression method)",
+            "it is damaged or cut off: fetch it again",
+        ),
+        (
+            FASTA,
+            "x.fa: there are no fractions in it, it looks like fasta (plain FASTA, without fractions)",
+            "give a file with measured fractions",
+        ),
+        (
+            "> a\nAC\n1 1 1 1\n> b\nAC\n",
+            "x.fa, record 2 (b): expected 3 lines (header, sequence, values), got 2: the",
+            "fetch it again or remove the record",
+        ),
+        (
+            "> a\nAC\n1 1 1 1\n> b\n",
+            "x.fa, record 2 (b): expected 3 lines (header, sequence, values), got 1: the",
+            "fetch it again or remove the record",
+        ),
+        (
+            "> a\nAC\n1 1 1 1\n> b\n> c\nA\n",
+            "x.fa, record 2 (b): expected the line of its sequence, got '> c'; each",
+            "",
+        ),
+        ("> a\nAC\n1 1 1 1\nACC\n", "record 1 (a): expected the next record's header (> id) after it, got 'ACC'", ""),
+        ("> a\nAC\n1 1 1 1\n>  \nA\n1 1 1 1\n", "x.fa, record 2: expected an id after '>', got nothing", "give it one"),
+        ("> a\n\n1 1 1 1\n", "x.fa, record 1 (a): expected a sequence, got nothing", "remove the record"),
         (
             "> a\nACXT\n1 1 1 1\n",
             "x.fa, record 1 (a): expected letters of ACGTURYSWKMBDHVN in its sequence, got 'X' at",
+            "correct it, or write N",
         ),
-        ("> a\nAC T\n1 1 1 1\n", "got ' ' at position 3; correct it, or write N"),
-        ("> a\nAC\n1 1 1 1\n> a\nA\n1 1 1 1\n", "x.fa, record 2 (a): expected different ids, but record 1 has it too"),
+        ("> a\nAC T\n1 1 1 1\n", "got ' ' at position 3", "correct it, or write N"),
+        (
+            "> a\nAC\n1 1 1 1\n> a\nA\n1 1 1 1\n",
+            "x.fa, record 2 (a): expected different ids, but record 1 has it too",
+            "rename one",
+        ),
         (
             "> a\nAC\n1 1 1 1\n> b\nA\n1 1 1\n",
             f"record 2 (b): expected 4 fractions ({', '.join(DEFAULT_SITES)}), got 3",
+            "",
         ),
-        ("> a\nAC\n1 1 -1 1\n", "record 1 (a): expected a finite number of 0 or more for Membrane, got '-1'; correct"),
-        ("> a\nAC\n1 1 nan 1\n", "record 1 (a): expected a number for Membrane, got 'nan'; correct it or remove"),
-        ("> a\nAC\n1 inf 1 1\n", "record 1 (a): expected a finite number of 0 or more for Insoluble, got 'inf'"),
-        ("> a\nAC\n1 1_0 1 1\n", "record 1 (a): expected a number for Insoluble, got '1_0'"),
-        ("> a\nAC\n1 one 1 1\n", "record 1 (a): expected a number for Insoluble, got 'one'"),
-        ("> a\nAC\n0 0 0 0.0\n", "record 1 (a): expected a fraction above 0, got 0 0 0 0.0; remove the record"),
-        ("> a\nAC\n1e308 1e308 1e308 0\n", "record 1 (a): expected a finite sum, got 1e308"),
-        (APEX + ">b x:y\nAC\n", "record 2 (b): expected dist: or distA: and distB: in its header, got neither; add it"),
-        (ORIGINAL + APEX.replace("ENSG1", "b"), "record 3 (b): expected 2 measurement(s) as in record 1, got 1"),
-        ("id,sequence,a,b\nt,A,1\n", "x.fa, record 1 (t): expected 4 columns as in the header, got 3; the row is cut"),
-        ("id,sequence,a,b\n,A,1,1\n", "x.fa, record 1: expected an id of printable letters, got nothing; give it one"),
-        ('id,sequence,a,b\n"t\nu",A,1,1\n', r"x.fa, record 1: expected an id of printable letters, got 't\nu'; give"),
-        ('id,sequence,a,b\nt,"A,1,1\n', "x.fa, record 1: expected a row of a table, got unexpected end of data"),
-        ('id,sequence,a,b\n"t\nu"\n', "x.fa, record 1: expected 4 columns as in the header, got 1"),
-        ("id,sequence,a,a\nt,A,1,1\n", "x.fa, header: expected different names without line ends, got 'a'; rename it"),
-        ("name,sequence,a,b\n", "x.fa, header: expected a column 'id', got name, sequence, a, b"),
-        ("id,sequence,a\nt,A,1\n", "x.fa: expected 2 sites or more, got a"),
-        ("id,sequence,a,b\n", "x.fa: expected at least one record, got none"),
+        (
+            "> a\nAC\n1 1 -1 1\n",
+            "record 1 (a): expected a finite number of 0 or more for Membrane, got '-1'",
+            "correct it or remove the record",
+        ),
+        (
+            "> a\nAC\n1 1 nan 1\n",
+            "record 1 (a): expected a number for Membrane, got 'nan'",
+            "correct it or remove the record",
+        ),
+        (
+            "> a\nAC\n1 inf 1 1\n",
+            "record 1 (a): expected a finite number of 0 or more for Insoluble, got 'inf'",
+            "correct it or remove the record",
+        ),
+        (
+            "> a\nAC\n1 1_0 1 1\n",
+            "record 1 (a): expected a number for Insoluble, got '1_0'",
+            "correct it or remove the record",
+        ),
+        (
+            "> a\nAC\n1 one 1 1\n",
+            "record 1 (a): expected a number for Insoluble, got 'one'",
+            "correct it or remove the record",
+        ),
+        ("> a\nAC\n0 0 0 0.0\n", "record 1 (a): expected a fraction above 0, got 0 0 0 0.0", "remove the record"),
+        ("> a\nAC\n1e308 1e308 1e308 0\n", "record 1 (a): expected a finite sum, got 1e308", "scale them down"),
+        (
+            APEX + ">b x:y\nAC\n",
+            "record 2 (b): expected dist: or distA: and distB: in its header, got neither",
+            "add it",
+        ),
+        (ORIGINAL + APEX.replace("ENSG1", "b"), "record 3 (b): expected 2 measurement(s) as in record 1, got 1", ""),
+        (
+            "id,sequence,a,b\nt,A,1\n",
+            "x.fa, record 1 (t): expected 4 columns as in the header, got 3; the row is cut",
+            "",
+        ),
+        (
+            "id,sequence,a,b\n,A,1,1\n",
+            "x.fa, record 1: expected an id of printable letters, got nothing",
+            "give it one",
+        ),
+        (
+            'id,sequence,a,b\n"t\nu",A,1,1\n',
+            r"x.fa, record 1: expected an id of printable letters, got 't\nu'",
+            "give it one",
+        ),
+        (
+            'id,sequence,a,b\nt,"A,1,1\n',
+            "x.fa, record 1: expected a row of a table, got unexpected end of data",
+            "check its quotes",
+        ),
+        ('id,sequence,a,b\n"t\nu"\n', "x.fa, record 1: expected 4 columns as in the header, got 1", ""),
+        (
+            "id,sequence,a,a\nt,A,1,1\n",
+            "x.fa, header: expected different names without line ends, got 'a'",
+            "rename it",
+        ),
+        ("name,sequence,a,b\n", "x.fa, header: expected a column 'id', got name, sequence, a, b", ""),
+        ("id,sequence,a\nt,A,1\n", "x.fa: expected 2 sites or more, got a", ""),
+        ("id,sequence,a,b\n", "x.fa: expected at least one record, got none", ""),
     ],
 )
-def test_read_says_what_is_wrong_when_the_file_is_bad(tmp_path: Path, content: str | bytes, said: str) -> None:
-    assert said in message(write(tmp_path, content))
+def test_read_says_what_is_wrong_when_the_file_is_bad(
+    tmp_path: Path, content: str | bytes, problem: str, remedy: str
+) -> None:
+    error = refused(write(tmp_path, content))
+    assert problem in error.problem
+    assert error.remedy.startswith(remedy)
+    assert bool(error.remedy) is bool(remedy)
 
 
 def test_read_says_so_when_there_is_no_file_or_a_folder(tmp_path: Path) -> None:
-    assert message(tmp_path / "no.fa").endswith("no.fa: no such file; check the path")
-    assert "expected a file, got a folder" in message(tmp_path)
+    missing, folder = refused(tmp_path / "no.fa"), refused(tmp_path)
+    assert (missing.problem, missing.remedy) == (f"{tmp_path / 'no.fa'}: no such file", "check the path")
+    assert (folder.problem, folder.remedy) == (f"{tmp_path}: expected a file, got a folder", "name a file in it")
 
 
 @pytest.mark.parametrize("wanted", [*LABELLED, "fasta"])
-@pytest.mark.parametrize("found", LABELLED)
-def test_read_says_which_format_it_looks_like_when_another_is_forced(tmp_path: Path, wanted: str, found: str) -> None:
-    path = write(tmp_path, LABELLED[found])
-    if wanted != found:
-        got = message(path, format=wanted)
-        assert f"expected {wanted} (" in got
-        assert f"but it looks like {found} (" in got
-        assert got.endswith("leave --format out")
+@pytest.mark.parametrize("actual", LABELLED)
+def test_read_says_which_format_it_looks_like_when_another_is_forced(tmp_path: Path, wanted: str, actual: str) -> None:
+    path = write(tmp_path, LABELLED[actual])
+    if wanted != actual:
+        error = refused(path, format=wanted)
+        assert f"expected {wanted} (" in error.problem
+        assert f"but it looks like {actual} (" in error.problem
+        assert error.remedy == "leave --format out"
     else:
         assert len(read(path, format=wanted)) == 2
 
 
 def test_read_refuses_words_it_does_not_know(tmp_path: Path) -> None:
     path = write(tmp_path, PORT3)
-    assert "--format fastq: no such format; use one of auto, port3" in message(path, format="fastq")
-    assert "--labels C: expected one of A, B, mean" in message(path, labels="C")
-    assert "--sites: expected two or more different names, got 'a,a'" in message(path, sites=["a", "a"])
+    error = refused(path, format="fastq")
+    assert error.problem == "--format fastq: no such format"
+    assert error.remedy.startswith("use one of auto, port3")
+    assert refused(path, labels="C").problem == "--labels C: expected one of A, B, mean"
+    problem = refused(path, sites=["a", "a"]).problem
+    assert problem == "--sites: expected two or more different names, got 'a,a'"
 
 
 def test_read_tells_the_format_when_the_first_record_is_longer_than_the_head(tmp_path: Path) -> None:
@@ -243,8 +337,8 @@ def test_read_tells_the_format_when_the_first_record_is_longer_than_the_head(tmp
 
 def test_survey_counts_every_problem_when_read_would_stop_at_the_first(tmp_path: Path) -> None:
     content = "> a\nAC\n1 1 1 1\n> a\nAX\n0 0 0 0\n> b\nAC\n1 1 1\n> c\n\n1 1 1 1\n"
-    got, problems, found = survey(write(tmp_path, content))
-    assert found == "port3"
+    got, problems, file_format = survey(write(tmp_path, content))
+    assert file_format == "port3"
     assert [p.kind for p in problems] == [
         "duplicate_id",
         "unknown_letter",
@@ -255,7 +349,8 @@ def test_survey_counts_every_problem_when_read_would_stop_at_the_first(tmp_path:
     assert got.ids == ("a", "a", "b", "c")
     assert got.codes.tolist() == [1, 2, 1, 5, 1, 2]
     assert np.isnan(got.measured()[1:3]).all()
-    assert message(write(tmp_path, content)) == str(problems[0].error)
+    first = refused(write(tmp_path, content))
+    assert (first.problem, first.remedy) == (problems[0].error.problem, problems[0].error.remedy)
 
 
 @pytest.mark.shared

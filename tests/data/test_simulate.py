@@ -74,6 +74,10 @@ def test_simulate_works_when_there_are_ten_sites_and_short_transcripts() -> None
     assert len(made.zipcodes) == 30
 
 
+def test_simulate_takes_names_of_sites_without_the_blanks_around_them() -> None:
+    assert simulate(5, (" in", "out ")).transcripts.sites == ("in", "out")
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -87,4 +91,5 @@ def test_simulate_works_when_there_are_ten_sites_and_short_transcripts() -> None
 def test_simulate_says_why_when_it_cannot(options: dict[str, object], said: str) -> None:
     with pytest.raises(DataError) as caught:
         simulate(**options)  # type: ignore[arg-type]
-    assert str(caught.value) == said
+    assert caught.value.problem == said
+    assert caught.value.remedy == ""

@@ -60,7 +60,7 @@ def test_stream_gives_what_read_gives_when_all_is_well(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize("name", CONTENTS)
-def test_stream_reads_standard_input_when_told_so(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_stream_reads_standard_input_when_asked_to(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     expected = everything(write(tmp_path, CONTENTS[name]))
     for content in (CONTENTS[name].encode(), gzip.compress(CONTENTS[name].encode())):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
@@ -69,11 +69,14 @@ def test_stream_reads_standard_input_when_told_so(name: str, monkeypatch: pytest
 
 def test_stream_says_so_when_standard_input_is_closed_or_empty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
-    with pytest.raises(DataError, match="standard input: expected records, but it is closed"):
+    with pytest.raises(DataError) as closed:
         everything("-")
+    assert closed.value.problem == "standard input: expected records, but it is closed"
+    assert closed.value.remedy == "name a file, or pipe one in"
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
-    with pytest.raises(DataError, match="standard input: expected at least one record, got an empty file"):
+    with pytest.raises(DataError) as empty:
         everything("-")
+    assert empty.value.problem == "standard input: expected at least one record, got an empty file"
 
 
 def test_stream_reads_on_when_a_pipe_gives_a_byte_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +132,7 @@ BAD = {
     ),
     "wrapped": (
         "> a\nAC\n1 1\n> b\nA\nC\nG\n1 1\n> c\nGT\n1 1\n> d\nA\n1 1\n",
-        "record 2 (b): expected the next record's header (> id) behind it, got 'G'",
+        "record 2 (b): expected the next record's header (> id) after it, got 'G'",
     ),
     "six lines": (PORT6 + "> b\nM\nA\n" + "> c\nM\n\nA\n\n1 1 1 1\n", "record 3 (b): expected the line of its"),
 }
@@ -137,11 +140,11 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_stream_raises_or_skips_when_a_record_is_bad(tmp_path: Path, name: str) -> None:
-    content, message = BAD[name]
+    content, problem = BAD[name]
     path = write(tmp_path, content)
     with pytest.raises(DataError) as error:
         everything(path)
-    assert str(error.value).startswith(f"x.fa, {message}")
+    assert error.value.problem.startswith(f"x.fa, {problem}")
     ids, said = skipping(path)
     assert said == [str(error.value)]
     assert "b" not in ids
@@ -149,20 +152,21 @@ def test_stream_raises_or_skips_when_a_record_is_bad(tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "problem"),
     [
         (b">a\nAC\n" * 5000 + b">prot\xe9ine\nAC\n>c\nGT\n", "record 5001: expected text in UTF-8, got 'prot"),
         (b">a\nAC\n" * 5000 + b">b\nA\xe9C\n>c\nGT\n", "record 5001 (b): expected letters of"),
         (b"id,sequence\n" + b"a,AC\n" * 5000 + b"b,A\xe9\nc,GT\n", "record 5001: expected text in UTF-8, got 'b,A"),
     ],
 )
-def test_stream_skips_one_record_when_only_that_is_no_text(tmp_path: Path, content: bytes, message: str) -> None:
+def test_stream_skips_one_record_when_only_that_is_no_text(tmp_path: Path, content: bytes, problem: str) -> None:
     path = write(tmp_path, content)
-    with pytest.raises(DataError, match=r"x\.fa, record 5001"):
+    with pytest.raises(DataError) as caught:
         everything(path)
+    assert caught.value.problem.startswith(f"x.fa, {problem}")
     ids, said = skipping(path)
     assert (len(ids), ids[-1], len(said)) == (5001, "c", 1)
-    assert said[0].startswith(f"x.fa, {message}")
+    assert said == [str(caught.value)]
 
 
 def test_stream_reports_bad_records_in_order_when_they_are_bad_in_different_ways(tmp_path: Path) -> None:
@@ -172,28 +176,36 @@ def test_stream_reports_bad_records_in_order_when_they_are_bad_in_different_ways
 
 
 def test_stream_raises_the_first_bad_record_when_a_later_one_is_noticed_earlier(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"record 2 \(b\)"):
+    with pytest.raises(DataError) as caught:
         everything(write(tmp_path, ">a\nA\n>b\nX\n>\nA\n"))
+    assert caught.value.problem.startswith("x.fa, record 2 (b): ")
 
 
 def test_stream_says_so_when_every_record_is_bad(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="got none but 2 bad ones"):
+    with pytest.raises(DataError) as all_bad:
         skipping(write(tmp_path, ">a\nX\n>b\nX\n"))
-    with pytest.raises(DataError, match="expected at least one record, got none; check"):
+    assert "got none but 2 bad ones" in all_bad.value.problem
+    with pytest.raises(DataError) as empty:
         everything(write(tmp_path, "id,sequence\n"))
+    assert empty.value.problem == "x.fa: expected at least one record, got none"
+    assert all_bad.value.remedy == empty.value.remedy == "check the file"
 
 
 @pytest.mark.parametrize("content", [gzip.compress(PORT3.encode() * 9000)[:-9], b"\x1f\x8b\x08rubbish"])
 def test_stream_raises_even_when_skipping_where_a_gzip_is_cut_off(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match="can't be unpacked as gzip"):
+    with pytest.raises(DataError) as caught:
         skipping(write(tmp_path, content))
+    assert caught.value.problem.startswith("x.fa: can't be unpacked as gzip")
+    assert caught.value.remedy == "it is damaged or cut off: fetch it again"
 
 
 def test_stream_stops_when_a_quote_is_never_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnatracker.data.formats.table._LONGEST_ROW", 1000)
     path = write(tmp_path, 'id,sequence\na,AC\nb,"A\n' + "c,GT\n" * 300)
-    with pytest.raises(DataError, match=r"record 2: expected a row of a table, got more than"):
+    with pytest.raises(DataError) as caught:
         skipping(path)
+    assert caught.value.problem.startswith("x.fa, record 2: expected a row of a table, got more than")
+    assert caught.value.remedy == "check its quotes"
 
 
 def test_stream_leaves_other_errors_alone_when_a_caller_fails(tmp_path: Path) -> None:

@@ -204,7 +204,11 @@ def test_attention_is_the_networks_mean_when_there_are_several() -> None:
 
 
 def test_attention_is_refused_when_there_is_none_or_it_has_no_mean() -> None:
-    with pytest.raises(CheckpointError, match="model.attention: false"):
-        Predictor([toy_checkpoint(model__attention=False)], CPU).with_attention(toy_transcripts(3))
-    with pytest.raises(CheckpointError, match="differ in their kernels"):
-        Predictor([toy_checkpoint(), toy_checkpoint(model__pool=3)], CPU).with_attention(toy_transcripts(3))
+    for checkpoints, problem in (
+        ([toy_checkpoint(model__attention=False)], "model.attention: false"),
+        ([toy_checkpoint(), toy_checkpoint(model__pool=3)], "differ in their kernels, pooling or mask"),
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            Predictor(checkpoints, CPU).with_attention(toy_transcripts(3))
+        assert problem in caught.value.problem
+        assert caught.value.remedy.startswith("leave out --attention")

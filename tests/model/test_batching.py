@@ -37,13 +37,13 @@ def test_training_order_groups_like_lengths_when_masked() -> None:
     assert spread(bucketed) < spread(shuffled) / 3
 
 
-def test_training_order_changes_the_company_when_the_epoch_changes() -> None:
+def test_transcripts_share_other_batches_when_the_epoch_changes() -> None:
     batches = _batches(400)
-    company = [
+    epochs = [
         {frozenset(batch.tolist()) for batch in batches.training_order(8, np.random.default_rng([0, epoch]))}
         for epoch in (1, 2)
     ]
-    assert len(company[0] & company[1]) < 5
+    assert len(epochs[0] & epochs[1]) < 5
 
 
 def test_evaluation_order_has_each_transcript_once() -> None:
@@ -69,6 +69,6 @@ def test_padding_on_the_device_gives_the_same_batch() -> None:
     for front in (True, False):
         width = int(encoded.lengths[indices].max()) + 5
         expected = pad(encoded, indices, width, front=front)
-        found = resident.pad(indices, width, front=front)
-        assert found.dtype == torch.uint8
-        assert (found.numpy() == expected).all()
+        padded = resident.pad(indices, width, front=front)
+        assert padded.dtype == torch.uint8
+        assert (padded.numpy() == expected).all()

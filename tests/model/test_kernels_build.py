@@ -86,8 +86,9 @@ def test_reason_is_given_when_nothing_can_be_written(cache: Path, tmp_path: Path
     (tmp_path / "cache").write_text("")
     (tmp_path / "temporary").rmdir()
     (tmp_path / "temporary").write_text("")
-    with pytest.raises(build.UnavailableError, match="can't be written"):
+    with pytest.raises(build.UnavailableError) as caught:
         build.library()
+    assert all(str(folder) in str(caught.value) for folder in build.cache_folders())
 
 
 @_needs_compiler
@@ -114,7 +115,7 @@ def test_kernels_share_the_threads_of_torch(cache: Path) -> None:
     assert binding.why_not() is None
     maps = Path("/proc/self/maps")
     if not maps.exists():
-        pytest.skip("only Linux tells which libraries are loaded")
+        pytest.skip("only Linux lists the libraries that are loaded")
     loaded = {line.split()[-1] for line in maps.read_text().splitlines() if "libgomp" in line}
     assert len(loaded) <= 1
 
@@ -134,5 +135,7 @@ def test_torch_computes_when_there_is_no_working_compiler(
     plain.load_state_dict(network.state_dict())
     batch = torch.ones(1, 60, dtype=torch.uint8), torch.tensor([60]), torch.tensor([60])
     assert torch.equal(network(*batch), plain(*batch))
-    with pytest.raises(ConfigError, match=r"model\.kernel: fused can't be used here: .*; use auto or torch"):
+    with pytest.raises(ConfigError) as caught:
         RNATracker(ModelConfig(kernel="fused"), 2)(*batch)
+    assert caught.value.problem == f"model.kernel: fused can't be used here: {reason}"
+    assert caught.value.remedy == "use auto or torch"

@@ -63,7 +63,7 @@ def test_network_takes_any_batch_and_any_length(batch: int, length: int) -> None
 
 @pytest.mark.parametrize("rnn", ["gru", "lstm"])
 @pytest.mark.parametrize("attention", [True, False])
-def test_masked_network_ignores_padding_and_company(rnn: str, attention: bool) -> None:
+def test_masked_network_ignores_padding_and_the_rest_of_the_batch(rnn: str, attention: bool) -> None:
     network = _network(rnn=rnn, attention=attention, masked=True)
     codes, lengths = _codes([40, 23, 5], 50, front=False)
     together = network(codes, lengths, lengths)

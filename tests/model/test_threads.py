@@ -46,7 +46,7 @@ def test_threads_that_collapse_are_not_timed_again(monkeypatch: pytest.MonkeyPat
 
 def test_picking_threads_changes_neither_their_number_nor_the_random_state() -> None:
     before, state = torch.get_num_threads(), torch.get_rng_state()
-    assert 1 <= pick_threads(small_config(), 3, most=3) <= 3
+    assert 1 <= pick_threads(small_config(), 3, max_threads=3) <= 3
     assert torch.get_num_threads() == before
     assert torch.equal(torch.get_rng_state(), state)
 

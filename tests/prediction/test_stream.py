@@ -33,9 +33,9 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_pieces")
 def test_figures_and_order_are_the_same_when_read_in_pieces(tmp_path: Path) -> None:
     path = fasta(tmp_path)
-    counts, told = Counts(), []
+    counts, reported = Counts(), []
     job = Job(str(path), tmp_path / "out.tsv", attention=tmp_path / "attention.tsv")
-    predict_file(ensemble(), job, counts, on_progress=lambda done, share: told.append((done, share)))
+    predict_file(ensemble(), job, counts, on_progress=lambda done, share: reported.append((done, share)))
     got = pd.read_csv(tmp_path / "out.tsv", sep="\t")
     whole = read_unlabelled(path)
     expected = prediction_frame(ensemble(), whole)
@@ -45,8 +45,8 @@ def test_figures_and_order_are_the_same_when_read_in_pieces(tmp_path: Path) -> N
     assert (got["most_likely"] == expected["most_likely"]).all()
     assert (counts.transcripts, counts.skipped, counts.cut) == (50, 0, int((whole.lengths > 60).sum()))
     assert 0 < counts.cut < 50
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[-1] == (50, 1.0)
+    assert [done for done, _ in reported] == sorted(done for done, _ in reported)
+    assert reported[-1] == (50, 1.0)
     attention = pd.read_csv(tmp_path / "attention.tsv", sep="\t")
     assert attention["id"].unique().tolist() == list(whole.ids)
     assert attention.groupby("id")["weight"].sum().to_numpy() == pytest.approx(1)
@@ -54,11 +54,11 @@ def test_figures_and_order_are_the_same_when_read_in_pieces(tmp_path: Path) -> N
 
 
 def test_batches_are_no_larger_than_asked_for(tmp_path: Path) -> None:
-    told: list[int] = []
+    reported: list[int] = []
     predictor = Predictor([toy_checkpoint()], CPU, batch_size=7)
     expected = Predictor([toy_checkpoint()], CPU).predict(read_unlabelled(fasta(tmp_path)))
-    got = predictor.predict_each(read_unlabelled(fasta(tmp_path)), on_batch=told.append)
-    assert told == [7, 14, 21, 28, 35, 42, 49, 50]
+    got = predictor.predict_each(read_unlabelled(fasta(tmp_path)), on_batch=reported.append)
+    assert reported == [7, 14, 21, 28, 35, 42, 49, 50]
     assert got[0] == pytest.approx(expected, abs=1e-6)
 
 
@@ -67,8 +67,10 @@ def test_nothing_is_left_when_a_record_in_the_middle_of_ten_thousand_is_bad(name
     path = fasta(tmp_path, 10_000, bad=5000)
     (tmp_path / name).write_text("before")
     job = Job(str(path), tmp_path / name, attention=tmp_path / "attention.tsv")
-    with pytest.raises(DataError, match=r"^x\.fa, record 5000 \(t5000\): expected letters of .* got '!' at position 5"):
+    with pytest.raises(DataError) as caught:
         predict_file(Predictor([toy_checkpoint()], CPU), job, Counts())
+    assert caught.value.problem.startswith("x.fa, record 5000 (t5000): expected letters of ")
+    assert caught.value.problem.endswith("got '!' at position 5")
     assert names(tmp_path) == sorted([name, "x.fa"])
     assert (tmp_path / name).read_text() == "before"
 
@@ -99,26 +101,29 @@ def test_nothing_is_left_when_stopped_in_the_middle(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "attention", "message"),
+    ("out", "attention", "problem", "remedy"),
     [
-        ("x.fa", None, r"--out .*x\.fa: is the input .*x\.fa too; name another file"),
-        ("a.tsv", "a.tsv", r"--attention .*a\.tsv: is --out too"),
-        (".", None, "expected a file, got a folder"),
-        ("no/a.tsv", None, "there is no folder .*no; make it first"),
-        ("a.parquet.gz", None, "Parquet is compressed already"),
+        ("x.fa", None, "--out {folder}/x.fa: is the input {folder}/x.fa too", "name another file"),
+        ("a.tsv", "a.tsv", "--attention {folder}/a.tsv: is --out too", "name another file"),
+        (".", None, "--out {folder}: expected a file, got a folder", "name a file in it"),
+        ("no/a.tsv", None, "--out {folder}/no/a.tsv: there is no folder {folder}/no", "make it first"),
+        ("a.parquet.gz", None, "--out {folder}/a.parquet.gz: Parquet is compressed already", "leave out .gz"),
     ],
 )
 def test_outputs_are_refused_before_anything_is_loaded(
-    out: str, attention: str | None, message: str, tmp_path: Path
+    out: str, attention: str | None, problem: str, remedy: str, tmp_path: Path
 ) -> None:
     job = Job(str(fasta(tmp_path)), tmp_path / out, attention=tmp_path / attention if attention else None)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError) as caught:
         check(job)
+    assert (caught.value.problem, caught.value.remedy) == (problem.format(folder=tmp_path), remedy)
     assert names(tmp_path) == ["x.fa"]
 
 
 def test_models_are_refused_before_an_output_is_opened(tmp_path: Path) -> None:
     job = Job(str(fasta(tmp_path)), tmp_path / "a.tsv", attention=tmp_path / "b.tsv")
-    with pytest.raises(CheckpointError, match=r"model\.attention: false"):
+    with pytest.raises(CheckpointError) as caught:
         predict_file(Predictor([toy_checkpoint(model__attention=False)], CPU), job, Counts())
+    assert "model.attention: false" in caught.value.problem
+    assert "--attention" in caught.value.remedy
     assert names(tmp_path) == ["x.fa"]

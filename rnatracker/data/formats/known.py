@@ -39,7 +39,7 @@ DESCRIPTIONS = {
 
 
 def sniff(source: Source) -> str | None:
-    """Tell a file's format by its beginning; None where it looks like none of them."""
+    """Recognise a file's format by its beginning; None where it looks like none of them."""
     lines = source.head.splitlines()
     if not source.whole:
         lines = lines[:-1] or lines
@@ -77,20 +77,20 @@ def settle(source: Source, wanted: str) -> str:
     Raises:
         DataError: if it looks like none, or like another.
     """
-    found, wanted = sniff(source), FORMER_FORMATS.get(wanted, wanted)
+    sniffed, wanted = sniff(source), FORMER_FORMATS.get(wanted, wanted)
     if wanted == "auto":
-        if found is None:
+        if sniffed is None:
             first = source.head.split(maxsplit=1)[0][:30].decode("utf-8", "replace")
             known = "; ".join(f"{name}: {text}" for name, text in DESCRIPTIONS.items())
             raise DataError(f"{source.name}: looks like no known format, begins with {first!r}", f"known: {known}")
-        return found
+        return sniffed
     if wanted not in DESCRIPTIONS:
         raise DataError(f"--format {wanted}: no such format", f"use one of auto, {', '.join(DESCRIPTIONS)}")
     # Of a large file's first record the head may hold only the beginning, which looks like plain FASTA.
-    if found not in (None, wanted) and (source.whole or found != "fasta"):
+    if sniffed not in (None, wanted) and (source.whole or sniffed != "fasta"):
         raise DataError(
             f"{source.name}: expected {wanted} ({DESCRIPTIONS[wanted]}) as --format says, but it looks like "
-            f"{found} ({DESCRIPTIONS[str(found)]})",
+            f"{sniffed} ({DESCRIPTIONS[str(sniffed)]})",
             "leave --format out",
         )
     return wanted
@@ -102,7 +102,8 @@ def records(source: Source, format: str, bad: Refusal = refuse) -> Iterator[Reco
     Args:
         source: the open file.
         format: any name of the table above but `table`.
-        bad: told of a record whose lines don't make one; where it returns, reading goes on at the next header.
+        bad: called with the error of a record whose lines don't make one; where it returns, reading continues at the
+            next header.
 
     Raises:
         DataError: where lines don't make a record, while iterating.

@@ -23,7 +23,7 @@ DISTRIBUTION = re.compile(r"\bdist([AB]?):(\S*)")
 
 
 def blocks(source: Source, parts: tuple[str, ...], bad: Refusal) -> Iterator[tuple[int, list[bytes]]]:
-    """Yield each record's number and lines; blank lines between records are passed over.
+    """Yield each record's number and lines; blank lines between records are skipped.
 
     A record is whole only when the next line is a header: a wrapped sequence must not pass for a short one.
     """
@@ -61,7 +61,7 @@ def _misplaced(before: list[bytes], parts: tuple[str, ...], line: bytes) -> str:
     """Say what is wrong where a header stands and none belongs, or something else where a header belongs."""
     shape = f"each record has {len(parts)} lines ({', '.join(parts)}), and no sequence is wrapped"
     if len(before) == len(parts):
-        return f"expected the next record's header (> id) behind it, got {shown(line)}; {shape}"
+        return f"expected the next record's header (> id) after it, got {shown(line)}; {shape}"
     expected = parts[len(before)]
     if line.startswith(b">") is (expected == "header"):
         return ""
@@ -81,11 +81,11 @@ def ported(name: str, number: int, lines: list[bytes]) -> Record:
 def original(name: str, number: int, lines: list[bytes]) -> Record:
     """Return a record of the original's, with one replicate or two."""
     words = words_of(name, number, lines[0][1:])
-    found = dict(DISTRIBUTION.findall(" ".join(words[1:])))
-    if not found:
+    measurements = dict(DISTRIBUTION.findall(" ".join(words[1:])))
+    if not measurements:
         raise DataError.in_record(
             name, number, words[0], "expected dist: or distA: and distB: in its header, got neither", "add it"
         )
-    labels = ("A", "B") if found.keys() >= {"A", "B"} else (next(iter(found)),)
-    values = tuple(tuple(found[label].split("_")) for label in labels)
+    labels = ("A", "B") if measurements.keys() >= {"A", "B"} else (next(iter(measurements)),)
+    values = tuple(tuple(measurements[label].split("_")) for label in labels)
     return Record(number, checked_id(name, number, words[0]), lines[1].strip(), b"".join(lines), values)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rnatracker.errors import DataError
 
 Refusal = Callable[[DataError], None]
-"""What is done about a record whose lines are wrong: raise it, or note it, so that reading goes on."""
+"""What is done about a record whose lines are wrong: raise it, or note it, so that reading continues."""
 
 
 def refuse(error: DataError) -> None:

@@ -73,28 +73,28 @@ def header(source: Source, sites: Sequence[str] | None) -> Columns:
             f"{source.name}, header: expected different names without line ends, got {wrong!r}", "rename it"
         )
     taken = {known["id"], known["sequence"], *(known[name] for name in _GROUPS if name in known)}
-    found = {name: i for i, name in enumerate(names) if i not in taken}
-    chosen = tuple(sites) if sites is not None else tuple(found)
+    others = {name: i for i, name in enumerate(names) if i not in taken}
+    chosen = tuple(sites) if sites is not None else tuple(others)
     for site in chosen:
-        if site not in found:
-            raise DataError(f"{source.name}, header: no site {site!r} as --sites wants", f"{_offer(site, list(found))}")
+        if site not in others:
+            raise DataError(f"{source.name}, header: no site {site!r} as --sites wants", _offer(site, list(others)))
     group = next((known[name] for name in _GROUPS if name in known), None)
-    values = tuple(found[site] for site in chosen)
+    values = tuple(others[site] for site in chosen)
     return Columns(delimiter, len(names), known["id"], known["sequence"], group, chosen, values, line)
 
 
-def _offer(site: str, found: list[str]) -> str:
-    near = difflib.get_close_matches(site, found, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"its columns are {', '.join(found) or 'none'}"
+def _offer(site: str, columns: list[str]) -> str:
+    near = difflib.get_close_matches(site, columns, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"its columns are {', '.join(columns) or 'none'}"
 
 
 def rows(source: Source, columns: Columns, bad: Refusal = refuse) -> Iterator[Record]:
-    """Yield the records below the header; blank lines are passed over.
+    """Yield the records below the header; blank lines are skipped.
 
     Args:
-        source: the open file, behind its header.
+        source: the open file, after its header.
         columns: what the header says.
-        bad: told of a row that is no record; where it returns, reading goes on in the next line.
+        bad: called with the error of a row that is no record; where it returns, reading continues in the next line.
 
     Raises:
         DataError: if a row has another number of columns, no id, or broken quotes, while iterating.
@@ -117,9 +117,9 @@ def rows(source: Source, columns: Columns, bad: Refusal = refuse) -> Iterator[Re
         except csv.Error as error:
             number += 1
             problem = f"expected a row of a table, got {error}"
-            found = DataError.in_record(source.name, number, "", problem, "check its quotes")
-            # Behind a row that is too long for any transcript nothing can be told apart any more.
-            (refuse if sum(map(len, consumed)) > _LONGEST_ROW else bad)(found)
+            refused = DataError.in_record(source.name, number, "", problem, "check its quotes")
+            # After a row that is too long for any transcript, nobody knows where a row begins.
+            (refuse if sum(map(len, consumed)) > _LONGEST_ROW else bad)(refused)
         except DataError as error:
             bad(error)
         else:
@@ -144,7 +144,7 @@ def _record(name: str, number: int, row: list[str], columns: Columns, lines: byt
 def _decoded(source: Source, consumed: list[bytes]) -> Iterator[str]:
     """Decode the lines and keep each until its row is whole: a quoted cell may go over several lines.
 
-    What is no UTF-8 is refused when the row is whole, so that reading can go on behind it.
+    What is no UTF-8 is refused when the row is whole, so that reading can continue after it.
     """
     size = 0
     for line in source.stream:

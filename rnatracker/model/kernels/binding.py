@@ -205,7 +205,7 @@ class Call:
 
         Raises:
             ValueError: if `d_pooled` is not as described.
-            RuntimeError: if it was called before, or the call was not told to keep what it needs.
+            RuntimeError: if it was called before, or the call was made without `keep`.
         """
         _check("d_pooled", d_pooled, (len(self._input[0]), 2 * self._config.rnn_hidden), torch.float32)
         if not self._batch.keep:

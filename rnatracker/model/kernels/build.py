@@ -101,7 +101,7 @@ def _version(compiler: str) -> str:
 
 
 def _cpu() -> str:
-    """Return what tells CPUs apart: a home may be shared by the nodes of a cluster."""
+    """Return what distinguishes kinds of CPUs: a home may be shared by the nodes of a cluster."""
     try:
         first = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n\n")[0]
     except OSError:

@@ -34,7 +34,12 @@ def kernel_in_use(config: ModelConfig, device: torch.device, dtype: torch.dtype 
         return "torch", "model.kernel is torch"
     problem = _problem(config, device, dtype)
     if problem is None:
-        return "fused", "model.kernel is fused" if config.kernel == "fused" else "on a CPU the kernels are faster"
+        return (
+            "fused",
+            "model.kernel is fused"
+            if config.kernel == "fused"
+            else "the fused kernels are faster than PyTorch on a CPU",
+        )
     if config.kernel == "fused":
         raise ConfigError(f"model.kernel: fused can't be used here: {problem}", "use auto or torch")
     return "torch", problem

@@ -58,8 +58,8 @@ INLINE float total(vec x) {
     UNROLL for (int i = 0; i < LANES; i++) sum += x[i];
     return sum;
 }
-INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-INLINE int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 INLINE int64_t padded(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
 /* torch.tanh. A rational function, within a few units in the last place; beyond the clamp tanh is 1 in float32.
@@ -174,7 +174,7 @@ static void multiply_transposed(int64_t features, int64_t depth, int64_t columns
 }
 
 /* Where element (k, j) of a matrix of `depth` rows and `columns` columns stands once it is packed in panels: panels
- * one after the other, each row by row. `step` is told the distance from one k to the next. */
+ * one after the other, each row by row. `step` gets the distance from one k to the next. */
 static int64_t packed_at(int64_t k, int64_t j, int64_t depth, int64_t columns, int64_t *step) {
     int64_t left = columns / LANES, start = 0;
     int64_t wide = panel_width(left) * LANES;
@@ -200,14 +200,14 @@ typedef struct {
     int64_t index;          /* in the batch */
     const uint8_t *codes;   /* from the first one on that is not padding in front */
     int64_t present, lead;  /* how many codes are there, and how many zeros stand before them */
-    int64_t steps, rows1;   /* rows behind the second and the first pooling */
+    int64_t steps, rows1;   /* rows after the second and the first pooling */
     int64_t zero1, zero2;   /* how many of these, from the first on, see nothing but zeros in front */
     int64_t row;            /* of its first step within its group */
-    int64_t row1;           /* of its first row behind the first pooling, in the group's activations */
+    int64_t row1;           /* of its first row after the first pooling, in the group's activations */
 } Sequence;
 
 typedef struct { /* of one group; kept from forward to backward, or one thread's where there is no backward */
-    float *x1, *x2;         /* (rows1, c1), (rows2, c2): behind the convolution blocks */
+    float *x1, *x2;         /* (rows1, c1), (rows2, c2): after the convolution blocks */
     uint8_t *arg1, *arg2;   /* the same shapes: which position of the pool won, or NO_GRADIENT */
     float *states;          /* (rows2, 2 h): of the recurrent layer, before its activation */
     float *gates[2];        /* (rows2, 4 h) of each direction */
@@ -243,7 +243,7 @@ typedef struct {
     int64_t chunks, window;     /* k-mers in a kernel of the first convolution; floats under one of the second */
     int64_t wide;               /* gates that the input and the recurrent projection each have, times h: 3 or 4 */
     int64_t threads, groups, group_size;
-    int64_t rows2, rows1, longest; /* the most of a group, of a sequence, and codes of a sequence */
+    int64_t rows2, rows1, longest; /* the maximum of a group, of a sequence, and of codes of a sequence */
     Sequence *sequences;        /* by falling steps */
     float *table, *letters, *conv2, *wx[2], *wh[2], *bx[2], *bh[2], *aw, *ab, *av, *zeros;
     float *conv2_back, *wx_back[2], *wh_back[2], *aw_back;
@@ -268,7 +268,7 @@ static float *floats(Arena *arena, int64_t count) { return take(arena, count, si
 /* Steps of the recurrent layer that `length` nucleotides give: steps_of() in rnatracker/model/network.py. */
 static int64_t steps_of(const Sizes *s, int64_t length) {
     const int64_t first = (length - s->conv1_kernel + 1) / s->pool; /* below 0 it rounds up, and then is below 1 too */
-    return most((first - s->conv2_kernel + 1) / s->pool, 1);
+    return max_of((first - s->conv2_kernel + 1) / s->pool, 1);
 }
 
 /* How many outputs of a convolution and its pooling see nothing but the first `zeros` inputs. */
@@ -280,7 +280,7 @@ static int64_t zero_rows(int64_t zeros, int64_t kernel, int64_t pool) {
 static void plan_sequence(const Plan *p, int64_t index, Sequence *q) {
     const Sizes *s = &p->s;
     const int64_t field = (s->pool + s->conv2_kernel - 1) * s->pool + s->conv1_kernel - 1;
-    const int64_t width = most(p->b.width, field);
+    const int64_t width = max_of(p->b.width, field);
     const uint8_t *codes = p->b.codes + index * p->b.width;
     int64_t skipped = 0;
     q->index = index;
@@ -291,8 +291,8 @@ static void plan_sequence(const Plan *p, int64_t index, Sequence *q) {
     q->lead = s->masked ? 0 : width - q->present;
     q->steps = steps_of(s, s->masked ? p->b.lengths[index] : width);
     q->rows1 = q->steps * s->pool + s->conv2_kernel - 1;
-    q->zero1 = least(zero_rows(q->lead, s->conv1_kernel, s->pool), q->rows1);
-    q->zero2 = least(zero_rows(q->zero1, s->conv2_kernel, s->pool), q->steps);
+    q->zero1 = min_of(zero_rows(q->lead, s->conv1_kernel, s->pool), q->rows1);
+    q->zero2 = min_of(zero_rows(q->zero1, s->conv2_kernel, s->pool), q->steps);
 }
 
 static int by_falling_steps(const void *left, const void *right) {
@@ -304,7 +304,7 @@ static int by_falling_steps(const void *left, const void *right) {
 /* Sequences of a group: dealt out like cards, so that all groups of a round have like work. */
 static int64_t group_count(const Plan *p, int64_t group) {
     const int64_t round = group / p->threads, first = round * p->threads * p->group_size + group % p->threads;
-    const int64_t end = least(p->b.sequences, (round + 1) * p->threads * p->group_size);
+    const int64_t end = min_of(p->b.sequences, (round + 1) * p->threads * p->group_size);
     return first < end ? (end - first + p->threads - 1) / p->threads : 0;
 }
 static Sequence *group_member(const Plan *p, int64_t group, int64_t m) {
@@ -317,7 +317,7 @@ static int64_t group_limit(const Plan *p) { return p->h <= 64 ? 8 : p->h <= 128 
 
 static void plan_groups(Plan *p) {
     const int64_t n = p->b.sequences;
-    p->threads = least(most(p->b.threads, 1), n);
+    p->threads = min_of(max_of(p->b.threads, 1), n);
     const int64_t rounds = (n + p->threads * group_limit(p) - 1) / (p->threads * group_limit(p));
     p->group_size = (n + rounds * p->threads - 1) / (rounds * p->threads);
     p->groups = rounds * p->threads;
@@ -329,9 +329,9 @@ static void plan_groups(Plan *p) {
             Sequence *q = group_member(p, g, m);
             q->row = row, row += q->steps;
             q->row1 = row1, row1 += p->b.keep ? q->rows1 : 0; /* without a backward pass one sequence's are there at a time */
-            p->rows1 = most(p->rows1, q->rows1);
+            p->rows1 = max_of(p->rows1, q->rows1);
         }
-        p->rows2 = most(p->rows2, row);
+        p->rows2 = max_of(p->rows2, row);
     }
     p->longest = p->rows1 * p->s.pool + p->s.conv1_kernel - 1;
 }
@@ -339,11 +339,11 @@ static void plan_groups(Plan *p) {
 enum { BLOCK = 64, STEPS = 16 }; /* rows of a block of the attention and the sparse products; steps projected ahead */
 
 /* Pools whose convolution outputs are computed at once: some tens of rows, to use whole tiles. */
-static int64_t pools_at_once(const Plan *p) { return most(48 / p->s.pool, 1); }
+static int64_t pools_at_once(const Plan *p) { return max_of(48 / p->s.pool, 1); }
 
 static void lay_out_weights(Plan *p, Arena *arena) {
     const Sizes *s = &p->s;
-    p->zeros = floats(arena, most(most(p->c1, p->c2), most(4 * p->h, p->a)));
+    p->zeros = floats(arena, max_of(max_of(p->c1, p->c2), max_of(4 * p->h, p->a)));
     p->letters = floats(arena, s->conv1_kernel * LETTERS * p->c1);
     p->table = floats(arena, p->chunks * KMERS * p->c1);
     p->conv2 = floats(arena, p->window * p->c2);
@@ -382,7 +382,7 @@ static void lay_out_scratch(const Plan *p, Arena *arena, Scratch *t) {
     const int64_t n = p->group_size;
     t->codes = take(arena, p->longest + KMER * p->chunks, 1);
     t->kmers = take(arena, p->longest + KMER * p->chunks, 1);
-    t->y = floats(arena, most(pools_at_once(p) * p->s.pool * p->c2, p->s.pool * p->c1));
+    t->y = floats(arena, max_of(pools_at_once(p) * p->s.pool * p->c2, p->s.pool * p->c1));
     t->pre = p->b.keep ? NULL : floats(arena, n * STEPS * p->wide);
     t->sum = floats(arena, n * 4 * p->h);
     t->state = floats(arena, n * p->h);
@@ -396,8 +396,8 @@ static void lay_out_scratch(const Plan *p, Arena *arena, Scratch *t) {
     t->d_states = floats(arena, p->rows2 * 2 * p->h);
     t->d_x2 = floats(arena, p->rows2 * p->c2);
     t->d_x1 = floats(arena, p->rows1 * p->c1);
-    const int64_t list = most(BLOCK, (p->s.pool + 1) * p->c2); /* conv2_backward */
-    t->weight = floats(arena, most(list, p->rows2));
+    const int64_t list = max_of(BLOCK, (p->s.pool + 1) * p->c2); /* conv2_backward */
+    t->weight = floats(arena, max_of(list, p->rows2));
     t->source = take(arena, list, sizeof(float *));
 }
 
@@ -533,7 +533,7 @@ static void pack_conv1(const Plan *p, const float *w) {
         for (int64_t kmer = 0; kmer < KMERS; kmer++)
             for (int64_t v = 0; v < c1; v += LANES) {
                 vec sum = {0};
-                for (int64_t k = chunk * KMER; k < least(width, (chunk + 1) * KMER); k++)
+                for (int64_t k = chunk * KMER; k < min_of(width, (chunk + 1) * KMER); k++)
                     sum += load(p->letters + (k * LETTERS + 1 + (kmer >> (6 - 2 * (k % KMER)) & 3)) * c1 + v);
                 store(p->table + (chunk * KMERS + kmer) * c1 + v, sum);
             }
@@ -542,7 +542,7 @@ static void pack_conv1(const Plan *p, const float *w) {
 /* Write a sequence's codes with its padding, and the k-mer that begins at each. Returns 0 if a code is unknown. */
 static int spell(const Plan *p, const Sequence *q, Scratch *t) {
     const int64_t needed = q->rows1 * p->s.pool + p->s.conv1_kernel - 1, all = needed + KMER * p->chunks;
-    const int64_t lead = least(q->lead, needed), present = least(q->present, needed - lead);
+    const int64_t lead = min_of(q->lead, needed), present = min_of(q->present, needed - lead);
     uint8_t *codes = t->codes, *kmers = t->kmers, highest = 0;
     memset(codes, 0, lead);
     memcpy(codes + lead, q->codes, present);
@@ -694,7 +694,7 @@ static void conv2_forward(const Plan *p, const Sequence *q, Scratch *t, const fl
     memset(x2, 0, q->zero2 * c2 * sizeof(float));
     if (arg2) memset(arg2, NO_GRADIENT, q->zero2 * c2);
     for (int64_t first = q->zero2; first < q->steps; first += block) {
-        const int64_t rows = least(block, q->steps - first);
+        const int64_t rows = min_of(block, q->steps - first);
         multiply(rows * pool, p->window, c2, x1 + first * pool * p->c1, p->c1, p->conv2, p->zeros, 0, t->y, c2);
         for (int64_t i = 0; i < rows; i++) {
             const float *y = t->y + i * pool * c2;
@@ -732,7 +732,7 @@ static void conv2_backward(const Plan *p, const Sequence *q, Scratch *t, const f
     const float scale = dropout_of(p, q, 1).scale;
     memset(t->d_x1, 0, q->rows1 * c1 * sizeof(float));
     for (int64_t first = q->zero2; first < q->steps; first += BLOCK) {
-        const int64_t last = least(first + BLOCK, q->steps);
+        const int64_t last = min_of(first + BLOCK, q->steps);
         for (int64_t o = 0; o < p->s.conv2_channels; o++) { /* d_w[o] = sum of gradient * the window that won */
             int64_t count = 0;
             for (int64_t row = first; row < last; row++) {
@@ -747,7 +747,7 @@ static void conv2_backward(const Plan *p, const Sequence *q, Scratch *t, const f
             int64_t count[NO_GRADIENT + 1];
             memset(count, 0, (pool + 1) * sizeof(int64_t));
             for (int64_t o = 0; o < p->s.conv2_channels; o++) {
-                const int64_t won = least(arg2[row * c2 + o], pool), at = won * c2 + count[won]++;
+                const int64_t won = min_of(arg2[row * c2 + o], pool), at = won * c2 + count[won]++;
                 t->weight[at] = scale * d_x2[row * c2 + o];
                 t->source[at] = p->conv2_back + o * p->window;
             }
@@ -767,7 +767,7 @@ static void conv2_gradient(const Plan *p, const Sums *g, float *d_w) {
 
 /* ---- Recurrent layer: torch.nn.GRU or torch.nn.LSTM, one direction after the other.
  *
- * A row of gates holds, in units of h floats, [n r z] for a GRU, behind them what r multiplies, and [i f g o] for an
+ * A row of gates holds, in units of h floats, [n r z] for a GRU, after them what r multiplies, and [i f g o] for an
  * LSTM. The input projection of STEPS steps is one product into these rows; each step then adds the recurrent
  * projection of all sequences of the group that are still running, laid out as [r z n] or [i f g o]. Backward, the
  * gates are replaced in place by the derivatives of their projections. */
@@ -799,7 +799,7 @@ static void pack_recurrent_back(const Plan *p, int d, const Tensors *w) {
     }
 }
 
-/* One step of one sequence: torch.nn.GRUCell behind its products. `keep` (may be `input`, may be NULL) gets the gates. */
+/* One step of one sequence: torch.nn.GRUCell after its products. `keep` (may be `input`, may be NULL) gets the gates. */
 static void gru_cell(int64_t h, const float *input, const float *recurrent, float *state, float *out, float *keep) {
     for (int64_t j = 0; j < h; j += LANES) {
         const vec r = logistic(load(input + h + j) + load(recurrent + j));
@@ -827,7 +827,7 @@ static void gru_cell_backward(int64_t h, float *gates, const float *before, cons
     }
 }
 
-/* torch.nn.LSTMCell behind its products. */
+/* torch.nn.LSTMCell after its products. */
 static void lstm_cell(int64_t h, const float *input, const float *recurrent, float *state, float *cell, float *out,
                       float *keep, float *keep_cell) {
     for (int64_t j = 0; j < h; j += LANES) {
@@ -872,7 +872,7 @@ static void recurrent_forward(const Plan *p, int64_t group, int d, Scratch *t, c
                 const Sequence *q = group_member(p, group, m);
                 const int64_t row = q->row + row_at(q, d, s);
                 float *pre = p->b.keep ? v->gates[d] + row * 4 * h : t->pre + m * STEPS * wide;
-                multiply(least(STEPS, q->steps - s), p->c2, wide, v->x2 + row * p->c2, across * p->c2, p->wx[d],
+                multiply(min_of(STEPS, q->steps - s), p->c2, wide, v->x2 + row * p->c2, across * p->c2, p->wx[d],
                          p->bx[d], 0, pre, p->b.keep ? across * 4 * h : wide);
             }
         multiply(running, h, wide, t->state, h, p->wh[d], p->bh[d], 0, t->sum, wide);
@@ -917,7 +917,7 @@ static void recurrent_gradients(const Plan *p, const Sequence *q, int d, const S
     float *d_x2 = t->d_x2 + q->row * c2;
     multiply(steps, wide, c2, gates, 4 * h, p->wx_back[d], d ? d_x2 : p->zeros, d ? c2 : 0, d_x2, c2);
     multiply_transposed(c2, steps, wide, x2, c2, gates, 4 * h, g->wx[d], wide);
-    /* A step's state before it is the row before, or behind in the reverse direction; the first has none. */
+    /* A step's state before it is the row before, or after in the reverse direction; the first has none. */
     multiply_transposed(h, steps - 1, wide, states + d * 2 * h, 2 * h, recurrent + !d * 4 * h, 4 * h, g->wh[d], wide);
     for (int64_t j = 0; j < 4 * h; j += LANES) {
         vec sum = load(g->b[d] + j);
@@ -979,7 +979,7 @@ static void attention_forward(const Plan *p, const Sequence *q, Scratch *t, cons
     const float *states = v->states + q->row * wide;
     float *alpha = v->alpha + q->row;
     for (int64_t first = 0; first < q->steps; first += BLOCK) {
-        const int64_t rows = least(BLOCK, q->steps - first);
+        const int64_t rows = min_of(BLOCK, q->steps - first);
         float *hidden = v->hidden + (p->b.keep ? (q->row + first) * a : 0);
         const float *x = activate(p, states + first * wide, rows, t->rectified);
         multiply(rows, wide, a, x, wide, p->aw, p->ab, 0, hidden, a);
@@ -1012,7 +1012,7 @@ static void attention_backward(const Plan *p, const Sequence *q, Scratch *t, con
         d_alpha[i] = total(sum), mean += alpha[i] * d_alpha[i];
     }
     for (int64_t first = 0; first < q->steps; first += BLOCK) {
-        const int64_t rows = least(BLOCK, q->steps - first);
+        const int64_t rows = min_of(BLOCK, q->steps - first);
         float *hidden = v->hidden + (q->row + first) * a, *d = d_states + first * wide;
         for (int64_t i = 0; i < rows; i++) {
             const float d_score = alpha[first + i] * (d_alpha[first + i] - mean);
@@ -1126,7 +1126,7 @@ int64_t rnatracker_workspace(const Sizes *sizes, const Batch *batch) {
 }
 
 /* Pool the states of each sequence: pooled (sequences, 2 hidden). alpha, (sequences, alpha_width), gets the attention
- * weights, zeros behind them; NULL if not wanted. The workspace is aligned to ALIGN bytes; if batch->keep, it holds what
+ * weights, zeros after them; NULL if not wanted. The workspace is aligned to ALIGN bytes; if batch->keep, it holds what
  * backward needs. Returns 0 if a code is none that rnatracker/data/encoding.py knows; the outputs are then undefined. */
 int rnatracker_forward(const Sizes *sizes, const Batch *batch, const Tensors *weights, void *workspace, float *pooled,
                        float *alpha, int64_t alpha_width) {
@@ -1134,7 +1134,7 @@ int rnatracker_forward(const Sizes *sizes, const Batch *batch, const Tensors *we
     make_plan(&plan, sizes, batch, workspace);
     const Plan *p = &plan;
     int known = 1;
-    memset(p->zeros, 0, most(most(p->c1, p->c2), most(4 * p->h, p->a)) * sizeof(float));
+    memset(p->zeros, 0, max_of(max_of(p->c1, p->c2), max_of(4 * p->h, p->a)) * sizeof(float));
 #pragma omp parallel num_threads((int)p->threads)
     {
 #pragma omp for schedule(static, 1)
