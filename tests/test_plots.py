@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -28,6 +29,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Figure]]:
         save(self, *args, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Figure, "savefig", keep)
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)  # a study's pictures need it
+    monkeypatch.delattr(matplotlib, "pyplot", raising=False)
     yield figures
     assert "matplotlib.pyplot" not in sys.modules
 
