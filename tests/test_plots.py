@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,25 @@ def size(path: Path) -> tuple[int, int]:
 
 def row(epoch: int, **more: float) -> dict[str, float]:
     return {"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 2 / epoch, "pcc_mean": epoch / 10, **more}
+
+
+def test_no_picture_needs_pyplot(tmp_path: Path) -> None:
+    """Look in a process of its own: in this one other tests may have drawn with it."""
+    script = """if True:
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from rnatracker import plots
+        folder, fractions = Path(sys.argv[1]), np.random.default_rng(0).dirichlet(np.ones(3), 20)
+        plots.learning_curves([{"epoch": 1, "train_loss": 1.0}, {"epoch": 2, "train_loss": 0.5}], folder / "1.png", 2)
+        plots.curves_over_each_other({"exp1": {"train_loss": {1: 1.0, 2: 0.5}}}, folder / "2.png")
+        plots.predicted_against_measured(fractions, fractions, "ABC", folder / "3.png")
+        print("matplotlib.figure" in sys.modules, "matplotlib.pyplot" in sys.modules)
+    """
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent)
+    assert result.stdout.split() == ["True", "False"], result.stderr
+    assert len(list(tmp_path.glob("*.png"))) == 3
 
 
 def test_learning_curves_show_every_figure_and_the_best_epoch(tmp_path: Path, drawn: list[Figure]) -> None:
