@@ -7,13 +7,15 @@ themselves, without a screen. Read next: `rnatracker/training/run.py`, which say
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from rnatracker import metrics
+from rnatracker.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -178,17 +180,12 @@ def _scatter(axes: Axes, measured: npt.NDArray[np.floating], predicted: npt.NDAr
 
 
 def _pcc(predicted: npt.NDArray[np.floating], measured: npt.NDArray[np.floating]) -> str:
-    if len(predicted) < 2 or np.ptp(predicted) == 0 or np.ptp(measured) == 0:
-        return "PCC undefined"
-    return f"PCC {np.corrcoef(predicted, measured)[0, 1]:.3f}"
+    value = metrics.pcc_overall(np.asarray(predicted, np.float64), np.asarray(measured, np.float64))
+    return "PCC undefined" if math.isnan(value) else f"PCC {value:.3f}"
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write the figure to a temporary name beside `path` and rename it."""
+    """Write the figure, whole or not at all; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, dpi=_DPI, format="png")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        figure.savefig(file, dpi=_DPI, format="png")

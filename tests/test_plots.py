@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -49,6 +50,7 @@ def test_no_picture_needs_pyplot(tmp_path: Path) -> None:
     script = """if True:
         import sys
         from pathlib import Path
+from typing import IO
         import numpy as np
         from rnatracker import plots
         folder, fractions = Path(sys.argv[1]), np.random.default_rng(0).dirichlet(np.ones(3), 20)
@@ -114,8 +116,8 @@ def test_scatter_is_drawn_when_there_are_few_or_many(tmp_path: Path, n: int, n_s
 
 
 def test_nothing_is_left_when_a_picture_cant_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Figure, path: Path, **more: object) -> None:
-        path.write_bytes(b"half")
+    def fail(self: Figure, file: IO[bytes], **more: object) -> None:
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", fail)
