@@ -50,7 +50,6 @@ def test_no_picture_needs_pyplot(tmp_path: Path) -> None:
     script = """if True:
         import sys
         from pathlib import Path
-from typing import IO
         import numpy as np
         from rnatracker import plots
         folder, fractions = Path(sys.argv[1]), np.random.default_rng(0).dirichlet(np.ones(3), 20)
