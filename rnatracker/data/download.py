@@ -131,8 +131,9 @@ def _stream(url: str, target: Path, file: IO[bytes], progress: Progress | None) 
                     progress(response.raw.tell(), total)
     except requests.RequestException as error:
         raise DataError(
-            f"{url}: can't be fetched ({_reason(error)}). Without a network here, fetch this address elsewhere, put "
-            f"the file at {target} and give the same command again: it checks the content"
+            f"{url}: can't be fetched ({_reason(error)})",
+            f"without a network here, fetch this address elsewhere, put the file at {target} and give the same command "
+            "again: it checks the content",
         ) from None
 
 

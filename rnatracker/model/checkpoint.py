@@ -153,8 +153,8 @@ def _read(path: Path) -> dict[str, Any]:
         what = f" (it asks for {named[1]})" if named else ""
         raise CheckpointError(
             f"{path.name}: refused, since it holds more than plain values and tensors, or is no checkpoint at "
-            f"all{what}",
-            "loading it could run code. Use a file that rnatracker or the PyTorch port has written.",
+            f"all{what}: loading it could run code",
+            "use a file that rnatracker or the PyTorch port has written",
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = f": {error.strerror}" if isinstance(error, OSError) and error.strerror else ""
@@ -169,8 +169,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _ours(content: dict[str, Any], path: Path) -> Checkpoint:
     if content.get("version") != VERSION:
         raise CheckpointError(
-            f"{path.name}: checkpoint version {content.get('version')!r} is unknown",
-            f"this rnatracker reads version {VERSION}. Use the rnatracker that wrote it, or a newer one.",
+            f"{path.name}: checkpoint version {content.get('version')!r} is unknown: this rnatracker reads version "
+            f"{VERSION}",
+            "use the rnatracker that wrote it, or a newer one",
         )
     missing = [name for name in _FIELDS if name not in content]
     if missing:
