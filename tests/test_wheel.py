@@ -46,11 +46,10 @@ class Installed:
 
     def run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment in the user's folder."""
-        variables = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MLFLOW"))}
         return subprocess.run(
             [str(self.environment / "bin" / program), *arguments],
             cwd=self.work,
-            env=variables | {"PYTHONPATH": str(self.others), "OMP_NUM_THREADS": "1"},
+            env=_variables() | {"PYTHONPATH": str(self.others), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
             check=False,
@@ -62,6 +61,11 @@ class Installed:
         result = self.run(program, *arguments)
         assert result.returncode == 0, (arguments, result.stdout, result.stderr)
         return result.stdout
+
+
+def _variables() -> dict[str, str]:
+    """Return the environment without what leads Python to a checkout, or MLflow to a server."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "MLFLOW"))}
 
 
 def _build(kind: str, sources: Path, folder: Path) -> Path:
@@ -99,7 +103,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installe
     environment, work, others = folder / "venv", folder / "work", folder / "others"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
     pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin" / "python"), "--isolated"]
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--no-index", str(wheel)], check=True)
+    install = ["install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run([*pip, *install], check=True, cwd=folder, env=_variables())  # elsewhere it may find a checkout's
     # A path in a .pth file comes last, and the .pth files there, as that of an editable install, are not read.
     (site,) = environment.glob("lib/python*/site-packages")
     (site / "dependencies.pth").write_text("".join(f"{sysconfig.get_path(key)}\n" for key in ("purelib", "platlib")))
