@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
 from rnatracker import config
@@ -60,15 +59,6 @@ class Dimension:
     log: bool = False
     step: int = 1
     when: dict[str, tuple[Value, ...]] = field(default_factory=dict)
-
-    def distribution(self) -> BaseDistribution:
-        """Return it as Optuna draws it."""
-        if self.kind == "categorical":
-            return CategoricalDistribution(self.values)
-        low, high = self.values
-        if self.kind == "int":
-            return IntDistribution(int(low), int(high), log=self.log, step=self.step)
-        return FloatDistribution(float(low), float(high), log=self.log)
 
     def contains(self, value: object) -> bool:
         """Tell whether this value can be drawn."""
