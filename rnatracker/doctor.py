@@ -21,8 +21,10 @@ from rnatracker.errors import RNATrackerError, TrackingError
 from rnatracker.processes import identity
 from rnatracker.registry import resolve
 from rnatracker.registry.version import CHAMPION
-from rnatracker.tracking import database, store
+from rnatracker.tracking import places, store
 from rnatracker.tracking.contract import RunningRun
+from rnatracker.tracking.database import connection
+from rnatracker.tracking.database.connection import DatabaseError
 from rnatracker.tracking.hints import command
 from rnatracker.tracking.names import masked
 from rnatracker.tracking.open import existing_trackers, has_store
@@ -168,8 +170,8 @@ def size(n_bytes: float) -> str:
 
 
 def folders(number: int) -> str:
-    """Word a number of folders."""
-    return "1 folder" if number == 1 else f"{number} folders"
+    """Word a number of folders or files."""
+    return "1 folder or file" if number == 1 else f"{number} folders or files"
 
 
 def check_store(tracking: TrackingSettings) -> list[Finding]:
@@ -179,16 +181,20 @@ def check_store(tracking: TrackingSettings) -> list[Finding]:
         first = command(["train", "--data", "FILE"], tracking)
         return [Finding(NO_STORE, "note", f"{place}: no store yet", f"the first run makes it: {first}")]
     try:
-        _, path = reach(tracking)
+        path = reach(tracking).database
     except RNATrackerError as error:
         return [Finding("store.unusable", "broken", error.problem, error.remedy)]
-    damage = database.damage(path) if path else ""
+    damage = connection.damage(path) if path else ""
     if damage:
         text = f"{place}: the database is damaged: {damage}"
         return [Finding("store.damaged", "broken", text, "go back to a copy of it")]
     findings = [
         Finding("store.usable", "ok", f"{place}: its schema is that of the MLflow installed" if path else place)
     ]
+    if path and path != store.database_of(tracking):
+        findings.append(
+            Finding("store.read-only", "note", f"{place}: you can't write to it; its runs and models can be read")
+        )
     if path and store.is_on_network(path.parent):
         text = f"{place} is on a network disk, where databases are slow and several writers are a risk"
         findings.append(Finding("store.on-network", "note", text, "keep it on a local disk, or use an MLflow server"))
@@ -250,19 +256,38 @@ def end_stale(tracking: TrackingSettings, stale: list[StaleRun]) -> int:
     return n_ended
 
 
-def check_orphans(tracking: TrackingSettings) -> list[Finding]:
-    """Look for artifacts that belong to nothing."""
+def check_places(tracking: TrackingSettings) -> list[Finding]:
+    """Look for files that the store's database places outside of the store."""
     if tracking.tracking_uri is not None:
         return []
-    others = store.other_databases(tracking.store)
-    if others:
-        text = f"not looked for: runs of {', '.join(others)} keep their files in {tracking.store} too"
-        return [Finding("orphans.unknown", "ok", text)]
-    lone = orphans.find(tracking.store)
-    if not lone:
-        return [Finding("orphans.none", "ok", "no artifacts without a run or a model")]
-    total = size(sum(each.size_bytes for each in lone))
-    text = f"{folders(len(lone))} of artifacts belonging to no run and no model, {total}"
+    path = reach(tracking).database
+    try:
+        outside = places.outside(path, tracking.store) if path else []
+    except DatabaseError as error:
+        raise store.failed(error, "read") from None
+    if not outside:
+        return [Finding("places.inside", "ok", f"all files are below {tracking.store}")]
+    listed = ", ".join(map(str, outside[:_LISTED])) + (", ..." if len(outside) > _LISTED else "")
+    text = f"{len(outside)} place{'s' if len(outside) > 1 else ''} of files outside of {tracking.store}: {listed}"
+    return [Finding("places.outside", "note", text, "keep them as long as their runs or models are needed")]
+
+
+def check_orphans(tracking: TrackingSettings) -> list[Finding]:
+    """Look for artifacts that belong to nothing, and for what killed processes left."""
+    if tracking.tracking_uri is not None:
+        return []
+    why_unknown = orphans.why_unknown(tracking.store)
+    found = [*orphans.find(tracking.store), *orphans.left_over(tracking.store)]
+    if why_unknown:
+        return [Finding("orphans.unknown", "ok", f"not looked for: {why_unknown}"), *_lone(found, tracking)]
+    return _lone(found, tracking) or [Finding("orphans.none", "ok", "no artifacts without a run or a model")]
+
+
+def _lone(found: list[orphans.Orphan], tracking: TrackingSettings) -> list[Finding]:
+    if not found:
+        return []
+    total = size(sum(each.size_bytes for each in found))
+    text = f"{folders(len(found))} belonging to no run and no model, or left by killed processes, {total}"
     return [Finding("orphans.some", "note", text, f"see and delete them: {command(['doctor', '--clean'], tracking)}")]
 
 
@@ -282,7 +307,7 @@ def check_champion(tracking: TrackingSettings) -> list[Finding]:
     return [Finding("champion.loads", "ok", f"version {aliases[CHAMPION]} loads, its checksums are right")]
 
 
-CHECKS_OF_STORE: tuple[Check, ...] = (check_stale, check_orphans, check_champion)
+CHECKS_OF_STORE: tuple[Check, ...] = (check_stale, check_places, check_orphans, check_champion)
 """Checks that need a store that can be opened."""
 
 

@@ -6,13 +6,17 @@ Owns how that is done. Must not import any dependency.
 from __future__ import annotations
 
 import errno
+import glob
 import gzip
 import hashlib
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
+
+_QUIET_SECONDS = 3600.0
 
 
 def gzipped(file: IO[bytes]) -> IO[bytes]:
@@ -39,6 +43,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     if path.is_symlink():
         path = path.resolve()
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove_old_parts(path)
     try:
         with part.open("wb") as file:
             yield file
@@ -47,6 +52,14 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _remove_old_parts(path: Path) -> None:
+    """Remove what killed processes have left of the same file: what nobody has written to for an hour."""
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - old.stat().st_mtime > _QUIET_SECONDS:
+                old.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,35 +7,33 @@ nothing in the database refers: no run, deleted ones included since they can be 
 version. Both are recorded before their folder is made, and folders are listed before the database is read, so that what
 is being made just now is none. What was changed within the last hour, links, and whatever else lies there are left
 alone. And where runs of another database have kept their files in this store, nothing is an orphan: `other-databases`
-in the store lists those.
+in the store lists those. Nor is anything where the database knows no run at all: more likely it is not the one that
+belongs here. Temporary files and folders of processes that were killed are no orphans, but can be deleted as they can.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from rnatracker.errors import TrackingError
-from rnatracker.tracking import database, store
+from rnatracker.processes import scratch
+from rnatracker.tracking import places, store
+from rnatracker.tracking.database import places as columns
+from rnatracker.tracking.database.connection import DatabaseError
 
-_RUN = re.compile(r"[0-9a-f]{32}")
-_MODEL = re.compile(r"m-[0-9a-f]{32}")
-_MODELS = "models"
+_PARTS = ("*.part", f"{places.DATABASE}.*.tmp*")
 _QUIET_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
 class Orphan:
-    """A folder that belongs to nothing.
+    """A folder or file that belongs to nothing.
 
     Attributes:
-        path: the folder.
+        path: where it is.
         size_bytes: what its files take.
         changed: when the latest of them was changed, in seconds since 1970.
     """
@@ -45,40 +43,69 @@ class Orphan:
     changed: float
 
 
-def find(folder: Path) -> list[Orphan]:
-    """Return the orphans of a store, the largest first; none where other databases have files in it.
+def why_unknown(folder: Path) -> str:
+    """Return why nothing can be said of orphans in a store; empty: it can.
 
     Raises:
         TrackingError: if the database can't be read.
     """
-    artifacts = folder / store.ARTIFACTS
-    if artifacts.is_symlink() or not artifacts.is_dir() or store.other_databases(folder):
+    others = places.other_databases(folder)
+    if others:
+        return f"runs of {', '.join(others)} keep their files in {folder} too"
+    if any(places.folders_of_runs(folder)) and not _knows_runs(folder):
+        return f"{folder / places.DATABASE} knows no run, though there are files of some: it may be another store's"
+    return ""
+
+
+def find(folder: Path) -> list[Orphan]:
+    """Return the orphans of a store, the largest first; none where nothing can be said of them.
+
+    Raises:
+        TrackingError: if the database can't be read.
+    """
+    if (folder / places.ARTIFACTS).is_symlink() or why_unknown(folder):
         return []
-    candidates = list(_candidates(artifacts))  # before the references: see the module
-    places = _referred(folder)
+    candidates = list(places.folders_of_runs(folder))  # before the references: see the module
+    referred = _referred(folder)
     # Whatever names a folder's id keeps it, however the path before it is spelt; and so does a place above it.
-    names = {part for place in places for part in place.parts}
-    kept = {path for path in candidates if path.name in names or not places.isdisjoint(path.parents)}
-    lone = [_measured(path) for path in candidates if path not in kept]
+    names = {part for place in referred for part in place.parts}
+    kept = {path for path in candidates if path.name in names or not referred.isdisjoint(path.parents)}
+    return _quiet([_measured(path) for path in candidates if path not in kept])
+
+
+def left_over(folder: Path) -> list[Orphan]:
+    """Return temporary files in a store, and temporary folders anywhere, of processes that are gone; largest first."""
+    files = (path for pattern in _PARTS for path in folder.rglob(pattern) if path.is_file() and not path.is_symlink())
+    scratch_folders = [_measured(path) for path in scratch.left_over()]
+    return _by_size([*_quiet([_measured(path) for path in files]), *scratch_folders])
+
+
+def _quiet(found: list[Orphan]) -> list[Orphan]:
     now = time.time()
-    quiet = [each for each in lone if now - each.changed > _QUIET_SECONDS]
-    return sorted(quiet, key=lambda each: (-each.size_bytes, each.path))
+    return _by_size([each for each in found if now - each.changed > _QUIET_SECONDS])
+
+
+def _by_size(found: list[Orphan]) -> list[Orphan]:
+    return sorted(found, key=lambda each: (-each.size_bytes, each.path))
 
 
 def delete(folder: Path, orphans: list[Orphan]) -> tuple[int, int]:
-    """Delete orphans that still are some; return how many, and how many bytes that were.
+    """Delete orphans and what was left over, as far as it still is; return how many, and how many bytes that were.
 
     Raises:
-        TrackingError: if the database can't be read, or a folder can't be deleted.
+        TrackingError: if the database can't be read, or something can't be deleted.
     """
     n_deleted = size = 0
     with store.lock(folder):
-        still = {each.path for each in find(folder)}
+        still = {each.path for each in (*find(folder), *left_over(folder))}
         for each in orphans:
             if each.path not in still:
                 continue
             try:
-                shutil.rmtree(each.path)
+                if each.path.is_dir():
+                    shutil.rmtree(each.path)
+                else:
+                    each.path.unlink()
             except OSError as error:
                 raise TrackingError(f"{each.path}: can't be deleted ({error.strerror or error})", "allow it") from None
             n_deleted += 1
@@ -86,34 +113,19 @@ def delete(folder: Path, orphans: list[Orphan]) -> tuple[int, int]:
     return n_deleted, size
 
 
-def _candidates(artifacts: Path) -> Iterator[Path]:
-    """Yield the folders that a run or a model may have made."""
-    for experiment in _folders(artifacts):
-        yield from (path for path in _folders(experiment) if _RUN.fullmatch(path.name))
-        yield from (path for path in _folders(experiment / _MODELS) if _MODEL.fullmatch(path.name))
-
-
-def _folders(folder: Path) -> list[Path]:
-    if folder.is_symlink() or not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
-
-
 def _referred(folder: Path) -> set[Path]:
     """Return all places that the database names."""
-    path = folder / store.DATABASE
     try:
-        return {_local(text) for text in database.artifact_places(path)}
-    except database.DatabaseError as error:
-        raise TrackingError(
-            f"{path}: can't be read ({error.reason}), so nothing can be said of orphans",
-            "end the program that keeps it locked, or go back to a copy of it",
-        ) from None
+        return places.known(folder / places.DATABASE)
+    except DatabaseError as error:
+        raise store.failed(error, "read") from None
 
 
-def _local(place: str) -> Path:
-    parts = urlsplit(place)
-    return Path(url2pathname(parts.path) if parts.scheme == "file" else place)
+def _knows_runs(folder: Path) -> bool:
+    try:
+        return columns.knows_runs(folder / places.DATABASE)
+    except DatabaseError as error:
+        raise store.failed(error, "read") from None
 
 
 def _measured(path: Path) -> Orphan:

@@ -164,7 +164,12 @@ def match_runs(search: Search, run: TrackedRun) -> None:
 
 
 def drop_weights(run: TrackedRun) -> None:
-    """Delete the weights of a trial's run."""
+    """Delete the weights of a trial's run.
+
+    Raises:
+        TrackingError: if they aren't this store's.
+    """
+    run.check_own()
     shutil.rmtree(run.files.checkpoints, ignore_errors=True)
 
 
@@ -210,5 +215,6 @@ def delete_weights(search: Search) -> tuple[int, int]:
             continue
         size += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         n_trials += 1
+        child.check_own()
         shutil.rmtree(folder)
     return n_trials, size

@@ -7,7 +7,6 @@ Read next: `worker.py`, and `summary.py` for what is left in the study's run.
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from rnatracker.data import shared
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import ConfigError, StudyError
-from rnatracker.processes import identity
+from rnatracker.processes import identity, scratch
 from rnatracker.processes.pool import Pool
 from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Ending, How
@@ -93,9 +92,9 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     run = own_run(search, tracker, transcripts)
     for line in [*_greeting(search), *warm_start(search, request.warm_start)]:
         say(line)
-    with StopSignal() as stop, stop.polite(), tempfile.TemporaryDirectory(prefix="rnatracker-") as folder:
-        shared.dump(transcripts, Path(folder))
-        workers = _Workers(WorkerTask(request, run.id, Path(folder), digest, _threads(request)), say)
+    with StopSignal() as stop, stop.polite(), scratch.folder() as folder:
+        shared.dump(transcripts, folder)
+        workers = _Workers(WorkerTask(request, run.id, folder, digest, _threads(request)), say)
         try:
             reason = workers.run(search, stop, watch)
         except BaseException as error:

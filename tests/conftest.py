@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rnatracker.tracking import store
+from rnatracker.tracking import places, store
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -28,7 +28,7 @@ def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def empty_mlflow_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store's folder with a new database, which takes seconds to make: to be copied, not to be used."""
     folder = tmp_path_factory.mktemp("template") / "mlruns"
-    store.prepare(folder / store.DATABASE, folder)
+    store.prepare(folder / places.DATABASE, folder)
     return folder
 
 
@@ -37,5 +37,5 @@ def mlflow_store(empty_mlflow_store: Path, tmp_path: Path) -> Path:
     """A store of this test's own, its artifact paths rewritten."""
     folder = tmp_path / "mlruns"
     shutil.copytree(empty_mlflow_store, folder)
-    store.mend_paths(folder / store.DATABASE, folder)
+    store.mend_paths(folder / places.DATABASE, folder)
     return folder

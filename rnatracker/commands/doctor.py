@@ -121,7 +121,11 @@ def _clean(tracking: TrackingSettings, *, yes: bool) -> tuple[int, int]:
     from rnatracker.doctor import folders, size
     from rnatracker.tracking.hints import command
 
+    why_unknown = orphans.why_unknown(tracking.store) if tracking.tracking_uri is None else ""
+    if why_unknown:
+        output.say(f"artifacts are left alone: {why_unknown}")
     lone = orphans.find(tracking.store) if tracking.tracking_uri is None else []
+    lone += orphans.left_over(tracking.store)
     if not lone:
         output.say("no artifacts to delete")
         return 0, 0

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import getpass
 import json
-import tempfile
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from rnatracker import files
 from rnatracker.errors import ConfigError, RegistryError
+from rnatracker.processes import scratch
 from rnatracker.registry import model_files, test_set
 from rnatracker.registry.comparison import Candidate, OnBatch, PromotionRequest, candidate_of, examine
 from rnatracker.registry.register import description, register
@@ -110,11 +109,7 @@ def roll_back(registry: Registry) -> tuple[Version, Version | None]:
                 "promotion or rollback was interrupted",
                 "nothing is left to do, or promote again",
             )
-        registry.set_alias(CHAMPION, number)
-        if replaced is None:
-            registry.delete_alias(PREVIOUS)
-        else:
-            registry.set_alias(PREVIOUS, replaced)
+        registry.move_aliases({CHAMPION: number, PREVIOUS: replaced})
     return registry.version(number), None if replaced is None else registry.version(replaced)
 
 
@@ -138,27 +133,25 @@ def _challenge(registry: Registry, number: int) -> None:
 
 
 def _crown(registry: Registry, number: int, expected: int | None) -> bool:
-    """Make a version champion if the champion is still the one that it was compared with.
-
-    The former champion becomes the previous one first: interrupted in between, it is both, and champion still.
-    """
+    """Make a version champion, and the champion the previous one, if that is still the one it was compared with."""
     with registry.locked():
         aliases = registry.aliases()
         if aliases.get(CHAMPION) != expected:
             return False
+        moves: dict[str, int | None] = {CHAMPION: number}
         if expected is not None:
-            registry.set_alias(PREVIOUS, expected)
-        registry.set_alias(CHAMPION, number)
+            moves[PREVIOUS] = expected
         if aliases.get(CHALLENGER) == number:
-            registry.delete_alias(CHALLENGER)
+            moves[CHALLENGER] = None
+        registry.move_aliases(moves)
     return True
 
 
 def _record(registry: Registry, version: Version, candidate: Candidate, verdict: Verdict) -> None:
     """Keep a verdict as a tag of the version, beside its files, and in what MLflow shows above it."""
     content = verdict.as_json()
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / f"{verdict.time.replace(':', '')}.json"
+    with scratch.folder() as temporary:
+        path = temporary / f"{verdict.time.replace(':', '')}.json"
         files.write_text(path, json.dumps(content, indent=1) + "\n")
         model_files.add(registry.backend, version.model_id, path, FOLDER)
     registry.set_tags(version.number, {Tag.VERDICT: json.dumps(content)})

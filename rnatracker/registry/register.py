@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from pathlib import Path
 
 from rnatracker import __version__
@@ -16,6 +15,7 @@ from rnatracker.data import fingerprints
 from rnatracker.data.fingerprints import Fingerprints
 from rnatracker.errors import CheckpointError, RegistryError
 from rnatracker.evaluation.models import Model
+from rnatracker.processes import scratch
 from rnatracker.registry import mlflow_model
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.version import Version
@@ -38,13 +38,13 @@ def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fing
     Raises:
         TrackingError: if the registry or the disk can't be written.
     """
-    with tempfile.TemporaryDirectory() as temporary:
-        weights = Path(temporary) / WEIGHTS
+    with scratch.folder() as temporary:
+        weights = temporary / WEIGHTS
         checksums = write_weights(weights, model.checkpoints)
         known = _same(registry, run, checksums)
         if known is not None:
             return known
-        told = Path(temporary) / mlflow_model.RECORDS_FILE
+        told = temporary / mlflow_model.RECORDS_FILE
         if trained_on is not None:
             fingerprints.write(told, trained_on)
         sites = model.checkpoints[0].sites

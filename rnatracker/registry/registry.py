@@ -3,21 +3,22 @@
 Owns the use of MLflow's registry, but for the doctor's look at aliases. Must not know torch, nor what makes a
 champion. Read next: `promotion.py`, which does; `version.py` for what a version is, `mlflow_model.py` for its files.
 
-An alias names one version at a time and is moved in one step, so there is never more than one champion. Aliases are
-changed under the store's lock.
+An alias names one version at a time, so there is never more than one champion. Aliases are changed under the store's
+lock. MLflow moves one at a time; where several are moved together, a tag of the model says so first, in one step, and
+whoever reads meanwhile, or after the process was killed, takes the tag's word for it.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnatracker.errors import CheckpointError, RegistryError
+from rnatracker.processes import scratch
 from rnatracker.registry import model_files
 from rnatracker.registry.version import CHAMPION, NAME, PREVIOUS, Version, version_of
 from rnatracker.tracking import store
@@ -63,14 +64,36 @@ class Registry:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the store's lock: of processes and threads on this machine one at a time. Not to be nested."""
+        """Hold the store's lock: of processes and threads on this machine one at a time. Not to be nested.
+
+        What a killed process has left undone with the aliases is done first.
+        """
+        self.backend.check_writable()
         with store.lock(self.backend.folder):
+            self._finish_moving(_moves(self.model_tags()))
             yield
 
     def aliases(self) -> dict[str, int]:
         """Return the version that each alias names; none where there is no such model."""
         found = self._model()
-        return {str(alias): int(number) for alias, number in found.aliases.items()} if found else {}
+        if found is None:
+            return {}
+        named = {str(alias): int(number) for alias, number in found.aliases.items()} | _moves(found.tags)
+        return {alias: number for alias, number in named.items() if number is not None}
+
+    def move_aliases(self, moves: Mapping[str, int | None]) -> None:
+        """Make each of these aliases name its version, or nothing (None): all of them or none. Under the lock."""
+        self.set_model_tags({Tag.MOVING: json.dumps(dict(moves))})
+        self._finish_moving(moves)
+
+    def _finish_moving(self, moves: Mapping[str, int | None]) -> None:
+        for alias, number in moves.items():
+            if number is None:
+                self.delete_alias(alias)
+            else:
+                self.set_alias(alias, number)
+        if moves:
+            self.set_model_tags({Tag.MOVING: ""})
 
     def versions(self) -> list[Version]:
         """Return all versions, the latest first."""
@@ -134,12 +157,12 @@ class Registry:
 
     def set_alias(self, alias: str, number: int) -> None:
         """Make an alias name this version, in one step and whichever it named before."""
-        with self._asking(f"making version {number} the {alias} of"):
+        with self._changing(f"making version {number} the {alias} of"):
             self._client.set_registered_model_alias(self.name, alias, str(number))
 
     def delete_alias(self, alias: str) -> None:
         """Make an alias name nothing."""
-        with self._asking(f"taking away the {alias} of"):
+        with self._changing(f"taking away the {alias} of"):
             self._client.delete_registered_model_alias(self.name, alias)
 
     def register(
@@ -156,13 +179,13 @@ class Registry:
             description: what MLflow shows above it, as Markdown.
         """
         client = self._client
-        with self._asking("registering a version of"):
+        with self._changing("registering a version of"):
             experiment = client.get_run(run_id).info.experiment_id
             made = client.create_logged_model(experiment, self.name.replace(".", "_"), run_id)
             try:
-                with tempfile.TemporaryDirectory() as temporary:
-                    build(made.model_id, Path(temporary) / "model")
-                    client.log_model_artifacts(made.model_id, str(Path(temporary) / "model"))
+                with scratch.folder() as temporary:
+                    build(made.model_id, temporary / "model")
+                    client.log_model_artifacts(made.model_id, str(temporary / "model"))
                 client.finalize_logged_model(made.model_id, "READY")
                 number = self._create_version(made.model_id, made.artifact_location, run_id, tags, description)
             except BaseException:
@@ -174,7 +197,7 @@ class Registry:
 
     def describe(self, number: int, description: str) -> None:
         """Set what MLflow shows above a version, as Markdown."""
-        with self._asking(f"describing version {number} of"):
+        with self._changing(f"describing version {number} of"):
             self._client.update_model_version(self.name, str(number), description)
 
     def _create_version(self, model_id: str, place: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
@@ -202,13 +225,13 @@ class Registry:
 
     def set_model_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the model as a whole."""
-        with self._asking("tagging"):
+        with self._changing("tagging"):
             for key, value in tags.items():
                 self._client.set_registered_model_tag(self.name, key, value)
 
     def set_tags(self, number: int, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
-        with self._asking(f"tagging version {number} of"):
+        with self._changing(f"tagging version {number} of"):
             for key, value in tags.items():
                 self._client.set_model_version_tag(self.name, str(number), key, value)
 
@@ -288,6 +311,17 @@ class Registry:
         return choose
 
     @contextmanager
+    def _changing(self, doing: str) -> Iterator[None]:
+        self.backend.check_writable()
+        with self._asking(doing):
+            yield
+
+    @contextmanager
     def _asking(self, doing: str) -> Iterator[None]:
         with mlflow_errors(f"{doing} the model {self.name!r}", self.location):
             yield
+
+
+def _moves(tags: Mapping[str, str]) -> dict[str, int | None]:
+    """Return what aliases a model's tags say are on their way; see `Registry.move_aliases`."""
+    return dict(json.loads(tags.get(Tag.MOVING) or "{}"))

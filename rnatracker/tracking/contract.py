@@ -97,6 +97,13 @@ class TrackedRun(abc.ABC):
         """The names of its files."""
         return RunFiles(self.folder)
 
+    def check_own(self) -> None:  # noqa: B027 (most runs need no check)
+        """Check that its files may be written and deleted: that they lie in its store, not in another one.
+
+        Raises:
+            TrackingError: if they don't.
+        """
+
     @property
     @abc.abstractmethod
     def can_be_registered(self) -> bool:

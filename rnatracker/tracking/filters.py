@@ -1,7 +1,7 @@
 """MLflow's filters of runs, as a user types them, and what they say of a run that isn't in MLflow.
 
 Owns the small liberties over MLflow's syntax, what is said of a bad filter, and a filter's meaning for plain values.
-Must not know how runs are listed. Read next: `database.py`, which says the same in SQL.
+Must not know how runs are listed. Read next: `database/runs.py`, which says the same in SQL.
 
 The syntax is MLflow's (`metrics.loss < 0.3 and params.optimizer = 'adam'`), but a name may hold slashes and dots
 without backticks, and a parameter's or a tag's value may stand without quotes: `metrics.val/pcc_mean > 0.4`,

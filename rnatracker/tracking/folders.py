@@ -27,7 +27,7 @@ from typing_extensions import override
 from rnatracker.errors import TrackingError
 from rnatracker.files import write_text
 from rnatracker.processes import identity
-from rnatracker.tracking import database, filters, hints, store
+from rnatracker.tracking import filters, hints, store
 from rnatracker.tracking.contract import (
     DatasetInput,
     RunningRun,
@@ -37,6 +37,8 @@ from rnatracker.tracking.contract import (
     check_reopenable,
     one_of,
 )
+from rnatracker.tracking.database import runs as records
+from rnatracker.tracking.database.connection import DatabaseError
 from rnatracker.tracking.listing import HEADLINES, SO_FAR, TAGS, Listed, RunList
 from rnatracker.tracking.names import as_text, check_name, metric_key, run_name, run_number
 from rnatracker.tracking.settings import TrackingSettings
@@ -127,8 +129,8 @@ class FolderTracker(Tracker):
         """
         path = store.database_of(self._settings)
         try:
-            return database.next_number(path, self._settings.experiment) if path and path.exists() else 1
-        except database.DatabaseError as error:
+            return records.next_number(path, self._settings.experiment) if path and path.exists() else 1
+        except DatabaseError as error:
             _log.debug("its runs are not counted: %s", error)
             return 1
 
@@ -316,7 +318,7 @@ class FolderRun(TrackedRun):
         above = self._folder.parent
         whole = FolderRun(above) if FolderRun.is_one(above) else self
         resume = hints.resume_command(whole, settings.without_mlflow())
-        self.finish("FAILED", store.message_of_death(self.tags().get(Tag.KIND), resume))
+        self.finish("FAILED", store.message_of_death(self.tags().get(Tag.KIND), resume, whole.folder))
 
     @override
     def _picture_links(self) -> list[str]:

@@ -1,7 +1,7 @@
 """What is used of MLflow that it doesn't promise to keep.
 
 Owns every name of MLflow's that is no public interface, and what is said when one is gone. The tables that
-`database.py` reads are MLflow's own too. Must not be imported for its own sake: where a public interface does the same,
+`database/` reads are MLflow's own too. Must not be imported for its own sake: where a public interface does the same,
 that is used. `tests/tracking/test_mlflow_private.py` tries each.
 """
 

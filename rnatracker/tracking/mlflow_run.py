@@ -20,15 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from typing_extensions import override
 
 from rnatracker.errors import TrackingError
 from rnatracker.processes import identity
-from rnatracker.tracking import database, filters, store
+from rnatracker.tracking import filters, places, store
 from rnatracker.tracking.contract import Status, TrackedRun, check_reopenable
+from rnatracker.tracking.database import runs as records
 from rnatracker.tracking.listing import HEADLINES, SO_FAR, TAGS, Listed, RunList
 from rnatracker.tracking.names import cut, masked, metric_key
 from rnatracker.tracking.store import mlflow_errors
@@ -63,6 +62,7 @@ class Backend:
         folder: the store's folder, where also the files of remote runs are worked on.
         database: the SQLite file, if it is one.
         is_remote: True if `folder` isn't where MLflow keeps files.
+        is_copy: True if it is a copy of a store's database, which can be read only.
     """
 
     client: MlflowClient
@@ -72,6 +72,16 @@ class Backend:
     folder: Path
     database: Path | None
     is_remote: bool
+    is_copy: bool = False
+
+    def check_writable(self) -> None:
+        """Check that something can be kept here.
+
+        Raises:
+            TrackingError: if it can't.
+        """
+        if self.is_copy:
+            raise store.read_only(self.location)
 
     def search(self, filter_string: str, max_results: int = 1000) -> list[Run]:
         """Return the experiment's runs that MLflow's filter admits, the latest first."""
@@ -180,8 +190,7 @@ class MlflowRun(TrackedRun):
         for; again, as long as there are none yet.
         """
         if not self._backend.is_remote:
-            parts = urlsplit(self._artifact_uri)
-            return Path(url2pathname(parts.path) if parts.scheme == "file" else self._artifact_uri)
+            return places.local(self._artifact_uri)
         if not self._is_current:
             self._bring_up_to_date()
         return self._work
@@ -193,10 +202,17 @@ class MlflowRun(TrackedRun):
             TrackingError: if it can't be made.
         """
         self._is_current = True
+        self.check_own()
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise store.unwritable(self.folder, error) from None
+
+    @override
+    def check_own(self) -> None:
+        self._backend.check_writable()
+        if not self._backend.is_remote:
+            places.check_own(self.folder, self._backend.folder, self._backend.uri)
 
     @override
     def status(self) -> str:
@@ -250,6 +266,7 @@ class MlflowRun(TrackedRun):
     def set_tags(self, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
 
+        self._backend.check_writable()
         with self._asking("tagging"):
             self._client.log_batch(self.id, tags=[RunTag(key, cut(value, MAX_TAG)) for key, value in tags.items()])
 
@@ -281,12 +298,13 @@ class MlflowRun(TrackedRun):
 
     @override
     def reopen(self, *, even_finished: bool = False) -> None:
+        self.check_own()
         with store.lock(self._backend.folder), self._asking("reopening"):
             check_reopenable(self, even_finished=even_finished)
             self.set_tags({**identity.own_tags(), Tag.MESSAGE: ""})
             self._client.update_run(self.id, status="RUNNING")
             if self._backend.database:
-                database.clear_end_time(self._backend.database, self.id)
+                records.clear_end_time(self._backend.database, self.id)
         self._is_finished = False
 
     @override

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from rnatracker.errors import TrackingError
 from rnatracker.processes import identity
-from rnatracker.tracking import database, filters, hints, store, ui_views
+from rnatracker.tracking import filters, hints, places, store, ui_views
 from rnatracker.tracking.contract import (
     DatasetInput,
     NoExperimentError,
@@ -33,6 +33,8 @@ from rnatracker.tracking.contract import (
     Tracker,
     one_of,
 )
+from rnatracker.tracking.database import runs as records
+from rnatracker.tracking.database.connection import DatabaseError
 from rnatracker.tracking.folders import FolderTracker
 from rnatracker.tracking.listing import Listed, RunList
 from rnatracker.tracking.mlflow_run import MAX_TAG, Backend, MlflowRun
@@ -63,7 +65,8 @@ class MlflowTracker(Tracker):
         store.quiet_mlflow()
         self._settings = settings
         self._for_reading = for_reading
-        self._uri, self._database = reach(settings)
+        place = reach(settings)
+        self._uri, self._database, self._is_copy = place.uri, place.database, place.is_copy
         self.location = masked(settings.tracking_uri or str(settings.store))
         self._folders = FolderTracker(settings)
         if not for_reading:
@@ -80,10 +83,21 @@ class MlflowTracker(Tracker):
     def _backend(self) -> Backend:
         is_remote = not is_database(self._uri)
         with mlflow_errors("opening it", self.location):
-            found = self._known_experiment() if self._for_reading else self._made_experiment(is_remote)
+            found = self._known_experiment() if self._is_for_reading else self._made_experiment(is_remote)
         return Backend(
-            self._client, self._uri, self.location, found.experiment_id, self._settings.store, self._database, is_remote
+            self._client,
+            self._uri,
+            self.location,
+            found.experiment_id,
+            self._settings.store,
+            self._database,
+            is_remote,
+            self._is_copy,
         )
+
+    @property
+    def _is_for_reading(self) -> bool:
+        return self._for_reading or self._is_copy
 
     @property
     def backend(self) -> Backend:
@@ -111,6 +125,7 @@ class MlflowTracker(Tracker):
             **{key: cut(value, MAX_TAG) for key, value in tags.items()},
         }
         backend = self._backend
+        backend.check_writable()
         run: MlflowRun | None = None
         try:
             with mlflow_errors("starting a run", self.location), store.lock(backend.folder):
@@ -141,10 +156,10 @@ class MlflowTracker(Tracker):
             return self._backend.list_runs(where, enough)
         conditions = filters.parse(where) if where else None
         with self._reading():
-            experiments = database.experiments(self._database)
+            experiments = records.experiments(self._database)
             if self._settings.experiment not in experiments:
                 raise NoExperimentError(self._settings.experiment, self.location, list(experiments))
-            return RunList(database.list_runs(self._database, experiments[self._settings.experiment], conditions))
+            return RunList(records.list_runs(self._database, experiments[self._settings.experiment], conditions))
 
     @override
     def fill(self, runs: Sequence[Listed]) -> None:
@@ -152,18 +167,15 @@ class MlflowTracker(Tracker):
             self._backend.fill(runs)
             return
         with self._reading():
-            database.fill(self._database, runs)
+            records.fill(self._database, runs)
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         """Word what SQLite says when the runs can't be read."""
         try:
             yield
-        except database.DatabaseError as error:
-            raise TrackingError(
-                f"{self.location}: reading the runs failed: {error.reason}",
-                f"see what is wrong with: {hints.command(['doctor'], self._settings)}",
-            ) from None
+        except DatabaseError as error:
+            raise store.failed(error, "read") from None
 
     @override
     def running_runs(self) -> list[RunningRun]:
@@ -204,6 +216,7 @@ class MlflowTracker(Tracker):
 
     @override
     def end_stale(self, run_id: str, message: str) -> None:
+        self._backend.check_writable()
         with mlflow_errors("ending runs", self.location):
             self._client.set_terminated(run_id, "FAILED")
             self._client.set_tag(run_id, Tag.MESSAGE, message)
@@ -230,7 +243,7 @@ class MlflowTracker(Tracker):
         beside = Path(sys.executable).with_name("mlflow")
         on_path = shutil.which("mlflow")
         mlflow = "mlflow" if on_path and Path(on_path) == beside else shlex.quote(str(beside))
-        artifacts = shlex.quote(str(backend.folder / store.ARTIFACTS))
+        artifacts = shlex.quote(str(backend.folder / places.ARTIFACTS))
         return (
             f"MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true {mlflow} server -w 1 "
             f"--backend-store-uri {shlex.quote(backend.uri)} --default-artifact-root {artifacts} "
@@ -256,6 +269,7 @@ class MlflowTracker(Tracker):
 
     @override
     def keep_view(self, key: str, view: str) -> None:
+        self._backend.check_writable()
         with mlflow_errors("keeping a view", self.location):
             self._backend.client.set_experiment_tag(self._backend.experiment_id, ui_views.tag_of(key), view)
 
@@ -353,10 +367,10 @@ class MlflowTracker(Tracker):
     def _made_experiment(self, is_remote: bool) -> Experiment:
         """Return the experiment, made if there is none, with its files in a folder of its name."""
         settings, client, uri, name = self._settings, self._client, self._uri, self._settings.experiment
-        folder = settings.store / store.ARTIFACTS / store.slug(name)
+        folder = settings.store / places.ARTIFACTS / store.slug(name)
         with store.lock(settings.store):
-            if not is_remote and settings.tracking_uri and uri != store.database_uri(settings.store / store.DATABASE):
-                store.note_database(settings.store, uri)
+            if not is_remote and settings.tracking_uri and uri != store.database_uri(settings.store / places.DATABASE):
+                places.note_database(settings.store, uri)
             known = client.get_experiment_by_name(name)
             if known is None:
                 place, view = None if is_remote else str(folder), {ui_views.tag_of(ui_views.RUNS): ui_views.of_runs()}
@@ -367,6 +381,8 @@ class MlflowTracker(Tracker):
                 f"{self.location}: the experiment {name!r} was deleted",
                 f"choose another with --experiment, or restore it: {restore}",
             )
+        if not is_remote:
+            places.check_own(known.artifact_location, settings.store, uri)
         return known
 
 

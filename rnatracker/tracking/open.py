@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnatracker.errors import RegistryError, TrackingError
-from rnatracker.tracking import listing, store
+from rnatracker.tracking import listing, places, store
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.folders import FolderRun, FolderTracker
 from rnatracker.tracking.listing import Listed, Row
@@ -71,9 +71,11 @@ def run_of_file(path: Path, tracker: Tracker) -> TrackedRun | None:
 
 
 def has_store(settings: TrackingSettings) -> bool:
-    """Tell whether MLflow's database is there, or is on a server."""
+    """Tell whether MLflow's database is there, or should be beside the files of its runs, or is on a server."""
     database = store.database_of(settings)
-    return database is None or database.exists()
+    if database is None or database.exists():
+        return True
+    return database.parent == settings.store and any(places.folders_of_runs(settings.store))
 
 
 def existing_trackers(settings: TrackingSettings) -> list[Tracker]:

@@ -2,7 +2,7 @@
 
 Owns locating, creating and checking the store, its lock, what is to be done when a store is opened (paths of one that
 was moved, runs of dead processes), and the wording of MLflow's failures. Must not know how runs are kept. Read next:
-`database.py` for its SQL, and `mlflow_tracker.py`, which keeps runs in it.
+`database/` for its SQL, and `mlflow_tracker.py`, which keeps runs in it.
 
 A store is one folder: `mlflow.db`, `artifacts/` (runs' files), `untracked/` (runs of `--no-track`), `work/`
 (files of runs whose records are on a server) and `.lock`. MLflow breaks its database for good when several
@@ -11,28 +11,30 @@ processes create it at once: so it is created under the lock, beside its place, 
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import shlex
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from rnatracker.errors import TrackingError
-from rnatracker.files import write_text
-from rnatracker.tracking import database, hints, mlflow_private
-from rnatracker.tracking.database import DatabaseError
+from rnatracker.processes import scratch
+from rnatracker.tracking import hints, mlflow_private, places
+from rnatracker.tracking.database import connection, runs
+from rnatracker.tracking.database.connection import DatabaseError, Fault, fault_of
 from rnatracker.tracking.names import masked
+from rnatracker.tracking.places import ARTIFACTS, DATABASE
+from rnatracker.tracking.run_files import RunFiles
 from rnatracker.tracking.settings import TrackingSettings
 
-DATABASE = "mlflow.db"
-ARTIFACTS = "artifacts"
 UNTRACKED = "untracked"
 WORK = "work"
-_OTHERS = "other-databases"
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "9p", "afs", "fuse.sshfs")
 _LOST = {
@@ -46,6 +48,17 @@ _RESUMABLE = ("train", "cross-validation", "fold", None)
 _LOCK_SECONDS = 60.0
 _POLL_SECONDS = 0.01
 _REACH_SECONDS = 8.0
+
+REMEDIES = {
+    Fault.LOCKED: "another program writes to it: wait, or end that program, then try again",
+    Fault.NO_SPACE: "free some space on that disk, then try again",
+    Fault.DISK: "see whether that disk is full, or its connection lost, then try again",
+    Fault.FORBIDDEN: "allow it, or choose another folder with --store or RNATRACKER_STORE",
+    Fault.DAMAGED: "go back to a copy of it",
+    Fault.NONE: "move that file away, or choose another folder with --store",
+    Fault.OTHER: "see what is wrong with: rnatracker doctor",
+}
+"""What to do about each kind of failure of a database."""
 
 _log = logging.getLogger("rnatracker")
 
@@ -94,6 +107,14 @@ def lock(folder: Path) -> Iterator[None]:
         held.release()
 
 
+def read_only(location: str) -> TrackingError:
+    """Word that a store was opened for reading, since it can't be written."""
+    return TrackingError(
+        f"{location}: it can be read, but not written by you",
+        "allow it, or choose another folder with --store or RNATRACKER_STORE",
+    )
+
+
 def unwritable(place: Path, error: BaseException | str) -> TrackingError:
     """Word that a store can't be written."""
     reason = getattr(error, "strerror", None) or error
@@ -123,18 +144,37 @@ def prepare(path: Path, folder: Path, settings: TrackingSettings | None = None) 
         settings: how the user named the store, for what they are advised to type.
 
     Raises:
-        TrackingError: if it isn't MLflow's, is of another version of MLflow, or can't be written.
+        TrackingError: if it isn't MLflow's, is of another version of MLflow, is gone from beside the files of its runs,
+            or can't be written.
     """
     quiet_mlflow()
     uri = database_uri(path)
     with lock(folder):
-        if not path.exists() or not path.stat().st_size:
+        if not is_there(path):
+            if path == folder / DATABASE:
+                _check_new(path, folder)
             _create(path, folder)
-        _check(path)
+        check_database(path)
         if path == folder / DATABASE:
             mend_paths(path, folder)
         end_dead_runs(path, settings or TrackingSettings(folder))
     return uri
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is a database, and not an empty file in its place."""
+    return path.exists() and path.stat().st_size > 0
+
+
+def _check_new(path: Path, folder: Path) -> None:
+    """Check that a new database doesn't take the place of one that knew of the files in the store."""
+    lying = sum(1 for _ in places.folders_of_runs(folder))
+    if lying:
+        raise TrackingError(
+            f"{path}: {'it is empty' if path.exists() else 'it is gone'}, but {folder / ARTIFACTS} holds the files of "
+            f"{lying} run{'s' if lying > 1 else ''} or models that it knew",
+            f"put a copy of the database back, or to begin a new store move {folder / ARTIFACTS} away first",
+        )
 
 
 def _create(path: Path, folder: Path) -> None:
@@ -148,10 +188,10 @@ def _create(path: Path, folder: Path) -> None:
         temporary.touch()
         mlflow_private.create_database(database_uri(temporary), folder / ARTIFACTS)
         if not is_on_network(path.parent):
-            database.write_ahead(temporary)
+            connection.write_ahead(temporary)
         temporary.replace(path)
     except DatabaseError as error:
-        raise unwritable(path, error.reason) from error
+        raise failed(error, "made") from error
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise unwritable(path, first_line(error)) from error
     finally:  # a killed process's too: none but us creates, under the lock
@@ -159,17 +199,16 @@ def _create(path: Path, folder: Path) -> None:
             leftover.unlink()
 
 
-def _check(path: Path) -> None:
-    """Check that the file is a database of MLflow, and of no newer one than is installed."""
-    if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
-        raise unwritable(path, PermissionError(13, "no permission to write"))
+def check_database(path: Path) -> None:
+    """Check that the file is a database of MLflow, and of no newer one than is installed.
+
+    Raises:
+        TrackingError: if it is none, or can't be read.
+    """
     try:
-        version = database.schema_version(path)
+        version = connection.schema_version(path)
     except DatabaseError as error:
-        raise TrackingError(
-            f"{path}: not a database of MLflow ({error.reason})",
-            "move that file away, or choose another folder with --store",
-        ) from None
+        raise failed(error, "read") from None
     if not mlflow_private.knows_schema(version):
         raise TrackingError(
             f"{path}: written by a newer MLflow than is installed (its schema {version} is unknown)",
@@ -177,17 +216,31 @@ def _check(path: Path) -> None:
         )
 
 
+def failed(error: DatabaseError, doing: str) -> TrackingError:
+    """Word a failure of SQLite's, and what to do about it.
+
+    Args:
+        error: the failure.
+        doing: what could not be done with the database: `read`, `written`.
+    """
+    if error.fault is Fault.NONE:
+        return TrackingError(f"{error.path}: not a database of MLflow ({error.reason})", REMEDIES[Fault.NONE])
+    return TrackingError(f"{error.path}: it can't be {doing} ({error.reason})", REMEDIES[error.fault])
+
+
 def mend_paths(path: Path, folder: Path) -> None:
     """Rewrite artifact paths if the store has been moved or copied: MLflow keeps them absolute.
 
     Raises:
-        TrackingError: if the database can't be written.
+        TrackingError: if the database or the store can't be written.
     """
     try:
-        old = database.move_paths(path, folder, ARTIFACTS)
+        former = places.mend(path, folder)
     except DatabaseError as error:
-        raise unwritable(path, error.reason) from None
-    if old:
+        raise failed(error, "written") from None
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    for old in former:
         _log.info("%s was at %s before: its artifact paths are mended", folder, old)
 
 
@@ -201,37 +254,29 @@ def end_dead_runs(path: Path, settings: TrackingSettings) -> None:
         settings: how the user named the store, for what they are advised to type.
     """
 
-    def message(name: str, experiment: str, kind: str | None) -> str:
-        return message_of_death(
-            kind, hints.command(["train", "--resume", name], replace(settings, experiment=experiment))
-        )
+    def message(name: str, experiment: str, kind: str | None, place: str) -> str:
+        resume = hints.command(["train", "--resume", name], replace(settings, experiment=experiment))
+        return message_of_death(kind, resume, places.local(place))
 
     try:
-        database.end_dead_runs(path, message)
+        runs.end_dead_runs(path, message)
     except DatabaseError as error:
         _log.debug("%s: what dead processes left there is not ended: %s", path, error.reason)
 
 
-def message_of_death(kind: str | None, resume: str) -> str:
-    """Word why a run whose process died has ended, and if a run of its kind can be resumed, with what."""
-    return f"its process died; resume it with: {resume}" if kind in _RESUMABLE else "its process died"
+def message_of_death(kind: str | None, resume: str, folder: Path) -> str:
+    """Word why a run whose process died has ended, and what can be done.
 
-
-def note_database(folder: Path, uri: str) -> None:
-    """Keep in mind that runs of another database than the store's own have their files in the store.
-
-    Raises:
-        OSError: if that can't be written.
+    Args:
+        kind: the run's kind.
+        resume: the command that resumes it.
+        folder: its files, or its parent's.
     """
-    known = other_databases(folder)
-    if masked(uri) not in known:
-        write_text(folder / _OTHERS, "\n".join([*known, masked(uri)]) + "\n")
-
-
-def other_databases(folder: Path) -> list[str]:
-    """Return the other databases whose runs have their files in this store."""
-    path = folder / _OTHERS
-    return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if kind not in _RESUMABLE:
+        return "its process died"
+    if not RunFiles(folder).config.exists():
+        return "its process died before there was anything to resume; start it again"
+    return f"its process died; resume it with: {resume}"
 
 
 def is_on_network(folder: Path) -> bool:
@@ -307,7 +352,7 @@ def mlflow_errors(doing: str, location: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, RequestException) as error:
         reason = first_line(error).rstrip(".")
         kind = ServerLostError if reason in _LOST.values() else TrackingError
-        raise kind(masked(f"{location}: {doing} failed: {reason}"), _remedy(str(error), location)) from error
+        raise kind(masked(f"{location}: {doing} failed: {reason}"), _remedy(error, location)) from error
     except ModuleNotFoundError as error:
         package = _DRIVERS.get(error.name or "", error.name)
         raise TrackingError(
@@ -316,19 +361,18 @@ def mlflow_errors(doing: str, location: str) -> Iterator[None]:
         ) from error
 
 
-def _remedy(reason: str, location: str) -> str:
+def _remedy(error: BaseException, location: str) -> str:
     """Return what to do about a failure of MLflow's."""
+    fault = fault_of(error)
+    if fault is not Fault.OTHER:
+        return REMEDIES[fault]
     is_address = "://" in location
     database_address = location if is_address else database_uri(Path(location) / DATABASE)
     for sign, remedy in {
         "out-of-date database schema": f"keep a copy of the database, then: mlflow db upgrade {database_address}",
-        "disk is full": "free some space",
-        "disk I/O error": "see whether the disk is full",
-        "readonly database": "allow writing to that folder, or choose another with --store",
-        "database is locked": "end the program that keeps it locked",
         "API request to": "see whether the server is still up",
     }.items():
-        if sign in reason:
+        if sign in str(error):
             return remedy
     place = TrackingSettings(*((Path("mlruns"), location) if is_address else (Path(location), None)))
     return f"see what is wrong with: {hints.command(['doctor'], place)}"
@@ -345,15 +389,33 @@ def database_of(settings: TrackingSettings) -> Path | None:
     return Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else None
 
 
-def reach(settings: TrackingSettings) -> tuple[str, Path | None]:
-    """Make the place ready; return its address for MLflow, and the file if it is an SQLite database.
+@dataclass(frozen=True)
+class Place:
+    """A place that is ready for use.
+
+    Attributes:
+        uri: its address for MLflow.
+        database: the file, if it is an SQLite database.
+        is_copy: whether that is a temporary copy, since the store can't be written: it can be read only.
+    """
+
+    uri: str
+    database: Path | None
+    is_copy: bool = False
+
+
+def reach(settings: TrackingSettings) -> Place:
+    """Make the place where runs are kept ready; one that can't be written is read from a copy of its database.
 
     Raises:
         TrackingError: if it can't be reached or used; within 10 s for a server.
     """
     path = database_of(settings)
     if path is not None:
-        return prepare(path, settings.store, settings), path
+        if is_there(path) and not is_writable(path, settings.store):
+            copied = _copied(path, settings.store)
+            return Place(database_uri(copied), copied, is_copy=True)
+        return Place(prepare(path, settings.store, settings), path)
     uri = str(settings.tracking_uri)
     scheme = urlsplit(uri).scheme
     if scheme in ("", "file") and uri != "databricks":
@@ -363,7 +425,27 @@ def reach(settings: TrackingSettings) -> tuple[str, Path | None]:
         )
     if scheme in ("http", "https"):
         check_server(uri)
-    return uri, None
+    return Place(uri, None)
+
+
+def is_writable(path: Path, folder: Path) -> bool:
+    """Tell whether a database can be written: SQLite needs its folder for that too, and the store's lock is a file."""
+    return all(os.access(place, os.W_OK) for place in (path, path.parent, folder) if place.exists())
+
+
+def _copied(path: Path, folder: Path) -> Path:
+    """Return a copy of a database, for this process's time, with the artifact paths that the store has now."""
+    made = scratch.make()
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    copied = made / path.name
+    try:
+        connection.copy(path, copied)
+        check_database(copied)
+        if path == folder / DATABASE:
+            places.rewrite(copied, folder)
+    except DatabaseError as error:
+        raise failed(error, "read") from None
+    return copied
 
 
 def mlflow_command(words: list[str], uri: str) -> str:

@@ -89,6 +89,9 @@ class Tag:
     VERDICT: Final = "rnatracker.verdict"
     TEST_SET: Final = "rnatracker.test_set"
 
+    MOVING: Final = "rnatracker.moving_aliases"
+    """Of a registered model: the aliases that are moved together just now, and where to."""
+
     # The machinery's own: nobody need read them.
     HOST: Final = identity.HOST
     PID: Final = identity.PID

@@ -6,7 +6,6 @@ next: `rnatracker/processes/pool.py`; `rnatracker/training/fold_run.py` for what
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from rnatracker.choices import Objective
 from rnatracker.data import shared
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import TrainingError
+from rnatracker.processes import scratch
 from rnatracker.processes.pool import Pool
 from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Channel, Ending, How
@@ -116,11 +116,11 @@ def run_in_parallel(
     pool = Pool(
         "rnatracker.training.fold_workers:work", prepared.request.jobs, on_message=pass_on, on_end=failures.take_end
     )
-    with tempfile.TemporaryDirectory(prefix="rnatracker-") as folder, stop.polite():
-        shared.dump(prepared.transcripts, Path(folder))
+    with scratch.folder() as folder, stop.polite():
+        shared.dump(prepared.transcripts, folder)
         light = replace(prepared, transcripts=_NO_TRANSCRIPTS)
         for fold in folds:
-            pool.add(fold.name, _FoldTask(light, run.id, fold, Path(folder)))
+            pool.add(fold.name, _FoldTask(light, run.id, fold, folder))
         try:
             pool.run(stop)
         finally:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -20,9 +21,9 @@ from rnatracker import doctor, orphans
 from rnatracker.app import app
 from rnatracker.doctor import Finding
 from rnatracker.errors import RegistryError
-from rnatracker.processes import identity
+from rnatracker.processes import identity, scratch
 from rnatracker.search.checks import check_trials
-from rnatracker.tracking import store
+from rnatracker.tracking import places, store
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -108,7 +109,7 @@ class TestStore:
     def test_a_damaged_database_is_broken(self, settings: TrackingSettings) -> None:
         for _ in range(3):
             _begin(settings, long="x" * 4000).finish("FINISHED")
-        database = settings.store / store.DATABASE
+        database = settings.store / places.DATABASE
         with closing(sqlite3.connect(database)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'tags'").fetchone()
@@ -119,7 +120,7 @@ class TestStore:
         assert _of(doctor.check_store(settings), "store").level == "broken"
 
     def test_a_newer_schema_is_broken(self, settings: TrackingSettings) -> None:
-        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+        with closing(sqlite3.connect(settings.store / places.DATABASE)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
         found = _of(doctor.check_store(settings), "store")
         assert (found.id, found.level) == ("store.unusable", "broken")
@@ -134,11 +135,15 @@ class TestStaleRuns:
     def _elsewhere(self, settings: TrackingSettings, hours: float) -> TrackedRun:
         run = _begin(settings)
         run.set_tags(_ELSEWHERE)
-        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+        with closing(sqlite3.connect(settings.store / places.DATABASE)) as connection, connection:
             connection.execute("UPDATE runs SET start_time = ?", (int((time.time() - hours * 3600) * 1000),))
         return run
 
-    def test_a_silent_run_of_another_machine_is_ended_when_asked_for(self, settings: TrackingSettings) -> None:
+    @pytest.mark.parametrize("is_on_network", [False, True])
+    def test_a_silent_run_of_another_machine_is_ended_when_asked_for(
+        self, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch, is_on_network: bool
+    ) -> None:
+        monkeypatch.setattr(store, "is_on_network", lambda folder: is_on_network)
         run = self._elsewhere(settings, 50)
         (stale,) = doctor.stale_runs(settings)
         assert (stale.name, stale.reason) == ("exp1", "nothing heard from another for 2 days")
@@ -163,7 +168,7 @@ class TestStaleRuns:
         run.set_tags(_ELSEWHERE)
         if "end_time" in times:
             run.finish("FINISHED")
-        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+        with closing(sqlite3.connect(settings.store / places.DATABASE)) as connection, connection:
             for column, value in times.items():
                 connection.execute(f"UPDATE runs SET {column} = ? WHERE run_uuid = ?", (value, run.id))
         return run
@@ -236,6 +241,7 @@ class TestOrphans:
         return path
 
     def _experiment(self, settings: TrackingSettings) -> Path:
+        _begin(settings).finish("FINISHED")  # a database that knows no run says nothing of orphans
         return settings.store / "artifacts" / "rnatracker"
 
     def test_folders_that_nothing_names_are_found(self, settings: TrackingSettings) -> None:
@@ -267,7 +273,7 @@ class TestOrphans:
         run = self._folder(self._experiment(settings) / _UNKNOWN_RUN)
         model = self._folder(self._experiment(settings) / "models" / f"m-{_UNKNOWN_RUN}")
         client.create_registered_model("rnatracker")
-        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+        with closing(sqlite3.connect(settings.store / places.DATABASE)) as connection, connection:
             insert = (
                 "INSERT INTO model_versions (name, version, source, storage_location) VALUES ('rnatracker', ?, ?, ?)"
             )
@@ -289,14 +295,58 @@ class TestOrphans:
         other = replace(settings, tracking_uri=f"sqlite:///{settings.store / 'other.db'}")
         open_tracker(other)
         assert orphans.find(settings.store) == []
-        (line,) = store.other_databases(settings.store)
+        (line,) = places.other_databases(settings.store)
         assert line.endswith("other.db")
         assert "other.db keep their files" in _of(doctor.check_orphans(settings), "orphans").text
+
+    def test_nothing_is_an_orphan_when_the_database_knows_no_run(self, settings: TrackingSettings) -> None:
+        open_tracker(settings)
+        folder = self._folder(settings.store / "artifacts" / "rnatracker" / _UNKNOWN_RUN)
+        assert "knows no run" in _of(doctor.check_orphans(settings), "orphans").text
+        result = _doctor("--store", str(settings.store), "--clean", "--yes")
+        assert "artifacts are left alone: " in result.stderr
+        assert folder.exists()
+
+    @pytest.mark.parametrize("is_empty", [True, False])
+    def test_nothing_is_cleaned_when_the_database_is_gone(self, settings: TrackingSettings, is_empty: bool) -> None:
+        run = _begin(settings)
+        run.finish("FINISHED")
+        self._aged(run.folder.parent, 100)
+        for each in settings.store.glob("mlflow.db*"):
+            each.unlink()
+        if is_empty:
+            (settings.store / "mlflow.db").touch()
+        result = _doctor("--store", str(settings.store), "--clean", "--yes")
+        assert (result.exit_code, run.folder.exists()) == (1, True)
+        assert "mlflow.db: it is " in result.stdout
+        assert "holds the files of 1 run or models that it knew" in result.stdout
+        assert "put a copy of the database back" in result.stdout
+
+    def test_what_killed_processes_left_is_found_and_deleted(
+        self, settings: TrackingSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+        run = _begin(settings)
+        part = run.folder / ".last.pt.123.part"
+        new = run.folder / ".last.pt.456.part"
+        for path in (part, new):
+            path.write_bytes(b"half")
+        os.utime(part, (time.time() - 7200,) * 2)
+        run.finish("FINISHED")
+        dead, living = scratch.make(), scratch.make()
+        with subprocess.Popen(["sleep", "60"]) as other:
+            tags = identity.tags_of(other.pid)
+            other.kill()
+        (dead / "owner.json").write_text(json.dumps(tags))
+        finding = _of(doctor.check_orphans(settings), "orphans")
+        assert "2 folders or files" in finding.text
+        assert _doctor("--store", str(settings.store), "--clean", "--yes").exit_code == 0
+        assert (part.exists(), new.exists(), dead.exists(), living.exists()) == (False, True, False, True)
 
     def test_the_stores_own_database_is_no_other_one(self, settings: TrackingSettings) -> None:
         open_tracker(settings)
         open_tracker(replace(settings, tracking_uri=f"sqlite:///{settings.store / 'mlflow.db'}"))
-        assert store.other_databases(settings.store) == []
+        assert places.other_databases(settings.store) == []
 
     def test_deleting_takes_only_what_still_is_one_and_follows_no_link(
         self, settings: TrackingSettings, tmp_path: Path
@@ -308,7 +358,7 @@ class TestOrphans:
         self._aged(first, 2)
         found = orphans.find(settings.store)
         run = _begin(settings)
-        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+        with closing(sqlite3.connect(settings.store / places.DATABASE)) as connection, connection:
             connection.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (f"{second}/artifacts", run.id))
         assert orphans.delete(settings.store, found)[0] == 1
         assert (first.exists(), second.exists()) == (False, True)
@@ -326,10 +376,10 @@ class TestOrphans:
         asked: list[str] = []
         monkeypatch.setattr("rnatracker.commands.doctor._agrees", lambda question: bool(asked.append(question)))
         _doctor("--store", str(settings.store), "--clean")
-        assert asked[0].startswith("Delete 1 folder, ")
+        assert asked[0].startswith("Delete 1 folder or file, ")
         assert folder.exists()
         monkeypatch.setattr("rnatracker.commands.doctor._agrees", lambda question: True)
-        assert "deleted 1 folder, " in _doctor("--store", str(settings.store), "--clean").stderr
+        assert "deleted 1 folder or file, " in _doctor("--store", str(settings.store), "--clean").stderr
         assert not folder.exists()
 
     def test_command_deletes_without_a_question_when_told_so(self, settings: TrackingSettings) -> None:

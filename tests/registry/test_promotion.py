@@ -29,7 +29,7 @@ from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
 from rnatracker.registry.test_set import DataOptions
 from rnatracker.registry.weights import WEIGHTS
-from rnatracker.tracking import store
+from rnatracker.tracking import places, store
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support import paths
@@ -461,7 +461,7 @@ def _interrupted_everywhere(
             at += 1
             folder = tmp_path / f"{'after' if after else 'before'}{at}"
             shutil.copytree(template, folder)
-            store.mend_paths(folder / store.DATABASE, folder)
+            store.mend_paths(folder / places.DATABASE, folder)
             tracking = TrackingSettings(folder)
             with monkeypatch.context() as patch:
                 fuse = _Fuse(patch, at, after, only)
@@ -509,21 +509,27 @@ def test_exactly_one_champion_is_left_when_any_step_is_interrupted(
     assert _interrupted_everywhere(tracking.store, tmp_path, monkeypatch, test, run, _STEPS) >= 28
 
 
-def test_exactly_one_champion_is_left_when_a_rollback_is_interrupted(
+def test_a_rollback_is_done_whole_or_not_at_all_when_it_is_interrupted(
     tracking: TrackingSettings, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, test = _contested_store(tracking, data, tmp_path)
     _promote(tracking, run, test)
-    for at, after, champion in ((1, False, 2), (1, True, 1), (2, False, 1), (2, True, 1)):
+    before, done = {"champion": 2, "previous": 1}, {"champion": 1, "previous": 2}
+    for at, after in ((1, False), (1, True), (2, False), (2, True), (3, False), (3, True), (4, False), (4, True)):
         folder = tmp_path / f"{at}{after}"
         shutil.copytree(tracking.store, folder)
-        store.mend_paths(folder / store.DATABASE, folder)
+        store.mend_paths(folder / places.DATABASE, folder)
         registry = Registry(TrackingSettings(folder))
         with monkeypatch.context() as patch:
             _Fuse(patch, at, after)
             with pytest.raises(_Interrupt):
                 roll_back(registry)
-        assert registry.aliases()["champion"] == champion
+        expected = before if (at, after) == (1, False) else done
+        assert registry.aliases() == expected, (at, after)
+        with registry.locked():  # whoever changes something next finishes it in MLflow too
+            pass
+        kept = registry.backend.client.get_registered_model("rnatracker").aliases
+        assert {alias: int(number) for alias, number in kept.items()} == expected
 
 
 @pytest.mark.parametrize("step", ["log_model_artifacts", "log_model_artifact"])

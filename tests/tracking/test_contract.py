@@ -16,7 +16,7 @@ import pytest
 
 from rnatracker.errors import ConfigError, TrackingError
 from rnatracker.processes import identity
-from rnatracker.tracking import store
+from rnatracker.tracking import places
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -36,7 +36,7 @@ def break_store(run: TrackedRun, settings: TrackingSettings) -> Callable[[], obj
         return (run.folder / "metrics.jsonl").rmdir
 
     def execute(sql: str) -> None:
-        with closing(sqlite3.connect(settings.store / store.DATABASE)) as connection, connection:
+        with closing(sqlite3.connect(settings.store / places.DATABASE)) as connection, connection:
             connection.execute(sql)
 
     execute("CREATE TRIGGER full BEFORE INSERT ON metrics BEGIN SELECT RAISE(FAIL, 'database or disk is full'); END")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rnatracker.processes import identity
-from rnatracker.tracking import store
+from rnatracker.tracking import places, store
 from rnatracker.tracking.mlflow_tracker import MlflowTracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -27,6 +27,7 @@ class TestInMlflow:
     def test_open_ends_runs_when_their_process_is_dead(self, mlflow_tracker: MlflowTracker, mlflow_store: Path) -> None:
         parent = begin(mlflow_tracker)
         child = begin(mlflow_tracker, parent=parent, name="fold1", tags={"rnatracker.kind": "fold"})
+        parent.files.config.touch()
         abandon(parent, rnatracker__kind="cross-validation")
         abandon(child)
         found = open_tracker(TrackingSettings(mlflow_store)).find("exp1")
@@ -37,6 +38,13 @@ class TestInMlflow:
             )
         found.reopen()
         assert (found.status(), found.tags()["rnatracker.message"]) == ("RUNNING", "")
+
+    def test_a_run_that_had_nothing_to_resume_yet_is_not_to_be_resumed(
+        self, mlflow_tracker: MlflowTracker, mlflow_store: Path
+    ) -> None:
+        abandon(begin(mlflow_tracker), rnatracker__kind="train")
+        message = open_tracker(TrackingSettings(mlflow_store)).find("exp1").tags()["rnatracker.message"]
+        assert message == "its process died before there was anything to resume; start it again"
 
     def test_open_ends_runs_when_the_machine_was_started_anew(
         self, mlflow_tracker: MlflowTracker, mlflow_store: Path
@@ -77,7 +85,7 @@ class TestInMlflow:
         seconds = []
         for _ in range(5):
             begun = time.perf_counter()
-            store.end_dead_runs(mlflow_store / store.DATABASE, TrackingSettings(mlflow_store))
+            store.end_dead_runs(mlflow_store / places.DATABASE, TrackingSettings(mlflow_store))
             seconds.append(time.perf_counter() - begun)
         assert min(seconds) < 0.02
 
@@ -91,6 +99,7 @@ class TestInFolders:
         tracker = open_tracker(settings)
         parent, alive = begin(tracker), begin(tracker)
         child = begin(tracker, parent=parent, name="fold1", tags={"rnatracker.kind": "fold"})
+        parent.files.config.touch()
         abandon(parent, rnatracker__kind="cross-validation")
         abandon(child)
         assert {run.name: run.status for run in tracker.list_runs().runs} == {

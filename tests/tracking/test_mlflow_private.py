@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from rnatracker.errors import TrackingError
-from rnatracker.tracking import database, mlflow_private, store
+from rnatracker.tracking import mlflow_private, places
+from rnatracker.tracking.database import connection as connections
+from rnatracker.tracking.database import places as places_of_files
+from rnatracker.tracking.database import runs as runs_of_database
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 
@@ -33,7 +36,7 @@ _COLUMNS = {
     "logged_models": {"artifact_location"},
     "model_versions": {"storage_location", "source"},
 }  # fmt: skip
-"""What `rnatracker/tracking/database.py` reads or writes of MLflow's tables."""
+"""What `rnatracker/tracking/database/` reads or writes of MLflow's tables."""
 
 
 class TestMlflow:
@@ -63,7 +66,7 @@ class TestMlflow:
         with closing(sqlite3.connect(path)) as connection:
             (place,) = connection.execute("SELECT artifact_location FROM experiments").fetchone()
         assert place == f"{tmp_path}/artifacts/0"
-        assert mlflow_private.knows_schema(database.schema_version(path))
+        assert mlflow_private.knows_schema(connections.schema_version(path))
 
     def test_the_folder_of_migrations_knows_its_own_schemas_only(self) -> None:
         assert mlflow_private.knows_schema("451aebb31d03")  # the first that MLflow ever had
@@ -77,14 +80,14 @@ class TestMlflow:
             assert name in logging.Logger.manager.loggerDict
 
     def test_tables_have_the_columns_that_our_sql_names(self, empty_mlflow_store: Path) -> None:
-        with closing(sqlite3.connect(empty_mlflow_store / store.DATABASE)) as connection:
+        with closing(sqlite3.connect(empty_mlflow_store / places.DATABASE)) as connection:
             for table, columns in _COLUMNS.items():
                 present = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
                 missing = columns - present
                 assert not missing, f"MLflow {metadata.version('mlflow')} has no {', '.join(missing)} in table {table}"
 
     def test_every_table_that_our_sql_names_is_looked_at(self) -> None:
-        source = inspect.getsource(database)
+        source = "".join(inspect.getsource(each) for each in (connections, runs_of_database, places_of_files))
         assert {table for table in _COLUMNS if table in source} == _COLUMNS.keys()
 
     def test_views_are_kept_in_a_tag_that_the_ui_reads(self, mlflow_store: Path) -> None:

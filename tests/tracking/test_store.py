@@ -16,10 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from rnatracker import doctor
 from rnatracker.errors import TrackingError
-from rnatracker.tracking import store
+from rnatracker.registry.registry import Registry
+from rnatracker.search.trial_runs import drop_weights
+from rnatracker.tracking import places, store
+from rnatracker.tracking.database import connection as connection_module
 from rnatracker.tracking.mlflow_tracker import MlflowTracker
-from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.open import existing_trackers, open_tracker, select
 from rnatracker.tracking.settings import TrackingSettings, settings_from
 from tests.support import paths
 from tests.support.trackers import begin
@@ -84,16 +88,163 @@ class TestStore:
         assert open_tracker(TrackingSettings(copy)).find(run.id).folder.is_relative_to(copy)
         assert open_tracker(TrackingSettings(mlflow_store)).find(run.id).folder == run.folder
 
+    def test_a_copy_keeps_off_the_original_when_mlflow_made_the_database(self, tmp_path: Path) -> None:
+        original = _made_by_mlflow(tmp_path / "original" / "mlruns")
+        run = begin(open_tracker(TrackingSettings(original)))
+        copy = tmp_path / "copy"
+        shutil.copytree(original, copy)
+        (copy / places.NOTE).unlink()  # as one of before there were notes
+        found = open_tracker(TrackingSettings(copy)).find(run.id)
+        assert found.folder == copy / run.folder.relative_to(original)
+        assert begin(open_tracker(TrackingSettings(copy))).folder.is_relative_to(copy)
+
+    @pytest.mark.parametrize("keeps_note", [True, False])
+    def test_a_moved_store_is_known_when_its_default_experiment_was_purged(
+        self, mlflow_store: Path, keeps_note: bool
+    ) -> None:
+        begin(open_tracker(TrackingSettings(mlflow_store)))
+        with closing(sqlite3.connect(mlflow_store / places.DATABASE)) as connection, connection:
+            connection.execute("DELETE FROM experiments WHERE experiment_id = 0")
+            connection.execute("DELETE FROM runs")
+        moved = mlflow_store.with_name("moved")
+        mlflow_store.rename(moved)
+        if not keeps_note:
+            (moved / places.NOTE).unlink()
+        assert begin(open_tracker(TrackingSettings(moved))).folder.is_relative_to(moved)
+        assert not mlflow_store.exists()
+
+    def test_nothing_is_written_or_deleted_when_it_lies_in_another_store(
+        self, mlflow_tracker: MlflowTracker, mlflow_store: Path, tmp_path: Path
+    ) -> None:
+        run = begin(mlflow_tracker)
+        run.finish("KILLED")
+        (run.folder / "checkpoints").mkdir()
+        other = tmp_path / "other"
+        other.mkdir()
+        with closing(sqlite3.connect(mlflow_store / places.DATABASE)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        shutil.copy(mlflow_store / places.DATABASE, other)  # without the files, so that it says what it can't mend
+        settings = TrackingSettings(other)
+        (finding,) = (each for each in doctor.check_places(settings) if each.id == "places.outside")
+        assert str(run.folder) in finding.text
+        with pytest.raises(TrackingError) as caught:
+            open_tracker(settings)
+        assert f"it is in another store, {mlflow_store}" in caught.value.problem
+        assert caught.value.remedy == f"use that store: --store {mlflow_store}"
+        lone = existing_trackers(settings)[0].find(run.id)
+        for act in (lone.reopen, lambda: drop_weights(lone)):
+            with pytest.raises(TrackingError, match="in another store"):
+                act()
+        assert (run.folder / "checkpoints").is_dir()
+
+    def test_an_experiments_own_place_is_used_when_it_is_no_stores(self, mlflow_store: Path, tmp_path: Path) -> None:
+        settings = TrackingSettings(mlflow_store, experiment="big")
+        backend = open_tracker(TrackingSettings(mlflow_store))._backend  # type: ignore[attr-defined]
+        backend.client.create_experiment("big", str(tmp_path / "disk" / "big"))
+        run = begin(open_tracker(settings))
+        assert run.folder.is_relative_to(tmp_path / "disk" / "big")
+        assert begin(open_tracker(settings)).folder.is_relative_to(tmp_path / "disk" / "big")
+        assert "disk/big" in doctor.check_places(settings)[0].text
+
     def test_database_writes_ahead(self, mlflow_store: Path) -> None:
-        with closing(sqlite3.connect(mlflow_store / store.DATABASE)) as connection:
+        with closing(sqlite3.connect(mlflow_store / places.DATABASE)) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
     def test_another_database_is_used_when_the_address_names_one(self, mlflow_store: Path, tmp_path: Path) -> None:
-        shutil.copy(mlflow_store / store.DATABASE, tmp_path / "team.db")
+        shutil.copy(mlflow_store / places.DATABASE, tmp_path / "team.db")
         settings = TrackingSettings(tmp_path / "mine", f"sqlite:///{tmp_path}/team.db")
         run = begin(open_tracker(settings))
         assert run.folder.is_relative_to(tmp_path / "mine" / "artifacts")
         assert open_tracker(settings).find("exp1").id == run.id
+
+
+class TestUnusableDatabase:
+    """Each of SQLite's failures has its own remedy: only what is no database may be moved away."""
+
+    def test_a_locked_database_is_waited_for(self, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(connection_module, "BUSY_SECONDS", 0.01)
+        path = mlflow_store / places.DATABASE
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA journal_mode=DELETE")
+            other.execute("BEGIN EXCLUSIVE")
+            with pytest.raises(TrackingError) as caught:
+                open_tracker(TrackingSettings(mlflow_store))
+        assert caught.value.problem == f"{path}: it can't be read (database is locked)"
+        assert caught.value.remedy.startswith("another program writes to it: wait")
+
+    @pytest.mark.parametrize(
+        ("code", "remedy"),
+        [
+            (sqlite3.SQLITE_BUSY, "wait"),
+            (sqlite3.SQLITE_FULL, "free some space"),
+            (sqlite3.SQLITE_IOERR | 10 << 8, "whether that disk is full"),
+            (sqlite3.SQLITE_READONLY, "allow it"),
+            (sqlite3.SQLITE_CANTOPEN, "allow it"),
+            (sqlite3.SQLITE_CORRUPT, "go back to a copy"),
+            (sqlite3.SQLITE_NOTADB, "move that file away"),
+        ],
+    )
+    def test_remedy_is_that_of_the_kind_however_the_error_was_wrapped(self, code: int, remedy: str) -> None:
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import OperationalError
+
+        told = sqlite3.OperationalError("words that nobody reads")
+        told.sqlite_errorcode = code
+        fault = connection_module.fault_of(told)
+        assert remedy in store.failed(connection_module.DatabaseError(Path("x"), "", fault), "read").remedy
+        with pytest.raises(TrackingError) as caught, store.mlflow_errors("asking", "here"):
+            raise MlflowException("wrapped") from OperationalError("SELECT", {}, told)
+        assert remedy in caught.value.remedy
+
+
+class TestReadOnlyStore:
+    """A store that can't be written, of another user or on a disk mounted so, can be read."""
+
+    @pytest.fixture
+    def settings(self, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingSettings:
+        settings = TrackingSettings(mlflow_store)
+        run = begin(open_tracker(settings))
+        run.log_metrics({"best/pcc_mean": 0.5}, 1)
+        run.finish("FINISHED")
+        may = os.access
+        monkeypatch.setattr(
+            os,
+            "access",
+            lambda path, mode: may(path, mode) and not (mode & os.W_OK and str(path).startswith(str(mlflow_store))),
+        )
+        monkeypatch.setattr(store, "lock", _refuse)
+        return settings
+
+    def test_its_runs_are_read_and_nothing_is_made_in_it(self, settings: TrackingSettings) -> None:
+        before = {path: path.stat().st_mtime_ns for path in settings.store.rglob("*")}
+        (row,) = select(existing_trackers(settings)).rows
+        assert row.run.metrics["best/pcc_mean"] == 0.5
+        run = open_tracker(settings).find("exp1")
+        assert run.metrics()["best/pcc_mean"] == 0.5
+        assert run.folder.is_dir()
+        assert Registry(settings).versions() == []
+        assert {path: path.stat().st_mtime_ns for path in settings.store.rglob("*")} == before
+
+    def test_its_files_are_found_where_it_is_mounted_now(self, settings: TrackingSettings) -> None:
+        moved = settings.store.with_name(f"{settings.store.name}_elsewhere")
+        settings.store.rename(moved)
+        run = open_tracker(TrackingSettings(moved)).find("exp1")
+        assert run.folder.is_relative_to(moved)
+
+    def test_writing_to_it_is_refused(self, settings: TrackingSettings) -> None:
+        tracker = open_tracker(settings)
+        run = tracker.find("exp1")
+        for act in (
+            lambda: begin(tracker),
+            lambda: run.reopen(even_finished=True),
+            lambda: run.set_tags({"a": "b"}),
+            lambda: drop_weights(run),
+            lambda: tracker.end_stale(run.id, ""),
+            lambda: Registry(settings).set_model_tags({"a": "b"}),
+        ):
+            with pytest.raises(TrackingError) as caught:
+                act()
+            assert "it can be read, but not written by you" in caught.value.problem
 
 
 class TestBadStore:
@@ -123,7 +274,7 @@ class TestBadStore:
     def test_open_says_what_to_upgrade_when_the_schema_is_another(
         self, mlflow_store: Path, revision: str, remedy: str
     ) -> None:
-        with closing(sqlite3.connect(mlflow_store / store.DATABASE)) as connection, connection:
+        with closing(sqlite3.connect(mlflow_store / places.DATABASE)) as connection, connection:
             connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
         with pytest.raises(TrackingError) as caught:
             open_tracker(TrackingSettings(mlflow_store))
@@ -178,6 +329,7 @@ class TestProcesses:
         assert {path.name for path in (tmp_path / "new").iterdir()} - {"mlflow.db-wal", "mlflow.db-shm"} == {
             ".lock",
             "mlflow.db",
+            "place",
             "artifacts",
         }
 
@@ -202,6 +354,20 @@ class TestProcesses:
             names = pool.map(_start_three, [settings] * 4, chunksize=1)
         assert sorted(chain(*names)) == sorted(f"exp{n}" for n in range(1, 13))
         assert begin(open_tracker(replace(settings, experiment="second"))).name == "exp1"
+
+
+def _refuse(folder: Path) -> None:
+    raise AssertionError(f"{folder} is locked, which writes to it")
+
+
+def _made_by_mlflow(folder: Path) -> Path:
+    """Return a store whose database was made by MLflow itself, which puts its default experiment elsewhere."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    folder.mkdir(parents=True)
+    made = SqlAlchemyStore(f"sqlite:///{folder / places.DATABASE}", str(folder.parent / "mlartifacts"))
+    made.engine.dispose()
+    return folder
 
 
 def python(code: str, *arguments: Path, cwd: Path) -> subprocess.CompletedProcess[str]:

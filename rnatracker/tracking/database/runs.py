@@ -1,7 +1,7 @@
-"""MLflow's SQLite database, read and mended with SQL where MLflow's own interface is too slow or can't.
+"""Runs in an SQLite database of MLflow's: listing, numbering and ending them.
 
-Owns every use of sqlite3 and every string of SQL. Must not import mlflow, nor know what a user is advised to do. Read
-next: `store.py`, which prepares the file, and `mlflow_tracker.py`, which lists runs from it.
+Owns that SQL. Must not import mlflow, nor know what a user is advised to do. Read next:
+`rnatracker/tracking/mlflow_tracker.py`, which lists runs from it.
 
 MLflow's own search takes 5 to 20 ms a run, minutes for ten thousand; a few queries here take a second, and without
 importing MLflow.
@@ -12,11 +12,10 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from pathlib import Path
 
-from rnatracker.errors import TrackingError
 from rnatracker.processes import identity
+from rnatracker.tracking.database.connection import reading, writing
 from rnatracker.tracking.filters import Condition
 from rnatracker.tracking.listing import HEADLINES, SO_FAR, TAGS, Listed
 from rnatracker.tracking.names import run_number
@@ -24,15 +23,7 @@ from rnatracker.tracking.tags import Tag
 
 _AT_A_TIME = 500
 """Runs in one query: SQLite takes a limited number of question marks."""
-_BUSY_SECONDS = 20.0
 _SHORT_BUSY_SECONDS = 2.0
-_ARTIFACT_COLUMNS = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "storage_location"),
-)
-_REFERENCES = (*_ARTIFACT_COLUMNS[1:], ("model_versions", "source"))
 _TABLES = {"metric": "latest_metrics", "parameter": "params", "tag": "tags"}
 _COLUMNS = {"run_id": "run_uuid", "run_name": "name"}
 _DATASET = (
@@ -42,137 +33,23 @@ _DATASET = (
 _CONTEXT = f"JOIN input_tags AS c ON c.input_uuid = i.input_uuid AND c.name = '{Tag.DATA_CONTEXT}'"
 
 
-class DatabaseError(TrackingError):
-    """SQLite can't read or write a database.
-
-    Attributes:
-        reason: what SQLite says.
-    """
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}")
-        self.reason = reason
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a database; nothing can be written to it, and `LIKE` tells capitals from small letters."""
-    try:
-        with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
-            connection.execute("PRAGMA query_only = true")
-            connection.execute("PRAGMA case_sensitive_like = true")
-            yield connection
-    except sqlite3.Error as error:
-        raise DatabaseError(path, str(error)) from None
-
-
-@contextmanager
-def _writing(path: Path, seconds: float = _BUSY_SECONDS) -> Iterator[sqlite3.Connection]:
-    """Open a database for one transaction, waiting so long where another writes."""
-    try:
-        with closing(sqlite3.connect(path, timeout=seconds)) as connection, connection:
-            yield connection
-    except sqlite3.Error as error:
-        raise DatabaseError(path, str(error)) from None
-
-
-def schema_version(path: Path) -> str:
-    """Return the version of the schema of a database of MLflow.
-
-    Raises:
-        DatabaseError: if it is none.
-    """
-    with _reading(path) as connection:
-        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-        connection.execute("SELECT 1 FROM experiments LIMIT 1")
-    if row is None:
-        raise DatabaseError(path, "its schema has no version")
-    return str(row[0])
-
-
-def write_ahead(path: Path) -> None:
-    """Set a database to write-ahead logging, for good.
-
-    Raises:
-        DatabaseError: if it can't be written.
-    """
-    try:
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-    except sqlite3.Error as error:
-        raise DatabaseError(path, str(error)) from None
-
-
-def damage(path: Path) -> str:
-    """Return what SQLite finds wrong in a database; empty: nothing."""
-    try:
-        with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
-            (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.Error as error:
-        return str(error)
-    return "" if answer == "ok" else str(answer)
-
-
-def move_paths(path: Path, folder: Path, artifacts: str) -> str:
-    """Rewrite all artifact paths of a store's database, if they are those of another folder than its own.
-
-    Args:
-        path: the database.
-        folder: the store.
-        artifacts: name of its folder of artifacts.
-
-    Returns:
-        Where the store was before; empty: nothing was rewritten.
-
-    Raises:
-        DatabaseError: if it can't be read or written.
-    """
-    with _writing(path) as connection:
-        row = connection.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
-        suffix = f"/{artifacts}/0"
-        if not row or not row[0].endswith(suffix) or row[0] == f"{folder}{suffix}":
-            return ""
-        old = str(row[0].removesuffix(suffix))
-        for table, column in _ARTIFACT_COLUMNS:
-            connection.execute(
-                f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608 (our own names)
-                f"WHERE substr({column}, 1, ?) = ?",
-                (str(folder), len(old) + 1, len(old) + 1, f"{old}/"),
-            )
-    return old
-
-
-def artifact_places(path: Path) -> set[str]:
-    """Return all places of artifacts that runs (deleted ones too), models and registered versions name.
-
-    Raises:
-        DatabaseError: if it can't be read.
-    """
-    places: set[str] = set()
-    with _reading(path) as connection:
-        for table, column in _REFERENCES:
-            query = f"SELECT {column} FROM {table} WHERE {column} IS NOT NULL"  # noqa: S608 (our own names)
-            places |= {text for (text,) in connection.execute(query)}
-    return places
-
-
 def clear_end_time(path: Path, run_id: str) -> None:
     """Make a run have no end again, which MLflow's own interface can't.
 
     Raises:
         DatabaseError: if it can't be written.
     """
-    with _writing(path) as connection:
+    with writing(path) as connection:
         connection.execute("UPDATE runs SET end_time = NULL WHERE run_uuid = ?", (run_id,))
 
 
-def end_dead_runs(path: Path, message: Callable[[str, str, str | None], str]) -> None:
+def end_dead_runs(path: Path, message: Callable[[str, str, str | None, str], str]) -> None:
     """End as FAILED the runs, of all experiments, that this machine's dead processes left RUNNING.
 
     Args:
         path: the database.
         message: what to tag a run with: of the name of its parent, or its own where it has none; of its experiment's
-            name; and of its kind.
+            name; of its kind; and of where the files of the former lie.
 
     Raises:
         DatabaseError: if it can't be read or written, or another writes for longer than 2 s.
@@ -181,17 +58,17 @@ def end_dead_runs(path: Path, message: Callable[[str, str, str | None], str]) ->
     tag = "(SELECT value FROM tags WHERE tags.run_uuid = r.run_uuid AND tags.key = ?)"
     query = (
         f"SELECT run_uuid, COALESCE((SELECT name FROM runs WHERE run_uuid = {tag}), name), "  # noqa: S608 (our own)
+        f"COALESCE((SELECT artifact_uri FROM runs WHERE run_uuid = {tag}), artifact_uri), "
         "(SELECT name FROM experiments WHERE experiment_id = r.experiment_id), "
         f"{', '.join([tag] * (1 + len(keys)))} "
         "FROM runs AS r WHERE status = 'RUNNING' AND lifecycle_stage = 'active'"
     )
-    with _writing(path, _SHORT_BUSY_SECONDS) as connection:
-        for run_id, name, experiment, kind, *values in connection.execute(
-            query, (Tag.PARENT, Tag.KIND, *keys)
-        ).fetchall():
+    with writing(path, _SHORT_BUSY_SECONDS) as connection:
+        found = connection.execute(query, (Tag.PARENT, Tag.PARENT, Tag.KIND, *keys)).fetchall()
+        for run_id, name, place, experiment, kind, *values in found:
             tags = {key: value for key, value in zip(keys, values, strict=True) if value is not None}
             if identity.is_dead(tags):
-                _end_as_failed(connection, run_id, tags[identity.PID], message(name, experiment, kind))
+                _end_as_failed(connection, run_id, tags[identity.PID], message(name, experiment, kind, place))
 
 
 def _end_as_failed(connection: sqlite3.Connection, run_id: str, pid: str, message: str) -> None:
@@ -212,7 +89,7 @@ def next_number(path: Path, experiment: str) -> int:
     Raises:
         DatabaseError: if it can't be read.
     """
-    with _reading(path) as connection:
+    with reading(path) as connection:
         row = connection.execute("SELECT experiment_id FROM experiments WHERE name = ?", (experiment,)).fetchone()
         if row is None:
             return 1
@@ -231,7 +108,7 @@ def experiments(path: Path) -> dict[str, int]:
     Raises:
         DatabaseError: if it can't be read.
     """
-    with _reading(path) as connection:
+    with reading(path) as connection:
         return dict(connection.execute("SELECT name, experiment_id FROM experiments"))
 
 
@@ -248,7 +125,7 @@ def list_runs(path: Path, experiment_id: int, conditions: Sequence[Condition] | 
     """
     condition, values = _where(conditions or ())
     of_experiment = "r.experiment_id = ? AND r.lifecycle_stage = 'active'"
-    with _reading(path) as connection:
+    with reading(path) as connection:
         columns = "r.run_uuid, COALESCE(r.name, r.run_uuid), r.status, COALESCE(r.start_time, 0), r.end_time"
         rows = connection.execute(
             f"SELECT {columns} FROM runs AS r WHERE {of_experiment} ORDER BY r.start_time DESC",  # noqa: S608
@@ -272,7 +149,7 @@ def fill(path: Path, runs: Sequence[Listed]) -> None:
     Raises:
         DatabaseError: if it can't be read.
     """
-    with _reading(path) as connection:
+    with reading(path) as connection:
         for some in _chunks(runs):
             by_id = {run.run_id: run for run in some}
             among = f"run_uuid IN ({', '.join('?' * len(some))})"
