@@ -37,6 +37,8 @@ from rnatracker.tracking.settings import TrackingSettings
 
 WORKER = "worker"
 """User attribute with the process that works on a trial (`rnatracker.processes.identity`)."""
+STARTER = "starter"
+"""User attribute with the process of the command that started a trial's worker, and passes on when to stop."""
 DEATHS = "deaths"
 """User attribute: how many workers have died at a trial."""
 OUTSIDE = "outside"
@@ -231,6 +233,7 @@ class Search:
         )
         trial = self.study.ask()
         trial.set_user_attr(WORKER, identity.own_tags())
+        trial.set_user_attr(STARTER, identity.starter_tags())
         trial.set_user_attr(SEEN, time.time())
         is_resumed = bool(trial.params)  # it was interrupted: others may have drawn the same since
         outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
@@ -272,6 +275,12 @@ class Search:
                 self.study.tell(trial.number, state=TrialState.FAIL)
             else:
                 self._put_back(trial)
+
+    def orphans(self) -> list[Mapping[str, str]]:
+        """Return the workers of this machine that live though the command that started them was killed."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        found = [t.user_attrs for t in running if identity.is_dead(t.user_attrs.get(STARTER) or {})]
+        return [each[WORKER] for each in found if each.get(WORKER) and identity.is_alive_elsewhere(each[WORKER])]
 
     def put_back_those_of(self, pids: Collection[int]) -> None:
         """Put back the trials of processes of this machine that were ended on request."""

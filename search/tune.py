@@ -39,6 +39,8 @@ Watch = Callable[[Search, float | None], None]
 """Told twice a second how the study goes, and how many seconds are left, where there is a limit."""
 
 _TICK_SECONDS = 0.5
+_ORPHANS_SECONDS = 60.0
+"""How long to wait for workers whose command was killed; a trial of one that takes longer is left to it."""
 _SPARE_STARTS = 20
 """Workers that may be started in place of ones that have died."""
 
@@ -88,6 +90,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     transcripts = read_transcripts(request)
     digest = transcripts.digest()
     search = open_search(request, digest)
+    _wait_for_orphans(search, say)
     tracker = open_tracker(request.tracking)
     run = own_run(search, tracker, transcripts)
     for line in [*_greeting(search), *warm_start(search, request.warm_start)]:
@@ -105,6 +108,14 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
         if reason is StopReason.USED_UP:
             say(f"the space {request.space.name} is used up: no settings are left that were not tried; widen it")
         return _finish(search, run, reason)
+
+
+def _wait_for_orphans(search: Search, say: Callable[[str], None]) -> None:
+    """Wait for workers whose command was killed: each puts its trial back and ends once it notices."""
+    orphans = search.orphans()
+    if orphans:
+        say(f"waiting for {len(orphans)} of a killed command's workers to save their trials and end")
+        identity.wait_until_gone(orphans, _ORPHANS_SECONDS)
 
 
 class _Workers:

@@ -63,7 +63,11 @@ def ui(
 
 def _serve(command: list[str], port: int, address: str | None) -> None:
     server = subprocess.Popen(  # noqa: S603
-        ["/usr/bin/env", *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        ["/usr/bin/env", *command],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # it is ended from here, not by a Ctrl-C that this program was started to ignore
     )
     try:
         _wait_until_ready(server, port)

@@ -8,9 +8,11 @@ which ends dead runs by it.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 HOST = "rnatracker.host"
@@ -20,6 +22,7 @@ PROCESS_START = "rnatracker.process_start"
 PID_NAMESPACE = "rnatracker.pid_namespace"
 
 UNKNOWN = "unknown"
+_POLL_SECONDS = 0.1
 
 
 def tags_of(pid: int) -> dict[str, str]:
@@ -36,6 +39,12 @@ def tags_of(pid: int) -> dict[str, str]:
 def own_tags() -> dict[str, str]:
     """Return the tags that name this process."""
     return tags_of(os.getpid())
+
+
+def starter_tags() -> dict[str, str]:
+    """Return the tags that name the process which started this one as its worker; this one's own if none did."""
+    starter = multiprocessing.parent_process()
+    return own_tags() if starter is None else tags_of(starter.pid or 0)
 
 
 def is_alive_elsewhere(tags: Mapping[str, str]) -> bool:
@@ -61,6 +70,16 @@ def is_dead(tags: Mapping[str, str]) -> bool:
     if not pid.isdigit() or not tags.get(BOOT_ID) or started in ("", UNKNOWN):
         return False
     return tags[BOOT_ID] != _boot_id() or _start(int(pid)) not in (started, UNKNOWN)
+
+
+def wait_until_gone(processes: Iterable[Mapping[str, str]], seconds: float) -> bool:
+    """Wait until the processes that these tags name live no more, for so long at most; tell whether they don't."""
+    until, left = time.monotonic() + seconds, list(processes)
+    while left := [tags for tags in left if is_alive_elsewhere(tags)]:
+        if time.monotonic() > until:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
 def _pid_namespace() -> str:

@@ -3,7 +3,8 @@
 Owns the signal handlers of a training. Must not know what is trained. While work is going on that can be ended cleanly
 (`polite`), the first signal only sets `requested`; a second Ctrl-C ends at once. At any other time a signal raises
 KeyboardInterrupt, as Ctrl-C does everywhere. SIGTERM is what batch systems send before they kill,
-SIGHUP what a terminal sends when it is closed.
+SIGHUP what a terminal sends when it is closed. What the program was started to ignore stays ignored: SIGHUP under
+nohup, SIGINT of what a script puts into the background.
 """
 
 from __future__ import annotations
@@ -37,8 +38,15 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
+def are_ignored() -> tuple[signal.Signals, ...]:
+    """Return the signals that would end the program and are ignored, as whoever started it wanted."""
+    return tuple(number for number in _SIGNALS if signal.getsignal(number) == signal.SIG_IGN)
+
+
 class StopSignal:
     """Context manager that listens to signals; does nothing outside the main thread.
+
+    It doesn't listen to those that are ignored.
 
     Args:
         signals: which.
@@ -53,8 +61,12 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in self._signals}
+            heeded = [number for number in self._signals if self._heeds(number)]
+            self._before = {number: signal.signal(number, self._handle) for number in heeded}
         return self
+
+    def _heeds(self, number: signal.Signals) -> bool:
+        return number not in are_ignored()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -100,16 +112,25 @@ class StopOrOrphaned(StopSignal):
         started_by = multiprocessing.parent_process()
         self._parent = os.getppid() if started_by is None else started_by.pid
 
+    def _heeds(self, number: signal.Signals) -> bool:  # noqa: ARG002
+        """Listen to SIGTERM also where the program ignores it: its own process sends it, to pass on a stop."""
+        return True
+
     def __call__(self) -> bool:
         """Return whether a stop was requested, or nobody is left who could."""
         return self.requested or os.getppid() != self._parent
 
 
 @contextmanager
-def ignored_interrupt() -> Iterator[None]:
-    """Ignore Ctrl-C while a process is started: it inherits that, and is not torn from its imports."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def ignoring_the_terminal() -> Iterator[None]:
+    """Ignore Ctrl-C and a closed terminal while a process is started: it inherits that, and isn't torn from its work.
+
+    Both go to all processes of a terminal. The one that started it passes them on, where it heeds them itself.
+    """
+    numbers = [number for number in _SIGNALS if number != signal.SIGTERM]
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

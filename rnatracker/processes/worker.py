@@ -2,8 +2,8 @@
 
 Owns starting it and its pipe. Must not know what the task is. Read next: `pool.py`, which keeps several at work.
 
-Processes are spawned, not forked: a fork after a threaded computation hangs. A worker ignores Ctrl-C, which a terminal
-sends to all; whoever started it passes that on as SIGTERM, so that a stop comes from one place.
+Processes are spawned, not forked: a fork after a threaded computation hangs. A worker ignores Ctrl-C and the closing of
+a terminal, which go to all; whoever started it passes that on as SIGTERM, so that a stop comes from one place.
 
 Each has a pipe of its own. On a queue that all write to they would take turns under a lock, and one that is killed in
 its turn would silence the others for ever.
@@ -22,7 +22,7 @@ from multiprocessing import connection
 from typing import Any
 
 from rnatracker.errors import RNATrackerError
-from rnatracker.processes.stop import Interrupted, StopOrOrphaned, StopSignal, ignored_interrupt
+from rnatracker.processes.stop import Interrupted, StopOrOrphaned, StopSignal, ignoring_the_terminal
 
 
 class Channel:
@@ -78,7 +78,7 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe(duplex=False)
         self._process = context.Process(target=_work, args=(entry, task, Channel(theirs)), name=name)
-        with ignored_interrupt():
+        with ignoring_the_terminal():
             self._process.start()
         theirs.close()  # theirs alone then: it ends with them
         self.name = name

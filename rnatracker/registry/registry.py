@@ -23,6 +23,7 @@ from rnatracker.registry import model_files
 from rnatracker.registry.version import CHAMPION, NAME, PREVIOUS, Version, version_of
 from rnatracker.tracking import store
 from rnatracker.tracking.hints import model_command
+from rnatracker.tracking.names import described
 from rnatracker.tracking.open import open_backend
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.store import mlflow_errors
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
     from rnatracker.evaluation.models import Model
+
+_MAX_DESCRIPTION = 5000
+"""Characters of a version's description; a database other than SQLite takes no more."""
 
 
 class Registry:
@@ -196,9 +200,13 @@ class Registry:
         return self.version(number)
 
     def describe(self, number: int, description: str) -> None:
-        """Set what MLflow shows above a version, as Markdown."""
+        """Set what MLflow shows above a version, as Markdown; what a user has typed there stays, and ours below it."""
         with self._changing(f"describing version {number} of"):
-            self._client.update_model_version(self.name, str(number), description)
+            found = self._client.get_model_version(self.name, str(number))
+            mark = dict(found.tags).get(Tag.OWN_NOTE, "")
+            note, mark = described(found.description or "", mark, description, _MAX_DESCRIPTION)
+            self._client.update_model_version(self.name, str(number), note)
+            self._client.set_model_version_tag(self.name, str(number), Tag.OWN_NOTE, mark)
 
     def _create_version(self, model_id: str, place: str, run_id: str, tags: Mapping[str, str], description: str) -> int:
         from mlflow.exceptions import MlflowException
@@ -211,8 +219,10 @@ class Registry:
                 raise
         # In a database of its own, MLflow would look for models:/ID in the store that the process uses globally.
         source = f"models:/{model_id}" if self.backend.uri.startswith("http") else place
+        description, mark = described("", "", description, _MAX_DESCRIPTION)
+        own = {Tag.MODEL_ID: model_id, Tag.OWN_NOTE: mark}
         made = client.create_model_version(
-            self.name, source, run_id, {**tags, Tag.MODEL_ID: model_id}, description=description, model_id=model_id
+            self.name, source, run_id, {**tags, **own}, description=description, model_id=model_id
         )
         listed = json.dumps([{"name": self.name, "version": str(made.version)}])
         client.set_logged_model_tags(model_id, {Tag.MODEL_VERSIONS: listed})

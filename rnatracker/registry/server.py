@@ -7,13 +7,16 @@ GET /ping. Must not know typer. Read next: `python_model.py`.
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rnatracker.errors import ConfigError
 from rnatracker.prediction.table import INPUT
+from rnatracker.processes.stop import are_ignored
 from rnatracker.registry.mlflow_model import example
 
 _WAITING = 128
@@ -74,7 +77,15 @@ def serve(folder: Path, taken: socket.socket, on_ready: Callable[[], None]) -> N
     from mlflow.pyfunc import scoring_server
 
     class Server(uvicorn.Server):
-        """Says when it is ready."""
+        """Says when it is ready, and goes on ignoring what this process was started to ignore."""
+
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            ignored = are_ignored()
+            with super().capture_signals():
+                for number in ignored:
+                    signal.signal(number, signal.SIG_IGN)
+                yield
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)

@@ -19,6 +19,7 @@ from rnatracker.errors import TrackingError
 from rnatracker.processes import identity
 from rnatracker.tracking import ui_views
 from rnatracker.tracking.listing import Listed, RunList
+from rnatracker.tracking.names import MAX_TAG, described
 from rnatracker.tracking.run_files import RunFiles
 from rnatracker.tracking.tags import Tag
 
@@ -157,10 +158,13 @@ class TrackedRun(abc.ABC):
     def describe(self, markdown: str) -> None:
         """Set the description that MLflow shows above the run, the pictures in `plots/` below it.
 
-        Never the end of a training: what can't be written is warned of.
+        What a user has typed there stays, and ours stands below it. Never the end of a training: what can't be written
+        is warned of.
         """
         try:
-            self.set_tags({Tag.NOTE: "\n\n".join([markdown, *self._picture_links()])})
+            tags, text = self.tags(), "\n\n".join([markdown, *self._picture_links()])
+            note, mark = described(tags.get(Tag.NOTE, ""), tags.get(Tag.OWN_NOTE, ""), text, MAX_TAG)
+            self.set_tags({Tag.NOTE: note, Tag.OWN_NOTE: mark})
         except TrackingError as error:
             _log.warning("%s. The run goes on without its description.", error)
 

@@ -29,16 +29,13 @@ from rnatracker.tracking import filters, places, store
 from rnatracker.tracking.contract import Status, TrackedRun, check_reopenable
 from rnatracker.tracking.database import runs as records
 from rnatracker.tracking.listing import HEADLINES, SO_FAR, TAGS, Listed, RunList
-from rnatracker.tracking.names import cut, masked, metric_key
+from rnatracker.tracking.names import MAX_TAG, cut, masked, metric_key
 from rnatracker.tracking.store import mlflow_errors
 from rnatracker.tracking.tags import Tag
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
-
-MAX_TAG = 8000
-"""Characters of a tag; MLflow cuts the rest without a word."""
 
 _METRICS_PER_BATCH = 1000
 _PAGE = 200

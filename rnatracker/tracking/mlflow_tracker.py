@@ -37,8 +37,8 @@ from rnatracker.tracking.database import runs as records
 from rnatracker.tracking.database.connection import DatabaseError
 from rnatracker.tracking.folders import FolderTracker
 from rnatracker.tracking.listing import Listed, RunList
-from rnatracker.tracking.mlflow_run import MAX_TAG, Backend, MlflowRun
-from rnatracker.tracking.names import as_text, check_name, cut, login_of, masked, run_name, run_number
+from rnatracker.tracking.mlflow_run import Backend, MlflowRun
+from rnatracker.tracking.names import MAX_TAG, as_text, check_name, cut, login_of, masked, run_name, run_number
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.store import is_database, mlflow_errors, reach
 from rnatracker.tracking.tags import Tag

@@ -1,15 +1,22 @@
 """How runs, parameters, metrics and addresses are written.
 
-Owns the form of names and the limits that MLflow and file systems set them. Must not know MLflow.
+Owns the form of names and the limits that MLflow and file systems set them, and how a description of ours and what a
+user has typed into it stand together. Must not know MLflow.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
 import re
 
 from rnatracker.errors import ConfigError
+
+MAX_TAG = 8000
+"""Characters of a tag; MLflow cuts the rest without a word."""
+_LEAST_TEXT = 200
+"""Characters of a description below which a part of it says nothing."""
 
 
 def as_text(value: object) -> str:
@@ -23,6 +30,40 @@ def cut(value: str, limit: int) -> str:
         return value
     note = f" ... [cut, {len(value)} characters]"
     return value[: limit - len(note)] + note
+
+
+def described(before: str, mark: str, text: str, limit: int) -> tuple[str, str]:
+    """Lay a description of ours into what is there: in place of our last one, else below what a user has typed.
+
+    Args:
+        before: the description that is there.
+        mark: what was returned with our last one; empty where there is none.
+        text: the new one.
+        limit: characters that a description may have; ours is cut where it would be longer, or left out.
+
+    Returns:
+        The whole description, and a mark by which ours is found in it the next time.
+    """
+    head, tail = _around(before, mark) or ((before.rstrip() + "\n\n").lstrip("\n"), "")
+    room = limit - len(head) - len(tail)
+    if room < min(len(text), _LEAST_TEXT):
+        return before, ""
+    text = cut(text, room)
+    return head + text + tail, f"{len(text)} {_digest(text)}"
+
+
+def _around(before: str, mark: str) -> tuple[str, str] | None:
+    """Return what stands before and after our last description; None where it isn't there as it was written."""
+    length, _, digest = mark.partition(" ")
+    size = int(length) if length.isdigit() else 0
+    for start in range(len(before) - size + 1 if size else 0):
+        if _digest(before[start : start + size]) == digest:
+            return before[:start], before[start + size :]
+    return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def masked(text: str) -> str:

@@ -98,6 +98,8 @@ class Tag:
     BOOT_ID: Final = identity.BOOT_ID
     PROCESS_START: Final = identity.PROCESS_START
     PID_NAMESPACE: Final = identity.PID_NAMESPACE
+    OWN_NOTE: Final = "rnatracker.own_note"
+    """Of a run or a version: length and digest of what we have written in its description, the rest being a user's."""
     REVISION: Final = "rnatracker.revision"
     """Which upload of a remote run's files is the latest."""
     NEXT_NUMBER: Final = "rnatracker.next_number"

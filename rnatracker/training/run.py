@@ -12,6 +12,7 @@ from rnatracker import config, metrics
 from rnatracker.config import Config
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError, TrackingError
+from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker, check_reopenable
 from rnatracker.tracking.open import open_tracker, settings_of_run
@@ -24,6 +25,9 @@ from rnatracker.training.fold_loop import into, train_all
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import Outcome, PreparedRun, RunRequest, prepare
 from rnatracker.training.session import describe_start, ending, start_run
+
+_ORPHANS_SECONDS = 60.0
+"""How long to wait for workers whose main process was killed: they end after the batch they are at."""
 
 
 def train(
@@ -68,7 +72,8 @@ def resume(
         jobs: folds that are trained at a time.
 
     Raises:
-        TrackingError: if there is no such run, it has finished, or is still being run.
+        TrackingError: if there is no such run, it has finished, or is still being run: workers whose main process was
+            killed are waited for.
         DataError: if the data are not those that it began with.
         Interrupted: if it was stopped again.
     """
@@ -83,10 +88,30 @@ def resume(
         )
     check_reopenable(run)
     prepared = _prepare_again(run, tags, tracking, data, jobs)
+    _wait_for_orphans(run, reporter)
     with StopSignal() as stop:
         with stop.shielded():
             run.reopen()
         return _train(tracker, run, prepared, reporter, stop)
+
+
+def _wait_for_orphans(run: TrackedRun, reporter: Reporter) -> None:
+    """Wait for the workers of a run whose own process was killed: each saves its fold and ends once it notices.
+
+    Raises:
+        TrackingError: if one of them doesn't.
+    """
+    folds = {name: child.tags() for name, child in run.children().items() if child.status() == "RUNNING"}
+    alive = {name: tags for name, tags in folds.items() if identity.is_alive_elsewhere(tags)}
+    if not alive:
+        return
+    reporter.line(f"waiting for the killed run's workers to save {', '.join(sorted(alive))} and end")
+    if not identity.wait_until_gone(alive.values(), _ORPHANS_SECONDS):
+        pids = sorted({tags[identity.PID] for tags in alive.values() if identity.is_alive_elsewhere(tags)})
+        raise TrackingError(
+            f"run {run.name}: a worker of its killed process still trains after {_ORPHANS_SECONDS:.0f} s",
+            f"wait until it has ended, or end it with: kill {' '.join(pids)}",
+        )
 
 
 def _prepare_again(

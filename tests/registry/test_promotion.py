@@ -132,6 +132,21 @@ def test_verdict_is_kept_as_a_tag_and_a_file_and_shown_by_mlflow(
     assert "| Nucleus | 0.500 |" in shown and "challenger; it is not shown" in shown
 
 
+def test_what_a_user_has_typed_above_a_version_stays_when_it_is_judged_again(
+    tracking: TrackingSettings, data: str, tmp_path: Path
+) -> None:
+    _promote(tracking, finished_run(tracking, data, 1).id, measured_by(1, tmp_path / "test.tsv"))
+    second = finished_run(tracking, data, 2)
+    _promote(tracking, second.id)
+    client = Registry(tracking).backend.client
+    ours = client.get_model_version("rnatracker", "2").description
+    client.update_model_version("rnatracker", "2", f"Ask Anna.\n\n{ours}\n\nNot for mice.")
+    _promote(tracking, second.id, margin=0.5)
+    shown = client.get_model_version("rnatracker", "2").description
+    assert shown.startswith("Ask Anna.\n\nRun exp2") and shown.endswith("\n\nNot for mice.")
+    assert shown.count("Verdict of") == 1 and "above 0.5" in shown
+
+
 def test_run_stays_challenger_when_there_is_nothing_to_compare_on(tracking: TrackingSettings, data: str) -> None:
     _promote(tracking, finished_run(tracking, data, 1).id)
     result = _promote(tracking, finished_run(tracking, data, 2).id)

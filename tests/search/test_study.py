@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +17,10 @@ from optuna.trial import TrialState, create_trial
 
 from rnatracker.errors import ConfigError, StudyError
 from rnatracker.processes import identity
-from rnatracker.search import definition, space
+from rnatracker.search import definition, space, tune
 from rnatracker.search.definition import open_search
 from rnatracker.search.sampling import REPEATS
-from rnatracker.search.study import DEATHS, SEEN, WORKER, Search, StudyRequest
+from rnatracker.search.study import DEATHS, SEEN, STARTER, WORKER, Search, StudyRequest
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support.toys import small_config
 
@@ -121,6 +122,36 @@ def test_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     finally:
         waiting.kill()
         waiting.join()
+
+
+def test_workers_of_a_killed_command_are_waited_for_and_no_others(tmp_path: Path) -> None:
+    search = open_search(_request(tmp_path), "d")
+    own = identity.own_tags()
+    with subprocess.Popen(["sleep", "600"]) as worker, subprocess.Popen(["sleep", "600"]) as of_another:
+        claims = []
+        for process in (of_another, worker):
+            claim = search.claim()
+            assert claim is not None
+            assert claim.trial.user_attrs[STARTER] == own
+            claim.trial.set_user_attr(WORKER, identity.tags_of(process.pid))
+            claims.append(claim)
+        try:
+            assert search.orphans() == []
+            claims[1].trial.set_user_attr(STARTER, {**own, identity.PROCESS_START: "1"})
+            assert search.orphans() == [identity.tags_of(worker.pid)]
+            said: list[str] = []
+
+            def say(text: str) -> None:
+                said.append(text)
+                worker.kill()
+
+            tune._wait_for_orphans(search, say)
+            assert len(said) == 1 and "waiting for 1 of a killed command's workers" in said[0]
+            assert search.orphans() == []
+            assert of_another.poll() is None
+        finally:
+            worker.kill()
+            of_another.kill()
 
 
 def _wait() -> None:

@@ -209,6 +209,14 @@ class TrackerContract:
         run.describe("**bold**")
         assert {"a": "2", "b": "1", "mlflow.note.content": "**bold**"}.items() <= run.tags().items()
 
+    def test_what_a_user_has_typed_stays_in_the_description_with_ours_below(self, tracker: Tracker) -> None:
+        run = begin(tracker, tags={"mlflow.note.content": "My note."})
+        run.describe("first")
+        assert run.tags()["mlflow.note.content"] == "My note.\n\nfirst"
+        run.set_tags({"mlflow.note.content": "Mine, changed.\n\nfirst\n\nAnd below."})
+        run.describe("second")
+        assert run.tags()["mlflow.note.content"] == "Mine, changed.\n\nsecond\n\nAnd below."
+
     @pytest.mark.parametrize("status", ["KILLED", "FAILED"])
     def test_reopen_runs_again_when_it_was_interrupted(
         self, tracker: Tracker, settings: TrackingSettings, status: str

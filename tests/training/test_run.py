@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rnatracker.errors import ConfigError, DataError, RNATrackerError, TrackingE
 from rnatracker.evaluation import evaluate, models
 from rnatracker.model import checkpoint
 from rnatracker.prediction import run_table
+from rnatracker.processes import identity
 from rnatracker.processes.stop import Interrupted
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.open import open_tracker
@@ -415,3 +417,48 @@ def test_site_that_would_hide_a_figure_is_refused(mlflow_store: Path, tmp_path: 
             _train(TrackingSettings(mlflow_store, enabled=False), str(table))
         assert message in caught.value.problem
         assert caught.value.remedy == "rename it"
+
+
+def test_folds_are_resumed_once_the_workers_of_a_killed_run_have_ended(tracking: TrackingSettings, data: str) -> None:
+    name = _train(tracking, data, data__fold=2).name
+    found = _found(tracking, name)
+    with subprocess.Popen(["sleep", "600"]) as orphan, subprocess.Popen(["sleep", "600"]) as killed:
+        dead = identity.tags_of(killed.pid)
+        killed.kill()
+        killed.wait()
+        fold = found.children()["fold2"]
+        for each, tags in ((found, dead), (fold, identity.tags_of(orphan.pid))):
+            each.reopen(even_finished=True)
+            each.set_tags(tags)
+
+        class EndsTheOrphan(SilentReporter):
+            def line(self, text: str) -> None:
+                super().line(text)
+                if "waiting for the killed run's workers to save fold2" in text:
+                    orphan.kill()
+
+        reporter = EndsTheOrphan()
+        try:
+            assert run.resume(name, tracking, reporter).state == "FINISHED"
+        finally:
+            orphan.kill()
+    assert any("waiting" in line for line in reporter.lines)
+    assert found.children()["fold2"].status() == "FINISHED"
+
+
+def test_folds_are_not_resumed_while_a_worker_of_a_killed_run_does_not_end(
+    tracking: TrackingSettings, data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = _train(tracking, data, data__fold=2).name
+    fold = _found(tracking, name).children()["fold2"]
+    _found(tracking, name).reopen(even_finished=True)
+    monkeypatch.setattr(run, "_ORPHANS_SECONDS", 0.0)
+    with subprocess.Popen(["sleep", "600"]) as orphan:
+        fold.reopen(even_finished=True)
+        fold.set_tags(identity.tags_of(orphan.pid))
+        try:
+            with pytest.raises(TrackingError) as caught:
+                run.resume(name, tracking, SilentReporter())
+        finally:
+            orphan.kill()
+    assert f"end it with: kill {orphan.pid}" in caught.value.remedy
