@@ -14,7 +14,9 @@ from rnatracker import __version__
 from rnatracker.data import fingerprints
 from rnatracker.data.fingerprints import Fingerprints
 from rnatracker.errors import CheckpointError, RegistryError
+from rnatracker.escapes import markdown
 from rnatracker.evaluation.models import Model
+from rnatracker.files import digest_of
 from rnatracker.processes import scratch
 from rnatracker.registry import mlflow_model
 from rnatracker.registry.registry import Registry
@@ -55,7 +57,10 @@ def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fing
             )
 
         size = sum(path.stat().st_size for path in weights.iterdir())
-        return registry.register(run.id, build, _tags(run, model, checksums, size), description(run, model))
+        tags = _tags(run, model, checksums, size)
+        if told.exists():
+            tags[Tag.RECORDS_DIGEST] = digest_of(told)
+        return registry.register(run.id, build, tags, description(run, model))
 
 
 def _same(registry: Registry, run: TrackedRun, checksums: dict[str, str]) -> Version | None:
@@ -97,9 +102,10 @@ def description(run: TrackedRun, model: Model) -> str:
     figures = run.metrics()
     headings = {"best": "validation", "oof": "out-of-fold"}
     group = next((each for each in ("oof", "best") if f"{each}/pcc_mean" in figures), None)
-    lines = [f"Run {full_name(run)}: {model.description}. Sites: {', '.join(model.checkpoints[0].sites)}."]
+    about = f"Run {full_name(run)}: {model.description}. Sites: {', '.join(model.checkpoints[0].sites)}."
+    lines = [markdown(about)]
     if group:
         rows = [(name, figures.get(f"{group}/pcc_{name}")) for name in (*model.checkpoints[0].sites, "mean", "overall")]
         lines += ["", f"| site | {headings[group]} PCC |", "|---|---|"]
-        lines += [f"| {name} | {value:.3f} |" for name, value in rows if value is not None]
+        lines += [f"| {markdown(name)} | {value:.3f} |" for name, value in rows if value is not None]
     return "\n".join(lines)

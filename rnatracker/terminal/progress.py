@@ -6,6 +6,7 @@ Read next: `rnatracker/training/reporting.py`.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rnatracker.choices import Objective
+from rnatracker.escapes import printable, printable_lines
+from rnatracker.terminal import output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,10 +25,16 @@ if TYPE_CHECKING:
     from rnatracker.training.reporting import Reporter
     from rnatracker.training.trainer import EpochResult
 
+_UNABLE = ("dumb", "unknown")
+"""Kinds of terminals that can't draw over what they have shown."""
+
+_BAR, _TIME = 8, 11
+"""Columns of the bar of a training, and of its time left with what stands between all parts."""
+
 
 def is_live() -> bool:
     """Tell whether stderr is a terminal, where a display can be drawn again and again."""
-    return sys.stderr.isatty()
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in _UNABLE
 
 
 def console() -> Console:
@@ -37,7 +46,9 @@ def console() -> Console:
 
 def print_above(console: Console, text: str) -> None:
     """Print a line above what is drawn live; brackets in it are text, not markup."""
-    console.print(text, markup=False, highlight=False)
+    from rich.text import Text
+
+    console.print(Text(printable_lines(text)))
 
 
 def new_bars(*figures: ProgressColumn, bar_width: int = 40) -> Progress:
@@ -45,7 +56,7 @@ def new_bars(*figures: ProgressColumn, bar_width: int = 40) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width),
         *figures,
         TimeRemainingColumn(compact=True),
@@ -67,7 +78,7 @@ class PlainReporter:
 
     def line(self, text: str) -> None:
         """Print it."""
-        print(text, file=sys.stderr, flush=True)
+        output.say(text)
 
     def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
         """Print nothing: there is a line for each epoch only."""
@@ -91,7 +102,7 @@ class LiveReporter:
     def __init__(self) -> None:
         from rich.progress import TextColumn
 
-        self._progress = new_bars(TextColumn("{task.fields[figures]}"), bar_width=8)
+        self._progress = new_bars(TextColumn("{task.fields[figures]}", markup=False), bar_width=_BAR)
         self._tasks: dict[str, TaskID] = {}
         self._figures: dict[str, str] = {}
 
@@ -116,7 +127,7 @@ class LiveReporter:
             self._tasks[label],
             total=epochs * total,
             completed=(epoch - 1) * total + done,
-            description=f"{label} epoch {epoch}/{epochs}".lstrip(),
+            description=printable(f"{label} epoch {epoch}/{epochs}".lstrip()),
             figures=self._figures.get(label, ""),
         )
 
@@ -128,7 +139,8 @@ class LiveReporter:
         if result.best_epoch:
             figures.append(f"best {result.best_value:.3f}@{result.best_epoch}")
         figures.append(f"{result.sequences_per_second:.0f}/s")
-        self._figures[label] = " ".join(figures)
+        taken = len(f"{label} epoch {epochs}/{epochs}") + _BAR + _TIME
+        self._figures[label] = _fitting(figures, self._progress.console.width - taken)
         if label in self._tasks:
             self._progress.update(self._tasks[label], figures=self._figures[label])
 
@@ -136,6 +148,17 @@ class LiveReporter:
         """Take the bar away."""
         if label in self._tasks:
             self._progress.remove_task(self._tasks.pop(label))
+
+
+def _fitting(figures: list[str], width: int) -> str:
+    """Return as many of the first figures as fit: on a narrow terminal rich would cut the last one short."""
+    shown = ""
+    for figure in figures:
+        longer = f"{shown} {figure}".lstrip()
+        if len(longer) > width:
+            break
+        shown = longer
+    return shown
 
 
 def reporter() -> PlainReporter | LiveReporter:
@@ -152,7 +175,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     from rich.progress import TaskProgressColumn
 
     with new_bars(TaskProgressColumn()) as bars:
-        task = bars.add_task(what, total=None)
+        task = bars.add_task(printable(what), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
@@ -165,7 +188,7 @@ def download(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
     from rich.progress import DownloadColumn, TransferSpeedColumn
 
     with new_bars(DownloadColumn(), TransferSpeedColumn()) as bars:
-        task = bars.add_task(what, total=None)
+        task = bars.add_task(printable(what), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
@@ -178,8 +201,8 @@ def counted(what: str, noun: str) -> Iterator[Callable[[int, float | None], None
     from rich.progress import TaskProgressColumn, TextColumn
 
     began = time.perf_counter()
-    with new_bars(TaskProgressColumn(), TextColumn("{task.fields[figures]}")) as bars:
-        task = bars.add_task(what, total=None, figures="")
+    with new_bars(TaskProgressColumn(), TextColumn("{task.fields[figures]}", markup=False)) as bars:
+        task = bars.add_task(printable(what), total=None, figures="")
 
         def update(done: int, share: float | None) -> None:
             figures = f"{done:,} {noun}  {done / (time.perf_counter() - began):,.0f}/s"
