@@ -181,9 +181,10 @@ def check_store(tracking: TrackingSettings) -> list[Finding]:
         first = command(["train", "--data", "FILE"], tracking)
         return [Finding(NO_STORE, "note", f"{place}: no store yet", f"the first run makes it: {first}")]
     try:
-        path = reach(tracking).database
+        reached = reach(tracking)
     except RNATrackerError as error:
         return [Finding("store.unusable", "broken", error.problem, error.remedy)]
+    path = reached.database
     damage = connection.damage(path) if path else ""
     if damage:
         text = f"{place}: the database is damaged: {damage}"
@@ -191,7 +192,7 @@ def check_store(tracking: TrackingSettings) -> list[Finding]:
     findings = [
         Finding("store.usable", "ok", f"{place}: its schema is that of the MLflow installed" if path else place)
     ]
-    if path and path != store.database_of(tracking):
+    if reached.is_copy:
         findings.append(
             Finding("store.read-only", "note", f"{place}: you can't write to it; its runs and models can be read")
         )
@@ -276,6 +277,8 @@ def check_orphans(tracking: TrackingSettings) -> list[Finding]:
     """Look for artifacts that belong to nothing, and for what killed processes left."""
     if tracking.tracking_uri is not None:
         return []
+    if reach(tracking).is_copy:
+        return [Finding("orphans.unknown", "ok", "not looked for: you can't delete anything in this store")]
     why_unknown = orphans.why_unknown(tracking.store)
     found = [*orphans.find(tracking.store), *orphans.left_over(tracking.store)]
     if why_unknown:

@@ -9,8 +9,10 @@ files.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +24,7 @@ from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
 from rnatracker.errors import StudyError
+from rnatracker.processes import scratch
 from rnatracker.search.optuna_private import JournalFileLock, silence_gp
 from rnatracker.tracking import store
 
@@ -61,7 +64,8 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     logging.getLogger("alembic").setLevel(logging.CRITICAL)  # it tells of each migration of a new database
     silence_gp()
     if url is None or "://" not in url:
-        return _open_journal(folder / JOURNAL if url is None else Path(url).expanduser().resolve())
+        path = folder / JOURNAL if url is None else Path(url).expanduser().resolve()
+        return _open_journal(path if _is_writable(path) else _copied(path))
     try:
         with lock(folder, "storage"):  # creation by several processes at once breaks an SQLite database
             return RDBStorage(url)
@@ -71,6 +75,23 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
             f"--storage {url}: can't be opened ({reason})",
             "give a database as in sqlite:////path/studies.db, or the path of a journal file",
         ) from None
+
+
+def _is_writable(path: Path) -> bool:
+    """Tell whether a journal can be written, and its lock beside it; where there is no folder yet it is to be made."""
+    return all(os.access(place, os.W_OK) for place in (path, path.parent) if place.exists())
+
+
+def _copied(path: Path) -> Path:
+    """Return a copy, for this process's time, of a journal that can be read only; a new one where there is none."""
+    made = scratch.make()
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    if path.exists():
+        try:
+            shutil.copyfile(path, made / path.name)
+        except OSError as error:
+            raise StudyError(f"{path}: can't be read ({error.strerror or error})", "allow it") from None
+    return made / path.name
 
 
 def _open_journal(path: Path) -> BaseStorage:

@@ -201,7 +201,8 @@ class TestReadOnlyStore:
     """A store that can't be written, of another user or on a disk mounted so, can be read."""
 
     @pytest.fixture
-    def settings(self, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingSettings:
+    def settings(self, mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrackingSettings:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
         settings = TrackingSettings(mlflow_store)
         run = begin(open_tracker(settings))
         run.log_metrics({"best/pcc_mean": 0.5}, 1)
@@ -223,6 +224,8 @@ class TestReadOnlyStore:
         assert run.metrics()["best/pcc_mean"] == 0.5
         assert run.folder.is_dir()
         assert Registry(settings).versions() == []
+        assert "store.read-only" in {each.id for each in doctor.examine(settings)}
+        assert not any(each.level == "broken" for each in doctor.examine(settings))
         assert {path: path.stat().st_mtime_ns for path in settings.store.rglob("*")} == before
 
     def test_its_files_are_found_where_it_is_mounted_now(self, settings: TrackingSettings) -> None:
