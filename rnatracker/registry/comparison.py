@@ -141,7 +141,8 @@ def examine(
         The test set, None where there was none, and the verdict, still without the candidate's number.
 
     Raises:
-        DataError: if the test set can't be read, or either model was trained on some of it.
+        DataError: if the test set can't be read, nothing can be measured on it, or either model was trained on some of
+            it.
         CheckpointError: if the champion's weights can't be loaded.
         RegistryError: if the champion's files or the test set are gone. None of these where it is forced.
     """
@@ -161,6 +162,7 @@ def _test_set(registry: Registry, candidate: Candidate, request: PromotionReques
     sites = candidate.sites
     held = test_set.kept(registry, sites) if request.data is None else test_set.read(request.data, sites)
     if held is not None:
+        test_set.check_measurable(held)
         test_set.check_unseen(held, candidate.model.name, candidate.model.data_digest, candidate.trained_on)
     return held
 
