@@ -27,7 +27,7 @@ from rnatracker.registry.rule import MARGIN, MAX_DROP, RESAMPLES, Verdict, judge
 from rnatracker.registry.test_set import DataOptions, HeldOut
 from rnatracker.registry.version import CHALLENGER, CHAMPION, NAME, Version
 from rnatracker.tracking.contract import TrackedRun
-from rnatracker.tracking.hints import command, model_command
+from rnatracker.tracking.hints import finish_advice, model_command
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
@@ -107,10 +107,8 @@ def candidate_of(request: PromotionRequest) -> Candidate:
         remedy = f"promote its winner: {promote}" if winner else "promote one of its trials or runs"
         raise RegistryError(f"run {run.name} is a study, which has no weights of its own", remedy)
     if status != "FINISHED":
-        raise RegistryError(
-            f"run {run.name} has not finished ({status})",
-            f"finish it first with: {command(['train', '--resume', run.name], request.tracking)}",
-        )
+        state = "was pruned, so it keeps no weights" if Tag.PRUNED in run.tags() else f"has not finished ({status})"
+        raise RegistryError(f"run {run.name} {state}", finish_advice(run, request.tracking))
     model = models.model_of_run(run.id, request.tracking)
     try:
         trained_on: Fingerprints | None = training_data.of_run(run, tracker, request.trained_on)
