@@ -335,9 +335,12 @@ def assemble(file: str | None, base: Settings, options: Mapping[str, Any], sets:
         path = find(file)
         source = path.name
         settings = merge(settings, read(path))
-        build(settings, source)  # so that what is wrong in the file is said of the file
     given = {key: value for key, value in options.items() if value is not None} | dict(map(parse_override, sets))
-    found = build(merge(settings, nest(given)), "command line" if given else source)
+    try:
+        found = build(merge(settings, nest(given)), "command line" if given else source)
+    except ConfigError:
+        build(settings, source)  # what is wrong in the file by itself is said of the file
+        raise
     return found if found.data.path is None else with_data(found, found.data.path)
 
 

@@ -3,7 +3,8 @@
 Owns what a trial's value is. Must not know typer. Read next: `pruning.py` for when a trial is pruned, `trial_runs.py`
 for how it ends, `rnatracker/training/fold_loop.py` for the training.
 
-A trial's value is the mean, over its folds, of the best validation objective that a fold has had. That is what pruning
+A trial's value is the mean, over its folds, of the best validation objective that a fold has had; a fold in which the
+objective is undefined, for all trials alike, is left out. That is what pruning
 looks at too, and it is all the search ever sees: the folds' own test parts are never predicted, in fold k the epoch is
 chosen on the inner validation part of its training transcripts. Being the best of many epochs, and the study's best
 the best of many trials, a value is optimistic. `refit.py` gives the figure to believe.
@@ -11,6 +12,7 @@ the best of many trials, a value is optimistic. `refit.py` gives the figure to b
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +33,7 @@ from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import PreparedRun
 from rnatracker.training.session import dataset_of, describe_start, params_of, reason_of, resource_error, tags_of
 from rnatracker.training.trainer import EpochResult, Stopped
-from rnatracker.training.trial import TrialResult, value_of
+from rnatracker.training.trial import TrialResult, is_defined
 
 KIND = "trial"
 
@@ -163,21 +165,21 @@ class _Reports(TrialResult):
         """Count an epoch, and report it if it was evaluated."""
         self.effort.epochs += 1
         self.effort.seconds += result.epoch_seconds
-        if result.scores:
+        if result.scores and is_defined(result, self.objective):
             self._report(destination, result, result.epoch)
 
     def on_end(self, trained: Trained) -> None:
         """Let a fold that ran out of patience be compared as one that has come to its end."""
         last = trained.history[-1]
-        if last.epoch < self._all_epochs:
-            self._report(trained.destination, last, self._all_epochs)
         super().on_end(trained)
+        if last.epoch < self._all_epochs and math.isfinite(self.values[-1]):
+            self._report(trained.destination, last, self._all_epochs)
 
     def _report(self, destination: Destination, result: EpochResult, epoch: int) -> None:
         fold = max(destination.training.fold, 1)
         step = step_of(fold, epoch, self._all_epochs)
         if step not in self._reported:
-            self._trial.report(value_of(result, self.objective), step)
+            self._trial.report(result.best_value, step)
         if time.monotonic() - self._last_seen > _SEEN_EVERY_SECONDS:
             self._last_seen = time.monotonic()
             self._trial.set_user_attr(SEEN, time.time())

@@ -25,6 +25,8 @@ Level one, within a fold, by `--pruner`:
 Level two, after each fold but the last, for all of these: Optuna's WilcoxonPruner on the folds' values against those
 of the best trial. At its p of 0.1 that needs 4 folds or more.
 
+A fold in which the objective is undefined has no reports, of no trial, and is left out.
+
 The trial that has the starting config is never pruned: the others are compared with it.
 Source: `hyperband` is a bracket of Li et al. 2020 (ASHA, arXiv:1810.05934), reduction factor 3; `forecast` is our own,
 chosen on other seeds than those of the table in the README; Optuna 5's WilcoxonPruner as it is.
@@ -165,7 +167,8 @@ class TwoLevelPruner(BasePruner):
 
     def _total_at(self, trial: FrozenTrial, fold: int, epoch: int, sign: float) -> float | None:
         """Return the sum of a trial's best values of the folds before and of this one up to an epoch."""
-        values = [self._value_at(trial, each, self._epochs, sign) for each in range(1, fold)]
+        before = {place_of(step, self._epochs)[0] for step in trial.intermediate_values}
+        values = [self._value_at(trial, each, self._epochs, sign) for each in range(1, fold) if each in before]
         values.append(self._value_at(trial, fold, epoch, sign))
         known = [value for value in values if value is not None]
         return sum(known) if len(known) == len(values) else None

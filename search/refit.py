@@ -19,14 +19,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from optuna.trial import FrozenTrial
 
-from rnatracker import files
+from rnatracker import files, metrics
 from rnatracker.config import Config
 from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search import summary
@@ -56,7 +55,8 @@ class Refitted:
         trial: its trial's number.
         is_start: whether it is the starting config.
         claimed: what the study said of it.
-        values: (seeds, folds), the objective on the folds' test parts.
+        values: (seeds, folds), the objective on the folds' test parts; NaN where it is undefined, which depends on a
+            fold's transcripts and so is the same for all settings.
         run_ids: the cross-validation of each seed.
     """
 
@@ -69,12 +69,12 @@ class Refitted:
     @property
     def mean(self) -> float:
         """Mean over seeds and folds."""
-        return float(self.values.mean())
+        return metrics.mean_of(self.values.ravel())
 
     @property
     def sd(self) -> float:
         """Standard deviation over seeds and folds."""
-        return float(self.values.std(ddof=1))
+        return metrics.sd_of(self.values.ravel())
 
     @property
     def optimism(self) -> float:
@@ -149,14 +149,17 @@ def judge(objective: str, refitted: list[Refitted]) -> Verdict:
 
 
 def paired_interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean of paired differences, (seeds, folds), and its 95 % interval; NaN ends for less than two."""
+    """Return the mean of paired differences, (seeds, folds), and its 95 % interval; NaN ends for less than two.
+
+    Those that are undefined (NaN) are left out.
+    """
     from scipy import stats
 
-    n, folds = differences.size, differences.shape[1]
-    mean = float(differences.mean())
+    known, folds = differences[~np.isnan(differences)], differences.shape[1]
+    n, mean = known.size, metrics.mean_of(known)
     if n < 2:
         return mean, math.nan, math.nan
-    variance = float(differences.var(ddof=1)) * (1 / n + 1 / (folds - 1))
+    variance = float(known.var(ddof=1)) * (1 / n + 1 / (folds - 1))
     half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, n - 1)) * math.sqrt(variance)
     return mean, mean - half, mean + half
 
@@ -234,15 +237,19 @@ def _config(search: Search, trial: FrozenTrial, seed: int) -> Config:
 
 
 def _fold_values(search: Search, run: TrackedRun) -> list[float]:
+    """Return the objective of each fold; NaN where it is undefined, which is recorded by being left out."""
     children = sorted(run.children().items(), key=lambda item: int(item[0].removeprefix("fold")))
-    values = [child.metrics().get(f"test/{_objective(search)}") for _, child in children]
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or not known:
-        raise TrackingError(
-            f"run {run.name}: a fold's measurement is missing",
-            "delete that run and refit again",
+    figures = [child.metrics() for _, child in children]
+    if not figures or any("best/epoch" not in each for each in figures):
+        raise TrackingError(f"run {run.name}: a fold's measurement is missing", "delete that run and refit again")
+    values = [each.get(f"test/{_objective(search)}", math.nan) for each in figures]
+    if all(map(math.isnan, values)):
+        raise StudyError(
+            f"run {run.name}: {_objective(search)} is undefined in every fold: at no site do the measured fractions of "
+            "its transcripts differ, so settings can't be compared with fresh seeds",
+            "give more transcripts, to a study of another name",
         )
-    return known
+    return values
 
 
 def to_csv(verdict: Verdict) -> str:
@@ -275,7 +282,7 @@ def _record(search: Search, tracker: Tracker, verdict: Verdict) -> None:
         "refit/difference": verdict.difference,
         "refit/difference_low": verdict.low,
         "refit/difference_high": verdict.high,
-        "refit/optimism": statistics.fmean(each.optimism for each in verdict.refitted if not each.is_start)
+        "refit/optimism": metrics.mean_of(each.optimism for each in verdict.refitted if not each.is_start)
         if len(verdict.refitted) > 1
         else winner.optimism,
     }

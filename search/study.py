@@ -46,10 +46,13 @@ OUTSIDE = "outside"
 RUN_ID = "run_id"
 """User attribute with a trial's MLflow run; as one of the study, its parent run."""
 
+CAUTIONS = "cautions"
+"""User attribute of a study: sentences on what a reader of its values should know."""
+
 EPOCHS, SECONDS = "epochs", "seconds"
 """User attributes: epochs that a trial has trained in all its folds, and how long that took."""
 FOLD_VALUES = "fold_values"
-"""User attribute: the value of each fold."""
+"""User attribute: the value of each fold; None where it is undefined."""
 
 MAX_DEATHS = 3
 _MAX_REPEATS = 10

@@ -26,7 +26,7 @@ from rnatracker.search import plots
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.sampling import REASON
 from rnatracker.search.space import Space, apply
-from rnatracker.search.study import DEATHS, EPOCHS, FOLD_VALUES, SECONDS, Search
+from rnatracker.search.study import CAUTIONS, DEATHS, EPOCHS, FOLD_VALUES, SECONDS, Search
 from rnatracker.search.study import STATES as STATES
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun
 
@@ -207,7 +207,13 @@ def _note(search: Search, found: list[FrozenTrial], important: Mapping[str, floa
             lines.append(f"| {trial.number} | {trial.value:.4f} | {' | '.join(cells)} |")
     if important:
         lines += ["", "Importance: " + ", ".join(f"{key} {value:.2f}" for key, value in important.items())]
+    lines += [f"\n{markdown(text)}." for text in cautions(search)]
     return "\n".join(lines)
+
+
+def cautions(search: Search) -> list[str]:
+    """Return what a reader of the study's values should know, as sentences."""
+    return list(search.study.user_attrs.get(CAUTIONS, ()))
 
 
 def short(value: object) -> str:

@@ -6,13 +6,14 @@ Must not import torch or typer. Read next: `objective.py`, which makes them.
 from __future__ import annotations
 
 import logging
+import math
 import shutil
-import statistics
 from contextlib import suppress
 from dataclasses import dataclass
 
 from optuna.trial import TrialState
 
+from rnatracker import metrics
 from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search.pruning import PruneReason
 from rnatracker.search.sampling import REASON
@@ -82,12 +83,13 @@ class TrialEnd:
         self._search, self._claim, self._run, self._effort = search, claim, run, effort
 
     def complete(self, values: list[float], figures: dict[str, float]) -> None:
-        """Record its value, which is the mean of these, and its figures."""
-        self._claim.trial.set_user_attr(FOLD_VALUES, values)
+        """Record its value, which is the mean of these but for those that are undefined (NaN), and its figures."""
+        value = metrics.mean_of(values)
+        self._claim.trial.set_user_attr(FOLD_VALUES, [each if math.isfinite(each) else None for each in values])
         self._note()
         self._run.log_metrics(figures | self._effort.as_metrics(), SUMMARY_STEP)
         self._run.flush()  # first: once Optuna knows the value nobody comes back to this run for its metrics
-        self._search.study.tell(self._claim.trial, statistics.fmean(values))
+        self._search.study.tell(self._claim.trial, value)
         for training in (self._run.files.training(), *self._run.files.trainings_of_folds()):
             training.last.unlink(missing_ok=True)
         self._close("FINISHED")

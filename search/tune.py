@@ -15,7 +15,7 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from rnatracker import files
+from rnatracker import files, metrics
 from rnatracker.data import shared
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
@@ -26,12 +26,13 @@ from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Ending, How
 from rnatracker.search import summary
 from rnatracker.search.definition import check_name, open_search, warm_start
-from rnatracker.search.study import RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
+from rnatracker.search.study import CAUTIONS, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.search.trial_runs import match_runs
 from rnatracker.tracking import provenance, ui_views
 from rnatracker.tracking.contract import DatasetInput, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
+from rnatracker.training.division import divide, said_of_folds
 
 KIND = "study"
 
@@ -88,12 +89,14 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     check_name(request.name)
     check_pruner(request)
     transcripts = read_transcripts(request)
+    cautions = check_objective(request, transcripts)
     digest = transcripts.digest()
     search = open_search(request, digest)
+    search.study.set_user_attr(CAUTIONS, cautions)
     _wait_for_orphans(search, say)
     tracker = open_tracker(request.tracking)
     run = own_run(search, tracker, transcripts)
-    for line in [*_greeting(search), *warm_start(search, request.warm_start)]:
+    for line in [*_greeting(search), *cautions, *warm_start(search, request.warm_start)]:
         say(line)
     with StopSignal() as stop, stop.polite(), scratch.folder() as folder:
         shared.dump(transcripts, folder)
@@ -210,6 +213,34 @@ def read_transcripts(request: StudyRequest) -> Transcripts:
             "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate FILE"
         )
     return read(data.path, format=data.format, sites=data.sites, labels=data.labels)
+
+
+def check_objective(request: StudyRequest, transcripts: Transcripts) -> list[str]:
+    """Check that trials can be compared by the objective; return what a reader of its values should know.
+
+    Whether a PCC is defined depends on the validation transcripts alone, which are the same for all trials.
+
+    Raises:
+        StudyError: if it is undefined in every training of a trial.
+    """
+    objective, measured = request.config.train.objective, transcripts.measured()
+    trainings = divide(transcripts, request.config.data)
+    defined = [metrics.is_defined(objective, measured[each.validation]) for each in trainings]
+    if not any(defined):
+        n = len(trainings[0].validation)
+        raise StudyError(
+            f"{transcripts.source}: {objective} is undefined, so trials can't be compared by it: no site's measured "
+            f"fraction varies among the validation transcripts ({n} of {len(transcripts)})",
+            "compare them by the loss with --objective val_loss, or give more transcripts",
+        )
+    found = [
+        (each.name, text)
+        for each in trainings
+        for text in metrics.cautions(measured[each.validation], transcripts.sites, "validation transcript")
+    ]
+    left_out = f"{objective} is undefined, and left out of each trial's value"
+    found += [(each.name, left_out) for each, is_there in zip(trainings, defined, strict=True) if not is_there]
+    return said_of_folds(found)
 
 
 def _threads(request: StudyRequest) -> int:

@@ -106,6 +106,21 @@ def test_wrong_config_file_is_named_with_what_is_wrong(text: str, problem: str, 
     assert error.value.remedy == remedy
 
 
+def test_settings_are_checked_once_all_are_there(tmp_path: Path) -> None:
+    """Each of them is refused alone, since the network's receptive field is 82 nucleotides."""
+    small = {"model": {"conv1_kernel": 4, "conv2_kernel": 3, "pool": 2}}
+    path = tmp_path / "short.yaml"
+    path.write_text("encoding: {max_length: 40}")
+    assert config.assemble(None, small, {"encoding.max_length": 40}, []).encoding.max_length == 40
+    assert config.assemble(str(path), small, {}, []).encoding.max_length == 40
+    sets = [f"model.{key}={value}" for key, value in small["model"].items()]
+    assert config.assemble(str(path), {}, {}, sets).encoding.max_length == 40
+    with pytest.raises(ConfigError, match=r"short\.yaml: encoding\.max_length: 40 is shorter"):
+        config.assemble(str(path), {}, {"train.epochs": 3}, [])
+    with pytest.raises(ConfigError, match=r"command line: encoding\.max_length: 40 is shorter"):
+        config.assemble(None, {}, {"encoding.max_length": 40}, [])
+
+
 def test_unknown_config_name_lists_the_shipped_ones() -> None:
     with pytest.raises(ConfigError) as error:
         config.find("defualt")

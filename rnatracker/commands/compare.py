@@ -189,13 +189,17 @@ def _print_contrast(contrast: Contrast, found: Comparison) -> None:
             table.add_section()
         interval = "-" if difference.low != difference.low else f"{difference.low:+.3f} to {difference.high:+.3f}"
         table.add_row(
-            difference.name.removeprefix("pcc_"), f"{difference.value:+.3f}", interval, _p(difference.p), _p(p)
+            difference.name.removeprefix("pcc_"), _signed(difference.value), interval, _p(difference.p), _p(p)
         )
     show(
         table,
         f"PCC of {contrast.first} minus that of {contrast.second}: {found.n_records} transcripts, {found.measured_on}",
     )
     output.tell(contrast.text + "\n")
+
+
+def _signed(value: float) -> str:
+    return "-" if value != value else f"{value:+.3f}"
 
 
 def _p(value: float) -> str:

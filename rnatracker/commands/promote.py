@@ -100,6 +100,8 @@ def promote(
 
 
 def _as_json(result: Promotion) -> dict[str, object]:
+    from rnatracker.terminal.tables import verdict_cautions
+
     version = result.version
     return {
         "model": version.name,
@@ -107,6 +109,7 @@ def _as_json(result: Promotion) -> dict[str, object]:
         "aliases": list(version.aliases),
         "run_id": version.run_id,
         "verdict": None if result.verdict is None else result.verdict.as_json(),
+        "warnings": [] if result.verdict is None else verdict_cautions(result.verdict.as_json()),
     }
 
 

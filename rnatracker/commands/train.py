@@ -202,9 +202,9 @@ def _start(
 ) -> Outcome:
     from rnatracker import config as settings
 
-    base: dict[str, Any] = {}
-    checked = settings.assemble(config, base, settings_given, sets)  # before torch is imported: typing errors are quick
-    if weights is not None:
+    if weights is None:
+        checked = settings.assemble(config, {}, settings_given, sets)  # before torch is imported: errors are quick
+    else:
         from rnatracker.training.request import settings_of_weights
 
         checked = settings.assemble(config, settings_of_weights(weights), settings_given, sets)

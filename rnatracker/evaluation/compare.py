@@ -11,6 +11,7 @@ sites and several pairs: as many as can be made of the runs, since which of them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -122,6 +123,8 @@ def compare(
             warnings += [note.text if note.about is About.FILE else f"{side.name}: {note.text}" for note in notes]
     elif not problems:
         predicted, problems = of_run([side.run for side in sides])
+        if predicted:
+            warnings += metrics.cautions(predicted[0].measured, predicted[0].sites)
     figures, best = _figures(sides), {}
     if not problems:
         best = _best(figures)
@@ -230,7 +233,8 @@ def _with_figures_of(made: Comparison, predicted: list[Predicted]) -> Comparison
     """Add how well the runs predict the test file."""
     scores = [metrics.summarise(each.predicted, each.measured, each.sites) for each in predicted]
     figures: dict[str, list[float | None]] = {
-        f"{predicted[0].what}/{key}": [each.get(key) for each in scores] for key in scores[0]
+        f"{predicted[0].what}/{key}": [None if math.isnan(each[key]) else each[key] for each in scores]
+        for key in scores[0]
     }
     return replace(made, metrics=made.metrics | figures, best=made.best | _best(figures))
 

@@ -82,6 +82,9 @@ def judge(first: str, second: str, differences: list[Difference], corrected: lis
     if all(each.value == each.low == each.high == 0 for each in differences):
         return Contrast(first, second, differences, corrected, "alike", f"{first} and {second} predict the same.")
     mean, p = differences[-2], corrected[-2]
+    if math.isnan(mean.value):
+        text = f"{first} and {second} can't be compared by PCC, which is undefined at every site."
+        return Contrast(first, second, differences, corrected, "alike", text)
     interval = f"{mean.value:+.3f} in mean PCC, 95 % interval {mean.low:+.3f} to {mean.high:+.3f}"
     verdict: Literal["better", "worse", "alike"] = "alike"
     if p < SIGNIFICANT and mean.low > 0:

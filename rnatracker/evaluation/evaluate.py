@@ -141,7 +141,7 @@ def match_sites(transcripts: Transcripts, sites: tuple[str, ...], model: str) ->
 
 
 def _warnings(model: Model, transcripts: Transcripts) -> list[Note]:
-    notes = []
+    notes = [Note(About.FILE, text) for text in metrics.cautions(transcripts.measured(), transcripts.sites)]
     if model.data_digest and model.data_digest == transcripts.digest():
         remembered = "these figures say how well it remembers, not how well it predicts"
         notes.append(Note(About.MODEL, f"it was trained on transcripts of this very file: {remembered}"))

@@ -5,6 +5,7 @@ Owns what a model is to whoever predicts with it. Must not know the registry: `r
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rnatracker.errors import CheckpointError
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.tracking.contract import TrackedRun
-from rnatracker.tracking.hints import command
+from rnatracker.tracking.hints import finish_advice, retrain_command
 from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
@@ -66,31 +67,54 @@ def model_of(run: TrackedRun, tracking: TrackingSettings) -> Model:
     Raises:
         CheckpointError: if it has left no weights.
     """
-    digest = run.tags().get(Tag.DATA_DIGEST, "")
-    if run.tags().get(Tag.KIND) == "cross-validation":
+    tags = run.tags()
+    digest = tags.get(Tag.DATA_DIGEST, "")
+    if tags.get(Tag.KIND) == "cross-validation":
         children = sorted(run.children().items())
-        unfinished = [fold for fold, child in children if child.status() != "FINISHED"]
-        if unfinished or not children:
-            raise CheckpointError(
-                f"run {run.name}: {', '.join(unfinished) or 'every fold'} has not finished",
-                f"finish it first with: {command(['train', '--resume', run.name], tracking)}",
-            )
-        found = [checkpoint.load(_weights_of(child)) for _, child in children]
+        _check_folds(run, {fold for fold, child in children if child.status() == "FINISHED"}, tracking)
+        found = [checkpoint.load(_weights_of(child, tracking)) for _, child in children]
         return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
     of_folds = run.files.trainings_of_folds()
     if of_folds:  # a trial of a study keeps its folds in one run
+        ended = run.status() == "FINISHED"
+        _check_folds(run, {each.folder.name for each in of_folds} if ended else set(), tracking)
         found = [checkpoint.load(each.best) for each in of_folds]
         return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
-    found = [checkpoint.load(_weights_of(run))]
+    found = [checkpoint.load(_weights_of(run, tracking))]
     return Model(run.name, found, digest, f"epoch {found[0].epoch}")
 
 
-def _weights_of(run: TrackedRun) -> Path:
+def _check_folds(run: TrackedRun, whole: Collection[str], tracking: TrackingSettings) -> None:
+    """Check that a run's folds are all there: killed between two of them, it lacks the later ones.
+
+    Args:
+        run: the run.
+        whole: the names of the folds that have been trained to their end.
+        tracking: where the run is kept.
+
+    Raises:
+        CheckpointError: if one is missing.
+    """
+    recorded = run.params().get("data.fold", "")
+    n_folds = int(recorded) if recorded.isdigit() else len(whole)
+    missing = [name for name in (f"fold{number}" for number in range(1, n_folds + 1)) if name not in whole]
+    if missing or not whole:
+        problem = f"{', '.join(missing) or 'every fold'} has not finished"
+        raise CheckpointError(f"run {run.name}: {problem}", finish_advice(run, tracking))
+
+
+def _weights_of(run: TrackedRun, tracking: TrackingSettings) -> Path:
     """Return `best.pt` of a run; an imported run has numbered files only, of which the last is taken."""
     files = run.files.training()
     if files.best.is_file():
         return files.best
     numbered = files.numbered()
-    if not numbered:
-        raise CheckpointError(f"run {run.name}: no weights in {files.folder}: it ended before its first evaluation")
-    return numbered[max(numbered)]
+    if numbered:
+        return numbered[max(numbered)]
+    tags = run.tags()
+    if Tag.PRUNED in tags:
+        raise CheckpointError(f"run {run.name}: it was pruned, so it keeps no weights", finish_advice(run, tracking))
+    if any("val/" in key or key.startswith("best/") for key in run.metrics()):
+        problem = f"run {run.name}: its weights were deleted from {files.folder}"
+        raise CheckpointError(problem, f"train them again with: {retrain_command(run, tracking)}")
+    raise CheckpointError(f"run {run.name}: no weights in {files.folder}: it ended before its first evaluation")

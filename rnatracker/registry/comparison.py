@@ -27,7 +27,7 @@ from rnatracker.registry.rule import MARGIN, MAX_DROP, RESAMPLES, Verdict, judge
 from rnatracker.registry.test_set import DataOptions, HeldOut
 from rnatracker.registry.version import CHALLENGER, CHAMPION, NAME, Version
 from rnatracker.tracking.contract import TrackedRun
-from rnatracker.tracking.hints import command, model_command
+from rnatracker.tracking.hints import finish_advice, model_command
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
@@ -107,10 +107,8 @@ def candidate_of(request: PromotionRequest) -> Candidate:
         remedy = f"promote its winner: {promote}" if winner else "promote one of its trials or runs"
         raise RegistryError(f"run {run.name} is a study, which has no weights of its own", remedy)
     if status != "FINISHED":
-        raise RegistryError(
-            f"run {run.name} has not finished ({status})",
-            f"finish it first with: {command(['train', '--resume', run.name], request.tracking)}",
-        )
+        state = "was pruned, so it keeps no weights" if Tag.PRUNED in run.tags() else f"has not finished ({status})"
+        raise RegistryError(f"run {run.name} {state}", finish_advice(run, request.tracking))
     model = models.model_of_run(run.id, request.tracking)
     try:
         trained_on: Fingerprints | None = training_data.of_run(run, tracker, request.trained_on)
@@ -141,7 +139,8 @@ def examine(
         The test set, None where there was none, and the verdict, still without the candidate's number.
 
     Raises:
-        DataError: if the test set can't be read, or either model was trained on some of it.
+        DataError: if the test set can't be read, nothing can be measured on it, or either model was trained on some of
+            it.
         CheckpointError: if the champion's weights can't be loaded.
         RegistryError: if the champion's files or the test set are gone. None of these where it is forced.
     """
@@ -161,6 +160,7 @@ def _test_set(registry: Registry, candidate: Candidate, request: PromotionReques
     sites = candidate.sites
     held = test_set.kept(registry, sites) if request.data is None else test_set.read(request.data, sites)
     if held is not None:
+        test_set.check_measurable(held)
         test_set.check_unseen(held, candidate.model.name, candidate.model.data_digest, candidate.trained_on)
     return held
 

@@ -81,6 +81,8 @@ def judge(differences: Sequence[Difference], *, margin: float = MARGIN, max_drop
         max_drop: a site falls where even the upper end of its interval is below -max_drop.
     """
     *sites, mean, _ = differences
+    if math.isnan(mean.value):
+        return False, "the difference in pcc_mean is undefined: no site's measured fraction varies in the test set"
     interval = f"{signed(mean.value)}, 95 % interval {signed(mean.low)} to {signed(mean.high)}"
     if not math.isfinite(mean.low):
         return False, "the difference in pcc_mean has no interval: the test set has too few different transcripts"
@@ -93,7 +95,9 @@ def judge(differences: Sequence[Difference], *, margin: float = MARGIN, max_drop
     if fallen:
         named = ", ".join(f"{each.name} ({signed(each.value)}, at best {signed(each.high)})" for each in fallen)
         return False, f"better in pcc_mean ({interval}), but it falls by more than {max_drop:g} at {named}"
-    return True, f"better: the difference in pcc_mean is {interval}"
+    unjudged = [each.name for each in sites if math.isnan(each.value)]
+    but = f"; not judged at {', '.join(unjudged)}, where the measured fraction never varies" if unjudged else ""
+    return True, f"better: the difference in pcc_mean is {interval}{but}"
 
 
 def signed(value: float) -> str:

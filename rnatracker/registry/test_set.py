@@ -13,6 +13,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rnatracker import metrics
 from rnatracker.data import fingerprints
 from rnatracker.data.fingerprints import Fingerprints
 from rnatracker.data.transcripts import Transcripts
@@ -73,6 +74,20 @@ def read(options: DataOptions, sites: tuple[str, ...]) -> HeldOut:
     chosen = None if options.sites is None else list(options.sites)
     found = evaluate.read_labelled(options.path, options.file_format, chosen, options.labels, sites)
     return HeldOut(options, found, found.digest())
+
+
+def check_measurable(held: HeldOut) -> None:
+    """Refuse a test set on which nothing can be compared.
+
+    Raises:
+        DataError: if the mean PCC is undefined on it.
+    """
+    if not metrics.is_defined("pcc_mean", held.transcripts.measured()):
+        raise DataError(
+            f"{held.name}: pcc_mean is undefined, so nothing can be judged by it: at no site do the measured fractions "
+            f"of its {len(held.transcripts)} transcripts differ",
+            "give another test set with --data FILE",
+        )
 
 
 def kept(registry: Registry, sites: tuple[str, ...]) -> HeldOut | None:

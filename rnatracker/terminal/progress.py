@@ -133,9 +133,11 @@ class LiveReporter:
 
     def epoch(self, label: str, result: EpochResult, epochs: int, objective: Objective) -> None:  # noqa: ARG002
         """Show the epoch's figures."""
+        from rnatracker.metrics import shown
+
         figures = [f"loss {result.train_loss:.4f}"]
         if result.scores:
-            figures.append(f"PCC {result.scores['pcc_mean']:.3f}/{result.scores['pcc_overall']:.3f}")
+            figures.append("PCC " + "/".join(shown(result.scores[key]) for key in ("pcc_mean", "pcc_overall")))
         if result.best_epoch:
             figures.append(f"best {result.best_value:.3f}@{result.best_epoch}")
         figures.append(f"{result.sequences_per_second:.0f}/s")

@@ -5,8 +5,10 @@ Owns their layout. Must not compute. Read next: `search/summary.py` for the figu
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from optuna.trial import FrozenTrial
 
 from rnatracker.search import hints, summary
@@ -54,6 +56,8 @@ def _print_figures(search: Search) -> None:
         )
     if important:
         output.tell("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
+    for text in summary.cautions(search):
+        output.tell(f"Note: {text}")
     if summary.best(search, 1):
         output.tell(
             "These are validation values, each the best of many, "
@@ -83,6 +87,7 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
         "importances": summary.importances(search),
         "saved": vars(summary.savings(search)),
         "run_id": search.study.user_attrs.get("run_id"),
+        "warnings": summary.cautions(search),
     }
 
 
@@ -93,19 +98,26 @@ def print_verdict(verdict: Verdict) -> None:
         table.add_column(header, justify="right")
     for each in verdict.refitted:
         name = f"{each.trial} (start)" if each.is_start else str(each.trial)
-        figures = [f"{value:.4f}" for value in (each.claimed, each.mean, each.sd, each.optimism)]
+        figures = [_number(value) for value in (each.claimed, each.mean, each.sd, each.optimism)]
         table.add_row(name, *figures)
     seeds, folds = verdict.winner.values.shape
     show(
         table,
         f"Fresh seeds: {verdict.objective} on the folds' test parts, {output.amount(seeds, 'seed')}, {folds} folds",
     )
+    undefined = int(np.isnan(verdict.winner.values).sum())
+    if undefined:
+        output.tell(f"Note: {verdict.objective} is undefined in {undefined} of {seeds * folds} folds, which are left out")
     output.tell(
         f"The best other settings minus the starting config: {verdict.difference:+.4f} (95 % interval "
         f"{verdict.low:+.4f} to {verdict.high:+.4f}, paired over folds and seeds)"
     )
     name = "the starting config" if verdict.winner.is_start else f"trial {verdict.winner.trial}"
     output.tell(f"Winner: {name}, run {verdict.winner.run_ids[0]}")
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.4f}"
 
 
 def verdict_as_json(verdict: Verdict) -> dict[str, Any]:

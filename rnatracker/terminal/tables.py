@@ -72,7 +72,7 @@ def print_scores(scores: list[Score], title: str) -> None:
 
 def _cells(score: Score, digits: int) -> tuple[str, str]:
     interval = "-" if score.low != score.low else f"{score.low:.{digits}f} to {score.high:.{digits}f}"
-    return f"{score.value:.{digits}f}", interval
+    return "-" if score.value != score.value else f"{score.value:.{digits}f}", interval
 
 
 def _single_table(outcome: Outcome) -> PlainTable:
@@ -191,11 +191,24 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
             cells += [_number(theirs.get(name)), *_difference(differences.get(name))]
         table.add_row(name.removeprefix("pcc_") if name in ("pcc_mean", "pcc_overall") else name, *cells)
     show(table, f"PCC on {verdict['data']}, {verdict['transcripts']} transcripts")
+    for text in verdict_cautions(verdict):
+        output.tell(f"Note: {text}")
     if verdict.get("earlier"):
         output.tell(
             f"This test set has judged {output.amount(verdict['earlier'], 'version')} before. Each makes its verdicts "
             "a little less reliable."
         )
+
+
+def verdict_cautions(verdict: Mapping[str, Any]) -> list[str]:
+    """Return what a reader of a verdict's figures should know."""
+    from rnatracker.metrics import few
+
+    scores = (verdict.get("scores") or {}).get("challenger", {})
+    undefined = ", ".join(name for name, value in scores.items() if value is None)
+    found = few(int(verdict["transcripts"])) if scores else ""
+    left_out = f"PCC is undefined at {undefined}, and left out: the measured fraction never varies" if undefined else ""
+    return [text for text in (found, left_out) if text]
 
 
 def _rival(verdict: Mapping[str, Any]) -> tuple[str, ...]:

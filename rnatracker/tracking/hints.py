@@ -9,8 +9,10 @@ import re
 import shlex
 from pathlib import Path
 
+from rnatracker.processes import identity
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.tracking.tags import Tag
 
 _WITH_NO_TRACK = ("train", "tune", "study")
 """Commands that have the option; the others find untracked runs without."""
@@ -20,6 +22,27 @@ def resume_command(run: TrackedRun, tracking: TrackingSettings, jobs: int = 1) -
     """Return what to type to resume a run that was interrupted."""
     words = ["--jobs", str(jobs)] if jobs > 1 else []
     return _about_run(["train", "--resume"], run.name, run.folder, words, tracking)
+
+
+def finish_advice(run: TrackedRun, tracking: TrackingSettings) -> str:
+    """Return what to do with a run that has not finished, to have a whole model of it."""
+    tags = run.tags()
+    if run.status() == "RUNNING" and identity.is_alive_elsewhere(tags):
+        return "wait for its end"
+    if tags.get(Tag.KIND) != "trial":
+        return f"finish it first with: {resume_command(run, tracking)}"
+    if Tag.PRUNED in tags:
+        return f"train its settings to their end with: {retrain_command(run, tracking)}"
+    if Tag.REPLAYS in tags:
+        return f"replay it again with: {command(['replay', tags[Tag.REPLAYS]], tracking)}"
+    return f"resume its study {tags.get(Tag.STUDY, '')}, with its tune command"
+
+
+def retrain_command(run: TrackedRun, tracking: TrackingSettings) -> str:
+    """Return what to type to train with a run's settings once more; a fold is trained with the others of its run."""
+    if not run.files.config.is_file():
+        return replay_command(run.parent_name() or run.name, run.folder.parent, tracking)
+    return command(["train", "--config", str(run.files.config)], tracking)
 
 
 def evaluate_command(name: str, folder: Path, tracking: TrackingSettings) -> str:

@@ -20,7 +20,7 @@ from rnatracker.escapes import markdown
 from rnatracker.prediction import run_table
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker
-from rnatracker.training.division import Training
+from rnatracker.training.division import Training, said_of_folds
 from rnatracker.training.fold_run import run_folds
 from rnatracker.training.fold_workers import run_in_parallel
 from rnatracker.training.reporting import LogFile, Reporter
@@ -73,8 +73,12 @@ def _summarise(run: TrackedRun, prepared: PreparedRun, folds: list[Training], lo
         summary |= {f"ceiling/{name}": value for name, value in ceiling.items()}
     run.log_metrics(summary, SUMMARY_STEP)
     _leave_out_of_fold(run, transcripts, predicted, len(folds))
-    run.describe(_note(summary, transcripts.sites, len(folds)))
-    log.line(f"out-of-fold PCC: mean {summary['oof/pcc_mean']:.3f}, overall {summary['oof/pcc_overall']:.3f}")
+    cautions = _cautions(transcripts, folds)
+    run.describe(_note(summary, transcripts.sites, len(folds), cautions))
+    for text in cautions:
+        log.line(text)
+    mean, overall = (metrics.shown(summary[f"oof/pcc_{name}"]) for name in ("mean", "overall"))
+    log.line(f"out-of-fold PCC: mean {mean}, overall {overall}")
     return Outcome(
         run.id, run.name, "FINISHED", int(median(best_epochs)), summary, run.folder, transcripts.sites, by_fold
     )
@@ -94,20 +98,31 @@ def _leave_out_of_fold(run: TrackedRun, transcripts: Transcripts, predicted: Fra
 
 
 def _statistics(by_fold: list[dict[str, float]]) -> dict[str, float]:
+    """Return each figure's mean and standard deviation over the folds in which it is defined."""
     summary = {}
     for key in by_fold[0]:
-        values = np.array([scores[key] for scores in by_fold])
+        values = [scores[key] for scores in by_fold]
         name = key.removeprefix("test/")
-        summary[f"mean/{name}"] = float(values.mean())
-        summary[f"sd/{name}"] = float(values.std(ddof=1))
+        summary[f"mean/{name}"] = metrics.mean_of(values)
+        summary[f"sd/{name}"] = metrics.sd_of(values)
     return summary
 
 
-def _note(summary: dict[str, float], sites: tuple[str, ...], n_folds: int) -> str:
+def _cautions(transcripts: Transcripts, folds: list[Training]) -> list[str]:
+    """Word what a reader of the folds' figures should know."""
+    measured = transcripts.measured()
+    return said_of_folds(
+        (each.name, text)
+        for each in folds
+        for text in metrics.cautions(measured[each.test], transcripts.sites, "test transcript")
+    )
+
+
+def _note(summary: dict[str, float], sites: tuple[str, ...], n_folds: int, cautions: list[str]) -> str:
     rows = [
-        f"| {markdown(name)} | {summary[f'oof/pcc_{name}']:.3f} | {summary[f'mean/pcc_{name}']:.3f} "
-        f"| {summary[f'sd/pcc_{name}']:.3f} |"
+        f"| {markdown(name)} | {' | '.join(metrics.shown(summary[f'{group}/pcc_{name}']) for group in ('oof', 'mean', 'sd'))} |"
         for name in (*sites, "mean", "overall")
     ]
     header = [f"{n_folds}-fold cross-validation, PCC on transcripts that chose nothing:", ""]
-    return "\n".join([*header, "| site | out-of-fold | mean of folds | sd |", "|---|---|---|---|", *rows])
+    table = ["| site | out-of-fold | mean of folds | sd |", "|---|---|---|---|", *rows]
+    return "\n".join([*header, *table, *(f"\n{markdown(text)}." for text in cautions)])

@@ -5,14 +5,20 @@ Owns the division of a single run and of k folds, and the digest that names it. 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rnatracker.config import DataConfig
 from rnatracker.data import folds
 from rnatracker.data.encoding import Indices
+from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import about
-from rnatracker.training.request import PreparedRun
+
+if TYPE_CHECKING:
+    from rnatracker.training.request import PreparedRun
 
 
 @dataclass(frozen=True)
@@ -38,12 +44,20 @@ class Training:
 
 
 def plan(prepared: PreparedRun) -> list[Training]:
-    """Return a run's trainings: one, or one for each fold. Groups are kept together.
+    """Return a run's trainings, as `divide` does.
 
     Raises:
         DataError: if there are too few groups.
     """
-    data, transcripts = prepared.config.data, prepared.transcripts
+    return divide(prepared.transcripts, prepared.config.data)
+
+
+def divide(transcripts: Transcripts, data: DataConfig) -> list[Training]:
+    """Divide transcripts into trainings: one, or one for each fold. Groups are kept together.
+
+    Raises:
+        DataError: if there are too few groups.
+    """
     groups, n = folds.default_groups(transcripts), len(transcripts)
     with about(transcripts.source):
         if not data.fold:
@@ -55,6 +69,14 @@ def plan(prepared: PreparedRun) -> list[Training]:
             train, inner = folds.hold_out(len(rest), of_rest, data.inner_val, data.split_seed + number)
             trainings.append(Training(rest[train], rest[inner], number, test))
         return trainings
+
+
+def said_of_folds(found: Iterable[tuple[str, str]]) -> list[str]:
+    """Word what is to be said of folds, each given by its name and a text: the same of several only once."""
+    names: dict[str, list[str]] = {}
+    for name, text in found:
+        names.setdefault(text, []).append(name)
+    return [": ".join(filter(None, (", ".join(filter(None, of)), text))) for text, of in names.items()]
 
 
 def split_digest(prepared: PreparedRun) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from rnatracker import metrics
+from rnatracker.choices import Objective
 from rnatracker.data.encoding import Indices, cut
 from rnatracker.model import checkpoint
 from rnatracker.model.batching import Batches
@@ -143,7 +145,7 @@ def _train_one(
         start=checkpoint.load(files.last) if files.last.exists() else prepared.start,
     )
     with _board(destination.run, prepared.request.tensorboard) as board, stop.polite():
-        everyone = [_Recorder(prepared, board), *watchers]
+        everyone = [_Recorder(prepared, board, trainer.objective), *watchers]
         for each in everyone:
             each.on_start(destination, trainer.history)
 
@@ -167,21 +169,35 @@ class _Recorder(Watcher):
     Args:
         prepared: what the run has prepared.
         board: a writer of TensorBoard events, or None.
+        objective: by what the best epoch is chosen.
     """
 
-    def __init__(self, prepared: PreparedRun, board: Any) -> None:
-        self._settings, self._board = prepared.config.train, board
+    def __init__(self, prepared: PreparedRun, board: Any, objective: Objective) -> None:
+        self._settings, self._board, self._objective = prepared.config.train, board, objective
+        self._transcripts = prepared.transcripts
 
     def on_start(self, destination: Destination, history: Sequence[EpochResult]) -> None:
         """Record the epochs that were saved but, when the process was killed, not yet recorded."""
+        label = f"{destination.label}: " if destination.label else ""
+        for text in self._cautions(destination.training):
+            destination.log.line(f"{label}{text}")
         if not history:
             return
-        label = f"{destination.label}: " if destination.label else ""
         destination.log.line(f"{label}resuming after epoch {history[-1].epoch}")
         recorded = destination.run.logged_steps(destination.metric("train/loss"))
         for result in history:
             if result.epoch not in recorded:
                 destination.run.log_metrics(destination.metrics_of(result), result.epoch)
+
+    def _cautions(self, training: Training) -> list[str]:
+        """Word what a reader of the validation's figures should know."""
+        measured = self._transcripts.measured()[training.validation]
+        found = metrics.cautions(measured, self._transcripts.sites, "validation transcript")
+        if self._objective != self._settings.objective:
+            found.append(
+                f"{self._settings.objective} is undefined here, so the best epoch is chosen by {self._objective}"
+            )
+        return found
 
     def on_epoch(self, destination: Destination, result: EpochResult) -> None:
         """Record an epoch, and upload the run where its weights were kept."""
@@ -190,7 +206,7 @@ class _Recorder(Watcher):
         if self._board is not None:
             for name, value in figures.items():
                 self._board.add_scalar(name, value, result.epoch)
-        destination.log.epoch(destination.label, result, settings.epochs, settings.objective)
+        destination.log.epoch(destination.label, result, settings.epochs, self._objective)
         if settings.save_every and result.epoch % settings.save_every == 0:
             destination.run.publish()
 

@@ -81,7 +81,7 @@ class _Measure(Watcher):
         trained.destination.run.log_metrics(figures, SUMMARY_STEP)
         trained.destination.log.line(
             f"{trained.destination.training.name}: epoch {trained.best.epoch} measured on the fold: PCC mean "
-            f"{scores['pcc_mean']:.3f}, overall {scores['pcc_overall']:.3f}"
+            f"{metrics.shown(scores['pcc_mean'])}, overall {metrics.shown(scores['pcc_overall'])}"
         )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from rnatracker import metrics
 from rnatracker.choices import Objective
 from rnatracker.escapes import printable_lines
 from rnatracker.training.trainer import EpochResult
@@ -25,7 +26,7 @@ class Reporter(Protocol):
         """Take the number of an epoch's transcripts done so far."""
 
     def epoch(self, label: str, result: EpochResult, epochs: int, objective: Objective) -> None:
-        """Take an epoch's result."""
+        """Take an epoch's result, and by what the best epoch is chosen."""
 
     def end(self, label: str) -> None:
         """Take that this training has ended."""
@@ -53,7 +54,8 @@ def epoch_line(label: str, result: EpochResult, epochs: int, objective: Objectiv
     parts.append(f"loss {result.train_loss:.4f}")
     if result.val_loss is not None:
         parts.append(f"val loss {result.val_loss:.4f}")
-        parts.append(f"PCC mean {result.scores['pcc_mean']:.3f} overall {result.scores['pcc_overall']:.3f}")
+        mean, overall = (metrics.shown(result.scores[key]) for key in ("pcc_mean", "pcc_overall"))
+        parts.append(f"PCC mean {mean} overall {overall}")
     if result.best_epoch:
         parts.append(f"best {objective} {result.best_value:.4f} at {result.best_epoch}")
     parts.append(f"{result.sequences_per_second:.0f} seq/s")

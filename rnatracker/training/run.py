@@ -190,8 +190,10 @@ def _summarise(part: Transcripts, predicted: Fractions) -> dict[str, float]:
 
 
 def _note(summary: dict[str, float], part: Transcripts, epoch: int) -> str:
-    rows = [f"| {markdown(site)} | {summary[f'best/pcc_{site}']:.3f} |" for site in part.sites]
-    rows += [f"| **{name}** | **{summary[f'best/pcc_{name}']:.3f}** |" for name in ("mean", "overall")]
+    value = {name: metrics.shown(summary[f"best/pcc_{name}"]) for name in (*part.sites, "mean", "overall")}
+    rows = [f"| {markdown(site)} | {value[site]} |" for site in part.sites]
+    rows += [f"| **{name}** | **{value[name]}** |" for name in ("mean", "overall")]
+    cautions = metrics.cautions(part.measured(), part.sites, "validation transcript")
     return "\n".join(
         [
             f"Best validation PCC, epoch {epoch}, {len(part)} transcripts (optimistic: chosen on the same):",
@@ -199,5 +201,6 @@ def _note(summary: dict[str, float], part: Transcripts, epoch: int) -> str:
             "| site | PCC |",
             "|---|---|",
             *rows,
+            *(f"\n{markdown(text)}." for text in cautions),
         ]
     )

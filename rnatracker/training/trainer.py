@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnatracker import metrics
+from rnatracker.choices import Objective
 from rnatracker.config import Config
 from rnatracker.data.transcripts import Fractions
 from rnatracker.errors import CheckpointError, TrainingError
@@ -60,7 +61,7 @@ class EpochResult:
         val_loss: the same on the validation part, dropout off; None where the epoch was not evaluated.
         scores: `pcc_<site>`, `pcc_mean`, `pcc_overall` on the validation part; empty where not evaluated.
         best_epoch: the best epoch so far; 0 before the first evaluation.
-        best_value: its value of the objective.
+        best_value: its value of the objective; of the loss, where the objective is undefined.
         epoch_seconds: wall time of the epoch with its validation.
         sequences_per_second: transcripts trained on per second.
     """
@@ -149,6 +150,8 @@ class Trainer:
     ) -> None:
         self._config, self._settings = config, config.train
         self._sites, self._train, self._validation = sites, train, validation
+        wanted = config.train.objective
+        self._objective: Objective = wanted if metrics.is_defined(wanted, validation.fractions) else "val_loss"
         self._files = TrainingFiles(folder)
         self._device = device
         with torch.random.fork_rng(devices=[]):
@@ -162,6 +165,11 @@ class Trainer:
         self._progress = _Progress()
         if start is not None:
             self._restore(start)
+
+    @property
+    def objective(self) -> Objective:
+        """What the best epoch is chosen by: the settings' objective, or the loss where that is undefined."""
+        return self._objective
 
     @property
     def history(self) -> list[EpochResult]:
@@ -202,7 +210,7 @@ class Trainer:
             scores: dict[str, float] = {}
             if epoch % settings.eval_every == 0 or epoch == settings.epochs:
                 val_loss, scores = self._validate(epoch)
-                value = self._objective(val_loss, scores)
+                value = -val_loss if self._objective == "val_loss" else scores[self._objective]
                 if value > progress.best_value or not progress.best_epoch:
                     progress.best_epoch, progress.best_value = epoch, value
                     self._save(self._files.best, epoch, scores | {"loss": val_loss})
@@ -212,7 +220,7 @@ class Trainer:
                 val_loss=val_loss,
                 scores=scores,
                 best_epoch=progress.best_epoch,
-                best_value=-progress.best_value if settings.objective == "val_loss" else progress.best_value,
+                best_value=-progress.best_value if self._objective == "val_loss" else progress.best_value,
                 epoch_seconds=time.perf_counter() - began,
                 sequences_per_second=max(len(self._train.batches) - before, 0) / train_seconds,
             )
@@ -279,11 +287,6 @@ class Trainer:
         if not math.isfinite(loss):
             raise TrainingError(f"epoch {epoch}: the validation loss is {loss}", "try a lower --lr")
         return loss, metrics.summarise(predicted, measured, self._sites)
-
-    def _objective(self, val_loss: float, scores: dict[str, float]) -> float:
-        """Return what the best epoch has most of; a PCC that is undefined is worse than any other."""
-        value = -val_loss if self._settings.objective == "val_loss" else scores[self._settings.objective]
-        return -math.inf if math.isnan(value) else value
 
     def _out_of_patience(self) -> bool:
         settings, history = self._settings, self._progress.history

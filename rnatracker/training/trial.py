@@ -7,9 +7,9 @@ Must not know optuna or typer. Read next: `rnatracker/training/replay.py`, which
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass, field
 
+from rnatracker import metrics
 from rnatracker.choices import Objective
 from rnatracker.training.fold_loop import Trained, Watcher
 from rnatracker.training.trainer import EpochResult
@@ -21,7 +21,7 @@ class TrialResult(Watcher):
 
     Attributes:
         objective: what is searched for.
-        values: the best value of the objective that each has had.
+        values: the best value of the objective that each has had; NaN where it is undefined.
         scores: all scores of each one's best epoch.
         best_epochs: those epochs.
     """
@@ -34,7 +34,7 @@ class TrialResult(Watcher):
     def on_end(self, trained: Trained) -> None:
         """Take in a training that has ended; that of a fold is recorded as a figure of the trial."""
         best = next(each for each in trained.history if each.epoch == trained.best.epoch)
-        self.values.append(value_of(trained.history[-1], self.objective))
+        self.values.append(trained.history[-1].best_value if is_defined(best, self.objective) else math.nan)
         self.scores.append({**best.scores, "loss": best.val_loss or 0.0})
         self.best_epochs.append(best.epoch)
         fold = trained.destination.training.fold
@@ -43,19 +43,17 @@ class TrialResult(Watcher):
             trained.destination.run.log_metrics(figures, fold)
 
     def summary(self) -> dict[str, float]:
-        """Return the figures of all trainings together: means, and of several the standard deviations."""
+        """Return the figures of all trainings together: means, and of several the standard deviations.
+
+        Those in which a figure is undefined are left out of it.
+        """
         names = self.scores[0]
-        figures = {f"best/{name}": statistics.fmean(each[name] for each in self.scores) for name in names}
+        figures = {f"best/{name}": metrics.mean_of(each[name] for each in self.scores) for name in names}
         if len(self.scores) > 1:
-            figures |= {f"sd/{name}": statistics.stdev(each[name] for each in self.scores) for name in names}
-        return figures | {
-            "objective": statistics.fmean(self.values),
-            "best/epoch": statistics.fmean(self.best_epochs),
-        }
+            figures |= {f"sd/{name}": metrics.sd_of(each[name] for each in self.scores) for name in names}
+        return figures | {"objective": metrics.mean_of(self.values), "best/epoch": metrics.mean_of(self.best_epochs)}
 
 
-def value_of(result: EpochResult, objective: Objective) -> float:
-    """Return the best value so far; where no PCC was ever defined, the worst there is."""
-    if objective != "val_loss" and not math.isfinite(result.best_value):
-        return -1.0
-    return result.best_value
+def is_defined(result: EpochResult, objective: Objective) -> bool:
+    """Tell whether an evaluated epoch has a value of the objective; if not, the best epoch is chosen by the loss."""
+    return objective == "val_loss" or math.isfinite(result.scores[objective])

@@ -94,3 +94,31 @@ def test_report_is_the_same_twice_when_the_seed_is_the_same() -> None:
     predicted, measured = _random()
     first, second = (metrics.report(predicted, measured, ["A", "B", "C"], resamples=70, seed=5) for _ in range(2))
     assert first == second
+
+
+def test_figures_over_trainings_leave_out_those_that_are_undefined() -> None:
+    nan = math.nan
+    assert metrics.mean_of([0.2, nan, 0.4]) == pytest.approx(0.3)
+    assert metrics.sd_of([0.2, nan, 0.4]) == pytest.approx(0.02**0.5)
+    assert math.isnan(metrics.mean_of([nan, nan])) and math.isnan(metrics.sd_of([0.2, nan]))
+
+
+def test_whether_a_figure_is_defined_is_known_from_what_is_measured() -> None:
+    same, varied = np.tile([0.5, 0.3, 0.2], (20, 1)), np.tile([0.5, 0.3, 0.2], (20, 1))
+    varied[0] = [0.5, 0.2, 0.3]
+    third = np.full((4, 2), 0.5)
+    assert [metrics.is_defined(each, same) for each in ("pcc_mean", "pcc_overall", "val_loss")] == [False, True, True]
+    assert metrics.is_defined("pcc_mean", varied)
+    assert not metrics.is_defined("pcc_overall", third)
+    assert metrics.unscored_sites(varied, ["A", "B", "C"]) == ["A"]
+
+
+@pytest.mark.parametrize(("n", "is_warned"), [(1, True), (9, True), (10, False)])
+def test_reader_is_warned_of_few_transcripts_and_of_sites_without_a_figure(n: int, is_warned: bool) -> None:
+    measured = np.random.default_rng(0).dirichlet([1, 1, 1], n)
+    found = metrics.cautions(measured, ["A", "B", "C"])
+    assert any("PCC says little" in text for text in found) is is_warned
+    constant = np.tile([1.0, 0.0], (n, 1))
+    assert any("undefined at A, B" in text for text in metrics.cautions(constant, ["A", "B"]))
+    many = metrics.cautions(np.full((20, 40), 0.025), [f"s{i}" for i in range(40)])
+    assert len(many) == 1 and "s4 and 35 more sites" in many[0]

@@ -269,6 +269,20 @@ def test_untracked_run_is_refused(tracking: TrackingSettings, data: str) -> None
         _promote(tracking, str(run.folder))
 
 
+def test_pruned_trial_is_refused_with_what_gives_it_weights(tracking: TrackingSettings, data: str) -> None:
+    run = finished_run(tracking, data, 1, status="KILLED")
+    run.set_tags({"rnatracker.kind": "trial", "rnatracker.study": "s"})
+    with pytest.raises(RegistryError) as caught:
+        _promote(tracking, run.id)
+    assert caught.value.remedy == "resume its study s, with its tune command"
+    run.set_tags({"pruned": "its validation value"})
+    with pytest.raises(RegistryError) as caught:
+        _promote(tracking, run.id)
+    assert "exp1 was pruned" in caught.value.problem
+    assert f"rnatracker train --config {run.files.config} " in caught.value.remedy
+    assert "--resume" not in str(caught.value)
+
+
 def test_unfinished_run_is_refused(tracking: TrackingSettings, data: str) -> None:
     run = finished_run(tracking, data, 1, status="KILLED")
     with pytest.raises(

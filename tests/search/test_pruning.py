@@ -24,7 +24,7 @@ def _trial(folds: list[list[float]], state: TrialState = TrialState.RUNNING, sta
         for fold, epochs in enumerate(folds, start=1)
         for epoch, value in enumerate(epochs, start=1)
     }
-    whole = sum(epochs[-1] for epochs in folds) / len(folds)
+    whole = sum(epochs[-1] for epochs in folds if epochs) / len(folds)
     return optuna.trial.create_trial(
         state=state,
         value=whole if state == TrialState.COMPLETE else None,
@@ -171,3 +171,14 @@ def test_wilcoxon_prunes_between_folds_from_the_fourth_on() -> None:
     assert _is_pruned(best, worse[:3], "wilcoxon", folds=5) is False
     assert _is_pruned(best, worse, "wilcoxon", folds=5) is True
     assert _is_pruned(best, [[0.7] * _EPOCHS for _ in range(4)], "wilcoxon", folds=5) is False
+
+
+def test_fold_in_which_nothing_was_reported_is_left_out_of_every_trial() -> None:
+    """The objective is undefined in the first fold: what is in reach is told by the second alone."""
+    study = _study()
+    for trial in [*(_trial([[], [0.5] * 9], TrialState.COMPLETE) for _ in range(4)), _trial([[], [0.1] * 3])]:
+        study.add_trial(trial)
+    pruner = TwoLevelPruner("forecast", _EPOCHS, 2)
+    assert pruner.prune(study, study.trials[-1])
+    study.add_trial(_trial([[], [0.5] * 3]))
+    assert not pruner.prune(study, study.trials[-1])

@@ -30,6 +30,17 @@ def test_interval_is_the_corrected_resampled_one() -> None:
     assert (mean, low, high) == pytest.approx((0.2, 0.2 - half, 0.2 + half), abs=1e-5)
 
 
+def test_folds_in_which_the_measure_is_undefined_are_left_out() -> None:
+    nan = float("nan")
+    start = _refitted(0, [[0.5, nan], [0.6, nan]], is_start=True)
+    other = _refitted(1, [[0.7, nan], [0.9, nan]])
+    verdict = judge("pcc_mean", [start, other])
+    assert (verdict.winner.trial, verdict.winner.mean) == (1, pytest.approx(0.8))
+    assert verdict.winner.sd == pytest.approx(0.02**0.5)
+    assert verdict.difference == pytest.approx(0.25)
+    assert verdict.low < verdict.difference < verdict.high
+
+
 def test_winner_is_what_fresh_seeds_say_and_not_what_the_study_claimed() -> None:
     start = _refitted(0, [[0.5, 0.6], [0.5, 0.6]], 0.55, is_start=True)
     boaster = _refitted(4, [[0.4, 0.5], [0.4, 0.5]], 0.95)

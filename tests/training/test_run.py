@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import subprocess
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from rnatracker import metrics
+from rnatracker.app import app
 from rnatracker.config import Config
 from rnatracker.data.readers import read
 from rnatracker.errors import ConfigError, DataError, RNATrackerError, TrackingError, TrainingError
@@ -462,3 +465,14 @@ def test_folds_are_not_resumed_while_a_worker_of_a_killed_run_does_not_end(
         finally:
             orphan.kill()
     assert f"end it with: kill {orphan.pid}" in caught.value.remedy
+
+
+def test_settings_of_weights_count_before_the_options_are_checked(tmp_path: Path, data: str) -> None:
+    """A length of 40 is too short for the default network, and not for that of the weights."""
+    made = _train(TrackingSettings(tmp_path / "mlruns", enabled=False), data, encoding__max_length=40)
+    words = ["train", "--data", data, "--weights", str(made.folder / "checkpoints" / "best.pt"), "--max-length", "40"]
+    words += ["--epochs", "4", "--no-track", "--store", str(tmp_path / "mlruns"), "--json"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    folder = Path(json.loads(result.stdout)["folder"])
+    assert checkpoint.load(folder / "checkpoints" / "best.pt").encoding.max_length == 40

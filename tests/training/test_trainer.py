@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +268,16 @@ def test_device_that_is_missing_is_refused() -> None:
     assert pick_device(small_config().train) == _CPU
 
 
-def test_undefined_objective_is_worse_than_any(tmp_path: Path) -> None:
-    settings = small_config()
-    trainer = _trainer(settings, tmp_path)
-    assert trainer._objective(0.1, {"pcc_mean": math.nan}) == -math.inf
+def test_best_epoch_is_that_of_the_loss_where_the_objective_is_undefined(tmp_path: Path) -> None:
+    settings = small_config(train__epochs=6, train__patience=2)
+    train, validation = (part_of(toy_transcripts(n, seed), settings) for n, seed in ((40, 0), (5, 1)))
+    constant = replace(validation, fractions=np.tile([0.5, 0.3, 0.2], (5, 1)))
+    results: list[EpochResult] = []
+    trainer = Trainer(settings, SITES, train, constant, tmp_path, device=_CPU)
+    assert trainer.objective == "val_loss"
+    trainer.fit(results.append)
+    losses = [each.val_loss for each in results if each.val_loss is not None]
+    assert math.isnan(results[-1].scores["pcc_mean"]) and not math.isnan(results[-1].scores["pcc_overall"])
+    assert results[-1].best_value == min(losses) == losses[results[-1].best_epoch - 1]
+    stale = len(losses) - results[-1].best_epoch
+    assert len(losses) == 6 or stale == 2  # patience counts losses too
