@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from rnatracker import metrics
+from rnatracker import escapes, metrics
 from rnatracker.files import replacing
 
 if TYPE_CHECKING:
@@ -112,14 +112,14 @@ def predicted_against_measured(
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for i, site in enumerate(sites):
         _scatter(panels[i], measured[:, i], predicted[:, i])
-        panels[i].set_title(f"{site}\n{_pcc(predicted[:, i], measured[:, i])}", fontsize=10)
+        panels[i].set_title(f"{escapes.picture(site)}\n{_pcc(predicted[:, i], measured[:, i])}", fontsize=10)
     for panel in panels[len(sites) :]:
         panel.set_visible(False)
     for i, panel in enumerate(panels[: len(sites)]):
         panel.set_xlabel("measured fraction" if i + n_columns >= len(sites) else "")
         panel.set_ylabel("predicted fraction" if i % n_columns == 0 else "")
     if title:
-        figure.suptitle(f"{title}\n", fontweight="bold", fontsize=12)
+        figure.suptitle(f"{escapes.picture(title)}\n", fontweight="bold", fontsize=12)
     _save(figure, path)
 
 
@@ -134,8 +134,8 @@ def _curve(axes: Axes, history: Sequence[Mapping[str, float]], key: str, label: 
     points = [(row["epoch"], row[key]) for row in history if math.isfinite(row.get(key, math.nan))]
     if not points:
         return
-    marker = "o" if len(points) <= 30 else None
-    axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3, **style)  # type: ignore[arg-type]
+    style |= {"label": escapes.picture(label), "marker": "o" if len(points) <= 30 else None, "markersize": 3}
+    axes.plot(*zip(*points, strict=True), **style)  # type: ignore[arg-type]
 
 
 def _finish_curves(axes: Axes, best_epoch: int | None) -> None:

@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from rnatracker import files
 from rnatracker.config import Config
 from rnatracker.errors import StudyError
+from rnatracker.escapes import markdown
 from rnatracker.search import plots
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.sampling import REASON
@@ -202,7 +203,7 @@ def _note(search: Search, found: list[FrozenTrial], important: Mapping[str, floa
             "|---|---|" + "---|" * len(request.space.dimensions),
         ]
         for trial in found:
-            cells = [short(trial.params.get(each.key, "-")) for each in request.space]
+            cells = [markdown(short(trial.params.get(each.key, "-"))) for each in request.space]
             lines.append(f"| {trial.number} | {trial.value:.4f} | {' | '.join(cells)} |")
     if important:
         lines += ["", "Importance: " + ", ".join(f"{key} {value:.2f}" for key, value in important.items())]

@@ -13,7 +13,7 @@ from tests.support import paths
 
 _ROOT = paths.ROOT
 _ORDER = (
-    ("rnatracker", "errors", "choices", "config", "files", "metrics", "plots"),
+    ("rnatracker", "errors", "escapes", "choices", "config", "files", "metrics", "plots"),
     ("processes",),
     ("tracking",),
     ("data",),
@@ -37,6 +37,7 @@ _MOST_MODULES = 17
 _MOST_LINES = 500
 _NEVER = {
     "errors": {"*"},
+    "escapes": {"*"},
     "choices": {"*"},
     "config": {"torch", "mlflow", "optuna"},
     "metrics": {"torch", "mlflow", "optuna"},
@@ -124,6 +125,20 @@ def test_module_imports_no_package_that_its_own_must_not_know(module: str) -> No
         assert packages <= sys.stdlib_module_names | {"rnatracker"}
     else:
         assert not packages & never
+
+
+def test_commands_print_only_through_the_one_place_that_escapes() -> None:
+    """What others wrote must not reach a terminal as it is: `output.tell`, `output.say` and `layout` see to that."""
+    allowed = {
+        "rnatracker.terminal.output": {"typer.echo"},
+        "rnatracker.app": {"typer.echo"},  # the version
+        "rnatracker.terminal.layout": {"Console"},
+        "rnatracker.terminal.progress": {"Console"},
+    }
+    for module, path in _MODULES.items():
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        calls = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+        assert not calls & {"print", "typer.echo", "typer.secho", "Console"} - allowed.get(module, set()), module
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -72,8 +72,8 @@ def compare(
         return
     _print(found)
     if plot is not None:
-        typer.echo(f"Learning curves: {plot}")
-    typer.echo(f"Next: {_next(found, tracking, data)}")
+        output.tell(f"Learning curves: {plot}")
+    output.tell(f"Next: {_next(found, tracking, data)}")
 
 
 def _check_plot(path: Path) -> None:
@@ -142,7 +142,7 @@ def _print(found: Comparison) -> None:
             table.add_row(key, *("-" if value is None else value for value in values))
         show(table, "Parameters that differ")
     else:
-        typer.echo("The runs have the same parameters.")
+        output.tell("The runs have the same parameters.")
     table = new_table()
     table.add_column("figure")
     for name in names:
@@ -152,16 +152,16 @@ def _print(found: Comparison) -> None:
         table.add_row(key, *(_figure(key, value, marked=i == best) for i, value in enumerate(figures)))
     show(table, "Figures, the best with a *" if found.best else "Figures")
     for problem in found.problems:
-        typer.echo(f"Not comparable{' by their own figures' if found.contrasts else ''}: {problem}")
+        output.tell(f"Not comparable{' by their own figures' if found.contrasts else ''}: {problem}")
     for contrast in found.contrasts:
         _print_contrast(contrast, found)
     if found.remembering:
-        typer.echo(
+        output.tell(
             f"This is not a fair test: {', '.join(found.remembering)} had some of these transcripts in training and "
             "may remember them. Give --data with transcripts that no run was trained on."
         )
     if len(found.contrasts) > 1:
-        typer.echo(
+        output.tell(
             f"Each is compared with {found.reference}, the best of them; p-values are corrected for that choice too."
         )
 
@@ -195,7 +195,7 @@ def _print_contrast(contrast: Contrast, found: Comparison) -> None:
         table,
         f"PCC of {contrast.first} minus that of {contrast.second}: {found.n_records} transcripts, {found.measured_on}",
     )
-    typer.echo(contrast.text + "\n")
+    output.tell(contrast.text + "\n")
 
 
 def _p(value: float) -> str:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnatracker.terminal import options, output, progress
-from rnatracker.terminal.tables import new_table
+from rnatracker.terminal.tables import new_table, show
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from rnatracker.data.inspect import Report
     from rnatracker.data.simulate import Simulated
+    from rnatracker.terminal.layout import PlainTable
 
 app = typer.Typer(
     cls=output.Group,
@@ -67,7 +66,7 @@ def inspect_file(
     if not as_json and report.sites:
         _next(_train(file, options.site_names(sites)))
     elif not as_json:
-        typer.echo("Next: these transcripts have no measured fractions; rnatracker train needs some")
+        output.tell("Next: these transcripts have no measured fractions; rnatracker train needs some")
 
 
 @app.command()
@@ -129,9 +128,10 @@ def split(
     table = _table("part", "records", "file")
     table.add_row("train", f"{parts.n_train:,}", str(parts.train))
     table.add_row("test", f"{parts.n_test:,}", str(parts.test))
-    _print(table, f"{parts.n_groups:,} groups or different sequences, none of them split.")
+    show(table)
+    output.tell(f"{parts.n_groups:,} groups or different sequences, none of them split.")
     if not delimiter_of(file):
-        typer.echo("Where the file doesn't name its sites, give --sites A,B,... too, in the order of its values.")
+        output.tell("Where the file doesn't name its sites, give --sites A,B,... too, in the order of its values.")
     _next(_train(parts.train, None))
 
 
@@ -151,7 +151,7 @@ def download(
     data_set = DATA_SETS[name.value]
     with progress.download(data_set.name) as on_bytes:
         path, fetched = fetch(data_set, to, base_url=url or BASE_URL, progress=on_bytes)
-    typer.echo(f"{path}: {'downloaded' if fetched else 'already there'}, content checked")
+    output.tell(f"{path}: {'downloaded' if fetched else 'already there'}, content checked")
     _next(f"data inspect {shlex.quote(str(path))} --sites {','.join(data_set.sites)}")
 
 
@@ -161,26 +161,17 @@ def _train(file: Path, sites: Sequence[str] | None) -> str:
 
 
 def _next(command: str) -> None:
-    typer.echo(f"Next: rnatracker {command}")
+    output.tell(f"Next: rnatracker {command}")
 
 
-def _table(*headers: str) -> Table:
+def _table(*headers: str) -> PlainTable:
     table = new_table()
     for header in headers:
-        table.add_column(header, justify="left" if header in _WORDS else "right", overflow="fold")
+        table.add_column(header, justify="left" if header in _WORDS else "right")
     return table
 
 
 _WORDS = ("site", "part", "file", "zipcodes", "what", "value")
-
-
-def _print(*things: Table | str) -> None:
-    """Print on stdout; square brackets in names are names, not markup."""
-    from rich.console import Console
-
-    console = Console(markup=False, highlight=False)
-    for thing in things:
-        console.print(thing, soft_wrap=isinstance(thing, str))
 
 
 def _print_report(report: Report) -> None:
@@ -188,14 +179,14 @@ def _print_report(report: Report) -> None:
     facts.show_header = False
     for key, value in _facts(report):
         facts.add_row(key, value)
-    _print(facts)
+    show(facts)
     if report.sites:
         table = _table("site", "mean", "sd", "PCC of replicates")
         for site in report.sites:
             pcc = "-" if site.replicate_pcc is None or site.replicate_pcc != site.replicate_pcc else site.replicate_pcc
             cells = [f"{site.mean:.4f}", f"{site.sd:.4f}", pcc if isinstance(pcc, str) else f"{pcc:.3f}"]
             table.add_row(site.name + (" (constant)" if site.constant else ""), *cells)
-        _print(table)
+        show(table)
     for problem in report.problems[:5]:
         output.say(f"Training would refuse: {problem}")
 
@@ -239,4 +230,4 @@ def _print_simulated(made: Simulated, out: Path) -> None:
         table.add_row(site, zipcodes, f"{ceiling:.3f}")
     table.add_section()
     table.add_row("mean", "", f"{made.ceiling.mean():.3f}")
-    _print(f"{out}: {len(made.transcripts):,} transcripts, {len(made.transcripts.codes):,} nucleotides", table)
+    show(table, f"{out}: {len(made.transcripts):,} transcripts, {len(made.transcripts.codes):,} nucleotides")

@@ -82,9 +82,9 @@ def _record(finding: Finding) -> dict[str, str]:
 def _print(findings: list[Finding]) -> None:
     signs = {"ok": "ok    ", "note": "note  ", "broken": "BROKEN"}
     for each in findings:
-        typer.echo(f"{signs[each.level]}  {each.check:<9} {each.text}")
+        output.tell(f"{signs[each.level]}  {each.check:<9} {each.text}")
         if each.remedy:
-            typer.echo(f"{'':<18} -> {each.remedy}")
+            output.tell(f"{'':<18} -> {each.remedy}")
 
 
 def _conclude(findings: list[Finding], tracking: TrackingSettings) -> None:
@@ -93,10 +93,10 @@ def _conclude(findings: list[Finding], tracking: TrackingSettings) -> None:
     broken = sum(each.level == "broken" for each in findings)
     notes = sum(each.level == "note" for each in findings)
     if broken:
-        typer.echo(f"{broken} broken. Next: do what stands after ->, then run again: {command(['doctor'], tracking)}")
+        output.tell(f"{broken} broken. Next: do what stands after ->, then run again: {command(['doctor'], tracking)}")
     else:
         words = f"Nothing is broken; {notes} note{'s' if notes > 1 else ''}." if notes else "All is well."
-        typer.echo(f"{words}\nNext: {command(['runs'], tracking)}")
+        output.tell(f"{words}\nNext: {command(['runs'], tracking)}")
 
 
 def _agrees(question: str) -> bool:

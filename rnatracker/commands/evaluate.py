@@ -115,6 +115,6 @@ def _print(result: Evaluation, json_: bool, out: str | None) -> None:
     title = f"{result.model.name} ({result.model.description}) on {len(result.transcripts)} transcripts"
     print_scores(result.scores, title)
     if out is not None:
-        typer.echo(f"\nPredicted and measured fractions: {out}")
+        output.tell(f"\nPredicted and measured fractions: {out}")
     else:
-        typer.echo("\nNext: add --out FILE for every transcript's predicted and measured fractions")
+        output.tell("\nNext: add --out FILE for every transcript's predicted and measured fractions")

@@ -36,6 +36,6 @@ def import_(
     if json_:
         output.print_json({"run_id": run.id, "name": run.name, "state": run.status(), "metrics": run.metrics()})
         return
-    typer.echo(f"Imported {folder} as {run.name} ({run.id}): {run.folder}")
+    output.tell(f"Imported {folder} as {run.name} ({run.id}): {run.folder}")
     tables.print_ui(tracking)
-    typer.echo(f"Next: {evaluate_command(run.name, run.folder, tracking)}")
+    output.tell(f"Next: {evaluate_command(run.name, run.folder, tracking)}")

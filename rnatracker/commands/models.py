@@ -63,7 +63,7 @@ def models(
     if not json_:
         from rnatracker.tracking.hints import model_command
 
-        typer.echo(f"Next: {model_command(following, tracking, name)}")
+        output.tell(f"Next: {model_command(following, tracking, name)}")
 
 
 def _list(registry: Registry, json_: bool) -> list[str]:
@@ -73,7 +73,7 @@ def _list(registry: Registry, json_: bool) -> list[str]:
         output.print_json({"model": registry.name, "versions": [_as_json(each) for each in versions]})
         return []
     if not versions:
-        typer.echo(f"Model {registry.name!r} has no versions yet")
+        output.tell(f"Model {registry.name!r} has no versions yet")
         return ["promote", "RUN_ID"]
     from rnatracker.terminal.tables import print_versions
 
@@ -102,7 +102,7 @@ def _roll_back(registry: Registry, json_: bool) -> list[str]:
         output.print_json({"champion": now.number, "previous": before.number if before else None})
         return []
     instead = f" in place of version {before.number}, which is previous now" if before else ""
-    typer.echo(f"{now.label} (run {now.run_name}) is champion again{instead}")
+    output.tell(f"{now.label} (run {now.run_name}) is champion again{instead}")
     return ["models"]
 
 

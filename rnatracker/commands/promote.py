@@ -117,17 +117,17 @@ def _print(result: Promotion, tracking: TrackingSettings) -> None:
     version, verdict = result.version, result.verdict
 
     def print_next(*words: str) -> None:
-        typer.echo(f"Next: {model_command([*words], tracking, version.name)}")
+        output.tell(f"Next: {model_command([*words], tracking, version.name)}")
 
     if verdict is None:
-        typer.echo(f"{version.label} (run {version.run_name}) is the champion already; nothing was done")
+        output.tell(f"{version.label} (run {version.run_name}) is the champion already; nothing was done")
         print_next("models", "show", str(version.number))
         return
     print_verdict(verdict.as_json())
     if verdict.promoted:
         before = f" in place of version {verdict.champion}" if verdict.champion else ""
-        typer.echo(f"{version.label} (run {version.run_name}) is now champion{before}: {verdict.reason}")
+        output.tell(f"{version.label} (run {version.run_name}) is now champion{before}: {verdict.reason}")
         print_next("predict", "FILE")
     else:
-        typer.echo(f"{version.label} (run {version.run_name}) stays challenger: {verdict.reason}")
+        output.tell(f"{version.label} (run {version.run_name}) stays challenger: {verdict.reason}")
         print_next("models")

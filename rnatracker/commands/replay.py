@@ -107,7 +107,7 @@ def _print(planned: Plan, again: TrackedRun, found: Agreement) -> None:
     from rnatracker.tracking.hints import command
 
     compared = f"{found.n_values} values of {len(found.gaps)} metrics"
-    typer.echo(f"{again.name} replays {planned.name}: {_verdict(found)} ({compared})")
+    output.tell(f"{again.name} replays {planned.name}: {_verdict(found)} ({compared})")
     differing = [gap for gap in found.gaps if gap.size > 0]
     if differing:
         table = new_table()
@@ -120,6 +120,6 @@ def _print(planned: Plan, again: TrackedRun, found: Agreement) -> None:
         more = f", the first {_SHOWN} of {len(differing)}" if len(differing) > _SHOWN else ""
         show(table, f"Where each metric differs most{more}")
         if not found.agrees and planned.warnings:
-            typer.echo("The differences from the record in the warnings above may be the reason.")
+            output.tell("The differences from the record in the warnings above may be the reason.")
     words = ["compare", planned.name, again.name] if differing else ["runs"]
-    typer.echo(f"Next: {command(words, planned.prepared.request.tracking)}")
+    output.tell(f"Next: {command(words, planned.prepared.request.tracking)}")

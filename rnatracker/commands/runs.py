@@ -156,10 +156,10 @@ def _print_none(tracking: TrackingSettings, *, is_filtered: bool) -> None:
 
     if is_filtered:
         output.say("No runs match, nor do folds or trials of one; --json lists the names of figures and settings.")
-        typer.echo(f"Next: {command(['runs'], tracking)}")
+        output.tell(f"Next: {command(['runs'], tracking)}")
     else:
         output.say(f"No runs yet in {masked(tracking.tracking_uri or str(tracking.store))}.")
-        typer.echo(f"Next: {command(['train', '--data', 'FILE'], tracking)}")
+        output.tell(f"Next: {command(['train', '--data', 'FILE'], tracking)}")
 
 
 def _print(selection: Selection, tracking: TrackingSettings, *, is_unfolded: bool, is_filtered: bool) -> None:
@@ -175,7 +175,7 @@ def _print(selection: Selection, tracking: TrackingSettings, *, is_unfolded: boo
     if not is_unfolded and any(row.children for row in rows):
         some = " A run is listed if it matches, or one of these does." if is_filtered else ""
         output.say(f"Folds and trials are folded under their run; --all shows each.{some}")
-    typer.echo(f"Next: {command(_next(rows), tracking)}")
+    output.tell(f"Next: {command(_next(rows), tracking)}")
 
 
 def _next(shown: list[Row]) -> list[str]:

@@ -74,5 +74,5 @@ def _announce(version: Version, host: str, port: int) -> None:
     from rnatracker.registry import server
 
     address = server.address_of(host, port)
-    typer.echo(f"Serving {version.label} (run {version.run_name}) at {address}; end with Ctrl-C")
-    typer.echo(f"Try: {server.example_request(address)}")
+    output.tell(f"Serving {version.label} (run {version.run_name}) at {address}; end with Ctrl-C")
+    output.tell(f"Try: {server.example_request(address)}")

@@ -67,7 +67,7 @@ def study(
         study_tables.print_study(search, limit=best)
         best_one = summary.best(search, 1)
         if best_one:
-            typer.echo(f"Next: {hints.rerun_command(search, best_one[0])}")
+            output.tell(f"Next: {hints.rerun_command(search, best_one[0])}")
 
 
 def _print_names(names: list[str], start: str, json_: bool) -> None:
@@ -75,7 +75,7 @@ def _print_names(names: list[str], start: str, json_: bool) -> None:
         output.print_json({"studies": names})
         return
     for name in names:
-        typer.echo(name)
+        output.tell(name)
     if not names:
         output.say(f"no studies yet; start one with: {start}")
 

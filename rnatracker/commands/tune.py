@@ -208,9 +208,9 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
         return
     study_tables.print_study(search, limit=5)
     if outcome.state != "FINISHED":
-        typer.echo(f"{outcome.state}: {outcome.reason}; the same command resumes the study")
+        output.tell(f"{outcome.state}: {outcome.reason}; the same command resumes the study")
     if verdict is not None:
         study_tables.print_verdict(verdict)
-    typer.echo(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")
+    output.tell(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")
     print_ui(search.request.tracking, search.request.name)
-    typer.echo(f"Next: {study_command(search)}")
+    output.tell(f"Next: {study_command(search)}")

@@ -71,7 +71,7 @@ def _serve(command: list[str], port: int, address: str | None) -> None:
     )
     try:
         _wait_until_ready(server, port)
-        typer.echo(f"Open {address}\nEnd with Ctrl-C")
+        output.tell(f"Open {address}\nEnd with Ctrl-C")
         server.communicate()
     except KeyboardInterrupt:
         output.say("ended")

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 from rnatracker import files
 from rnatracker.errors import ConfigError, RegistryError
+from rnatracker.escapes import markdown
 from rnatracker.processes import scratch
 from rnatracker.registry import model_files, test_set
 from rnatracker.registry.comparison import Candidate, OnBatch, PromotionRequest, candidate_of, examine
@@ -156,7 +157,8 @@ def _record(registry: Registry, version: Version, candidate: Candidate, verdict:
         model_files.add(registry.backend, version.model_id, path, FOLDER)
     registry.set_tags(version.number, {Tag.VERDICT: json.dumps(content)})
     about = description(candidate.run, candidate.model)
-    registry.describe(version.number, f"{about}\n\nVerdict of {verdict.time}: {verdict.outcome}; {verdict.reason}.")
+    said = f"Verdict of {verdict.time}: {verdict.outcome}; {markdown(verdict.reason)}."
+    registry.describe(version.number, f"{about}\n\n{said}")
 
 
 def _now() -> str:

@@ -14,6 +14,7 @@ from rnatracker import __version__
 from rnatracker.data import fingerprints
 from rnatracker.data.fingerprints import Fingerprints
 from rnatracker.errors import CheckpointError, RegistryError
+from rnatracker.escapes import markdown
 from rnatracker.evaluation.models import Model
 from rnatracker.processes import scratch
 from rnatracker.registry import mlflow_model
@@ -97,9 +98,10 @@ def description(run: TrackedRun, model: Model) -> str:
     figures = run.metrics()
     headings = {"best": "validation", "oof": "out-of-fold"}
     group = next((each for each in ("oof", "best") if f"{each}/pcc_mean" in figures), None)
-    lines = [f"Run {full_name(run)}: {model.description}. Sites: {', '.join(model.checkpoints[0].sites)}."]
+    about = f"Run {full_name(run)}: {model.description}. Sites: {', '.join(model.checkpoints[0].sites)}."
+    lines = [markdown(about)]
     if group:
         rows = [(name, figures.get(f"{group}/pcc_{name}")) for name in (*model.checkpoints[0].sites, "mean", "overall")]
         lines += ["", f"| site | {headings[group]} PCC |", "|---|---|"]
-        lines += [f"| {name} | {value:.3f} |" for name, value in rows if value is not None]
+        lines += [f"| {markdown(name)} | {value:.3f} |" for name, value in rows if value is not None]
     return "\n".join(lines)

@@ -5,13 +5,17 @@ Owns stdout and stderr of the commands. Must not import anything heavy.
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import sys
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 from rnatracker.errors import RNATrackerError, is_disk_full, is_out_of_memory
+from rnatracker.escapes import printable_lines
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
 
@@ -21,6 +25,7 @@ class Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; an error of ours is printed and exits with 1."""
+        _prepare()
         try:
             return super().invoke(ctx)
         except RNATrackerError as error:
@@ -50,8 +55,30 @@ def amount(count: int, noun: str) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line for people, on stderr."""
-    typer.echo(text, err=True)
+    """Print a line for people, on stderr; what others wrote in it can only appear."""
+    typer.echo(printable_lines(text), err=True)
+
+
+def tell(text: str) -> None:
+    """Print a line of a command's result, on stdout; what others wrote in it can only appear."""
+    typer.echo(printable_lines(text))
+
+
+class _Warnings(logging.Handler):
+    """Says what the package warns of."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
+
+
+def _prepare() -> None:
+    """Make stdout and stderr take any text, and warnings lines like all others."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a site may be called what Latin-1 or ASCII can't write
+    log = logging.getLogger("rnatracker")
+    if not any(isinstance(each, _Warnings) for each in log.handlers):
+        log.addHandler(_Warnings(logging.WARNING))
 
 
 def print_json(content: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ Read next: `rnatracker/training/reporting.py`.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rnatracker.choices import Objective
+from rnatracker.escapes import printable, printable_lines
+from rnatracker.terminal import output
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,10 +25,13 @@ if TYPE_CHECKING:
     from rnatracker.training.reporting import Reporter
     from rnatracker.training.trainer import EpochResult
 
+_UNABLE = ("dumb", "unknown")
+"""Kinds of terminals that can't draw over what they have shown."""
+
 
 def is_live() -> bool:
     """Tell whether stderr is a terminal, where a display can be drawn again and again."""
-    return sys.stderr.isatty()
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in _UNABLE
 
 
 def console() -> Console:
@@ -37,7 +43,9 @@ def console() -> Console:
 
 def print_above(console: Console, text: str) -> None:
     """Print a line above what is drawn live; brackets in it are text, not markup."""
-    console.print(text, markup=False, highlight=False)
+    from rich.text import Text
+
+    console.print(Text(printable_lines(text)))
 
 
 def new_bars(*figures: ProgressColumn, bar_width: int = 40) -> Progress:
@@ -45,7 +53,7 @@ def new_bars(*figures: ProgressColumn, bar_width: int = 40) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width),
         *figures,
         TimeRemainingColumn(compact=True),
@@ -67,7 +75,7 @@ class PlainReporter:
 
     def line(self, text: str) -> None:
         """Print it."""
-        print(text, file=sys.stderr, flush=True)
+        output.say(text)
 
     def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
         """Print nothing: there is a line for each epoch only."""
@@ -91,7 +99,7 @@ class LiveReporter:
     def __init__(self) -> None:
         from rich.progress import TextColumn
 
-        self._progress = new_bars(TextColumn("{task.fields[figures]}"), bar_width=8)
+        self._progress = new_bars(TextColumn("{task.fields[figures]}", markup=False), bar_width=8)
         self._tasks: dict[str, TaskID] = {}
         self._figures: dict[str, str] = {}
 
@@ -116,7 +124,7 @@ class LiveReporter:
             self._tasks[label],
             total=epochs * total,
             completed=(epoch - 1) * total + done,
-            description=f"{label} epoch {epoch}/{epochs}".lstrip(),
+            description=printable(f"{label} epoch {epoch}/{epochs}".lstrip()),
             figures=self._figures.get(label, ""),
         )
 
@@ -152,7 +160,7 @@ def progress(what: str) -> Iterator[Callable[[int, int], None] | None]:
     from rich.progress import TaskProgressColumn
 
     with new_bars(TaskProgressColumn()) as bars:
-        task = bars.add_task(what, total=None)
+        task = bars.add_task(printable(what), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
@@ -165,7 +173,7 @@ def download(what: str) -> Iterator[Callable[[int, int | None], None] | None]:
     from rich.progress import DownloadColumn, TransferSpeedColumn
 
     with new_bars(DownloadColumn(), TransferSpeedColumn()) as bars:
-        task = bars.add_task(what, total=None)
+        task = bars.add_task(printable(what), total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
@@ -178,8 +186,8 @@ def counted(what: str, noun: str) -> Iterator[Callable[[int, float | None], None
     from rich.progress import TaskProgressColumn, TextColumn
 
     began = time.perf_counter()
-    with new_bars(TaskProgressColumn(), TextColumn("{task.fields[figures]}")) as bars:
-        task = bars.add_task(what, total=None, figures="")
+    with new_bars(TaskProgressColumn(), TextColumn("{task.fields[figures]}", markup=False)) as bars:
+        task = bars.add_task(printable(what), total=None, figures="")
 
         def update(done: int, share: float | None) -> None:
             figures = f"{done:,} {noun}  {done / (time.perf_counter() - began):,.0f}/s"

@@ -48,14 +48,14 @@ def print_study(search: Search, limit: int) -> None:
 def _print_figures(search: Search) -> None:
     saved, important = summary.savings(search), summary.importances(search)
     if saved.saved:
-        print(
+        output.tell(
             f"Pruning saved {saved.saved} of {saved.trained + saved.saved} epochs ({saved.share:.0%}), about "
             f"{saved.seconds:.0f} s"
         )
     if important:
-        print("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
+        output.tell("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
     if summary.best(search, 1):
-        print(
+        output.tell(
             "These are validation values, each the best of many, "
             "so they are optimistic. rnatracker tune --refit measures without that bias."
         )
@@ -100,12 +100,12 @@ def print_verdict(verdict: Verdict) -> None:
         table,
         f"Fresh seeds: {verdict.objective} on the folds' test parts, {output.amount(seeds, 'seed')}, {folds} folds",
     )
-    print(
+    output.tell(
         f"The best other settings minus the starting config: {verdict.difference:+.4f} (95 % interval "
         f"{verdict.low:+.4f} to {verdict.high:+.4f}, paired over folds and seeds)"
     )
     name = "the starting config" if verdict.winner.is_start else f"trial {verdict.winner.trial}"
-    print(f"Winner: {name}, run {verdict.winner.run_ids[0]}")
+    output.tell(f"Winner: {name}, run {verdict.winner.run_ids[0]}")
 
 
 def verdict_as_json(verdict: Verdict) -> dict[str, Any]:

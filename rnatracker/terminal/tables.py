@@ -5,24 +5,20 @@ Owns their layout. Must not compute.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rnatracker.terminal.output import amount
+from rnatracker.terminal import output
 from rnatracker.tracking.tags import Tag
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from rnatracker.metrics import Score
     from rnatracker.registry.version import Version
+    from rnatracker.terminal.layout import PlainTable
     from rnatracker.tracking.settings import TrackingSettings
     from rnatracker.training.request import Outcome
 
-_WIDE = 400
-"""Columns of an output that is not a terminal."""
 _GROUPS = {"oof": "out-of-fold", "best": "validation"}
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -36,9 +32,9 @@ def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
         show(_fold_table(outcome), title)
     else:
         show(_single_table(outcome), f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
-    print(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
+    output.tell(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
     print_ui(tracking)
-    print(f"Next: {evaluate_command(outcome.name, outcome.folder, tracking)}")
+    output.tell(f"Next: {evaluate_command(outcome.name, outcome.folder, tracking)}")
 
 
 def print_ui(tracking: TrackingSettings, study: str | None = None) -> None:
@@ -52,9 +48,9 @@ def print_ui(tracking: TrackingSettings, study: str | None = None) -> None:
     if tracking.tracking_uri:
         tracker = open_tracker(tracking)
         address = tracker.ui_url(view=ui_views.study_key(study) if study else ui_views.RUNS)
-        print(f"See it in the MLflow UI: {address or tracker.location}")
+        output.tell(f"See it in the MLflow UI: {address or tracker.location}")
     else:
-        print(f"To see it in the MLflow UI: {ui_command(tracking, study)}")
+        output.tell(f"To see it in the MLflow UI: {ui_command(tracking, study)}")
 
 
 def print_scores(scores: list[Score], title: str) -> None:
@@ -79,7 +75,7 @@ def _cells(score: Score, digits: int) -> tuple[str, str]:
     return f"{score.value:.{digits}f}", interval
 
 
-def _single_table(outcome: Outcome) -> Table:
+def _single_table(outcome: Outcome) -> PlainTable:
     table = new_table()
     ceiling = "ceiling/pcc_mean" in outcome.metrics
     for header in ("site", "PCC", *(("replicates",) if ceiling else ())):
@@ -92,7 +88,7 @@ def _single_table(outcome: Outcome) -> Table:
     return table
 
 
-def _fold_table(outcome: Outcome) -> Table:
+def _fold_table(outcome: Outcome) -> PlainTable:
     table = new_table()
     ceiling = "ceiling/pcc_mean" in outcome.metrics
     table.add_column("site")
@@ -115,21 +111,18 @@ def _number(value: float | None) -> str:
     return "-" if value is None or value != value else f"{value:.3f}"
 
 
-def new_table() -> Table:
+def new_table() -> PlainTable:
     """Return an empty table in our style."""
-    from rich import box
-    from rich.table import Table
+    from rnatracker.terminal.layout import PlainTable
 
-    return Table(box=box.SIMPLE_HEAD)
+    return PlainTable()
 
 
-def show(table: Table, title: str) -> None:
-    """Print a table under its title; into a file or a pipe it is never wrapped."""
-    from rich.console import Console
+def show(table: PlainTable, title: str = "") -> None:
+    """Print a table under its title; see `rnatracker/terminal/layout.py`."""
+    from rnatracker.terminal import layout
 
-    console = Console(width=None if sys.stdout.isatty() else _WIDE)
-    console.print(title, style="bold", markup=False, highlight=False)
-    console.print(table)
+    layout.show(table, title)
 
 
 def print_versions(versions: Sequence[Version], name: str) -> None:
@@ -177,7 +170,7 @@ def print_version(version: Version) -> None:
     if version.verdict:
         print_verdict(version.verdict)
         verdict = version.verdict
-        print(f"Verdict of {verdict.get('time')}: {verdict.get('outcome')}; {verdict.get('reason')}")
+        output.tell(f"Verdict of {verdict.get('time')}: {verdict.get('outcome')}; {verdict.get('reason')}")
 
 
 def print_verdict(verdict: Mapping[str, Any]) -> None:
@@ -199,9 +192,9 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
         table.add_row(name.removeprefix("pcc_") if name in ("pcc_mean", "pcc_overall") else name, *cells)
     show(table, f"PCC on {verdict['data']}, {verdict['transcripts']} transcripts")
     if verdict.get("earlier"):
-        print(
-            f"This test set has judged {amount(verdict['earlier'], 'version')} before. Each makes its verdicts a "
-            "little less reliable."
+        output.tell(
+            f"This test set has judged {output.amount(verdict['earlier'], 'version')} before. Each makes its verdicts "
+            "a little less reliable."
         )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from rnatracker import metrics, plots
 from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.escapes import markdown
 from rnatracker.prediction import run_table
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker
@@ -104,7 +105,7 @@ def _statistics(by_fold: list[dict[str, float]]) -> dict[str, float]:
 
 def _note(summary: dict[str, float], sites: tuple[str, ...], n_folds: int) -> str:
     rows = [
-        f"| {name} | {summary[f'oof/pcc_{name}']:.3f} | {summary[f'mean/pcc_{name}']:.3f} "
+        f"| {markdown(name)} | {summary[f'oof/pcc_{name}']:.3f} | {summary[f'mean/pcc_{name}']:.3f} "
         f"| {summary[f'sd/pcc_{name}']:.3f} |"
         for name in (*sites, "mean", "overall")
     ]

@@ -23,6 +23,7 @@ import yaml
 
 from rnatracker import config, plots
 from rnatracker.errors import CheckpointError, DataError, TrackingError
+from rnatracker.escapes import markdown
 from rnatracker.files import write_text
 from rnatracker.model import checkpoint
 from rnatracker.tracking.contract import TrackedRun, Tracker
@@ -317,13 +318,14 @@ def _copy(folder: Path, weights: list[Path], to: Path) -> None:
 def _description(folder: Path, log: PortedLog, weights: list[Path]) -> str:
     files = ", ".join(path.name for path in weights) or "none were in the folder"
     lines = [
-        f"Imported from the log folder `{folder.name}` of the PyTorch port of RNATracker.",
+        f"Imported from the log folder {markdown(folder.name)} of the PyTorch port of RNATracker.",
         "",
-        f"- data: `{log.settings['data.path']}`, {log.n_train} transcripts to train on, {log.n_val} to validate on",
+        f"- data: {markdown(str(log.settings['data.path']))}, {log.n_train} transcripts to train on, {log.n_val} to "
+        "validate on",
         "- **its validation ran with dropout on**, so `rnatracker evaluate` gives other PCC than it printed",
         f"- its losses are sums over a batch of {log.settings['train.batch_size']}; divide by that to compare",
-        f"- weights: {files}",
+        f"- weights: {markdown(files)}",
     ]
     if log.history[0].epoch > 1:
         lines.append(f"- it went on from weights of epoch {log.history[0].epoch - 1}")
-    return "\n".join([*lines, f"- {log.end}"] if log.end else lines) + "\n"
+    return "\n".join([*lines, f"- {markdown(log.end)}"] if log.end else lines) + "\n"

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol
 
 from rnatracker.choices import Objective
+from rnatracker.escapes import printable_lines
 from rnatracker.training.trainer import EpochResult
 
 
@@ -83,7 +84,7 @@ class LogFile:
 
     def line(self, text: str) -> None:
         """Write the line and pass it on."""
-        self._file.write(text + "\n")
+        self._file.write(printable_lines(text) + "\n")
         self._inner.line(text)
 
     def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:

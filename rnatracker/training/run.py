@@ -12,6 +12,7 @@ from rnatracker import config, metrics
 from rnatracker.config import Config
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError, TrackingError
+from rnatracker.escapes import markdown
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker, check_reopenable
@@ -189,7 +190,7 @@ def _summarise(part: Transcripts, predicted: Fractions) -> dict[str, float]:
 
 
 def _note(summary: dict[str, float], part: Transcripts, epoch: int) -> str:
-    rows = [f"| {site} | {summary[f'best/pcc_{site}']:.3f} |" for site in part.sites]
+    rows = [f"| {markdown(site)} | {summary[f'best/pcc_{site}']:.3f} |" for site in part.sites]
     rows += [f"| **{name}** | **{summary[f'best/pcc_{name}']:.3f}** |" for name in ("mean", "overall")]
     return "\n".join(
         [
