@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _UNABLE = ("dumb", "unknown")
 """Kinds of terminals that can't draw over what they have shown."""
 
+_BAR, _TIME = 8, 11
+"""Columns of the bar of a training, and of its time left with what stands between all parts."""
+
 
 def is_live() -> bool:
     """Tell whether stderr is a terminal, where a display can be drawn again and again."""
@@ -99,7 +102,7 @@ class LiveReporter:
     def __init__(self) -> None:
         from rich.progress import TextColumn
 
-        self._progress = new_bars(TextColumn("{task.fields[figures]}", markup=False), bar_width=8)
+        self._progress = new_bars(TextColumn("{task.fields[figures]}", markup=False), bar_width=_BAR)
         self._tasks: dict[str, TaskID] = {}
         self._figures: dict[str, str] = {}
 
@@ -136,7 +139,8 @@ class LiveReporter:
         if result.best_epoch:
             figures.append(f"best {result.best_value:.3f}@{result.best_epoch}")
         figures.append(f"{result.sequences_per_second:.0f}/s")
-        self._figures[label] = " ".join(figures)
+        taken = len(f"{label} epoch {epochs}/{epochs}") + _BAR + _TIME
+        self._figures[label] = _fitting(figures, self._progress.console.width - taken)
         if label in self._tasks:
             self._progress.update(self._tasks[label], figures=self._figures[label])
 
@@ -144,6 +148,17 @@ class LiveReporter:
         """Take the bar away."""
         if label in self._tasks:
             self._progress.remove_task(self._tasks.pop(label))
+
+
+def _fitting(figures: list[str], width: int) -> str:
+    """Return as many of the first figures as fit: on a narrow terminal rich would cut the last one short."""
+    shown = ""
+    for figure in figures:
+        longer = f"{shown} {figure}".lstrip()
+        if len(longer) > width:
+            break
+        shown = longer
+    return shown
 
 
 def reporter() -> PlainReporter | LiveReporter:

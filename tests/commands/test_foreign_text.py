@@ -110,6 +110,11 @@ def test_terminal_that_cannot_draw_gets_lines(term: str, monkeypatch: pytest.Mon
     assert isinstance(progress.reporter(), progress.PlainReporter)
 
 
+@pytest.mark.parametrize(("width", "shown"), [(100, "a 1 bc 2 d 3"), (6, "a 1"), (8, "a 1 bc 2"), (2, "")])
+def test_figures_beside_a_bar_are_whole_or_left_out(width: int, shown: str) -> None:
+    assert progress._fitting(["a 1", "bc 2", "d 3"], width) == shown
+
+
 def _shown(table: layout.PlainTable, width: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     drawn = io.StringIO()
     monkeypatch.setattr(layout, "_console", lambda _table: Console(file=drawn, width=width))
