@@ -12,6 +12,9 @@ from typing import Annotated
 # Before anything loads OpenMP: a waiting thread should sleep, not spin on the core that the other thread needs.
 # Spinning longer costs up to half of the speed when other programs need the cores, and gains nothing when they don't.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# Nothing is ever unpickled, neither here nor by MLflow in the processes that are started from here: not even where a
+# user's own settings allow it, since whoever can write a model's folder could run code then.
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 
 import typer
 

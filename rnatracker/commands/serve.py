@@ -27,13 +27,16 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 0.0.0.0 also admits other machines, without any password.")
     ] = "127.0.0.1",
+    max_body: Annotated[
+        float, typer.Option(help="Megabytes that a request's body may have.", min=0.001, metavar="MB")
+    ] = 32,
     threads: options.Threads = 0,
     name: options.ModelName = "rnatracker",
     experiment: options.Experiment = "rnatracker",
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Serve predictions over HTTP with MLflow's scoring server, until Ctrl-C.
+    """Serve predictions over HTTP, with the requests of MLflow's scoring server, until Ctrl-C.
 
     rnatracker serve
     """
@@ -41,7 +44,10 @@ def serve(
 
     taken = server.reserve(host, port)
     with taken:
+        from rnatracker.config import TrainConfig
+        from rnatracker.model.device import pick_device
         from rnatracker.model.threads import use_threads
+        from rnatracker.prediction.predictor import Predictor
         from rnatracker.registry.registry import Registry
 
         use_threads(threads)
@@ -49,10 +55,10 @@ def serve(
         registry = Registry(tracking, name)
         version = _version(registry, model, tracking)
         output.say(f"loading {version.label}, a few seconds ...")
-        registry.model(version)
-        folder = registry.folder(version)
+        predictor = Predictor(registry.model(version).checkpoints, pick_device(TrainConfig()))
+        limit = int(max_body * 1e6)
         try:
-            server.serve(folder, taken, lambda: _announce(version, host, port))
+            server.serve(predictor, taken, lambda: _announce(version, host, port), host=host, max_body=limit)
         except KeyboardInterrupt:
             output.say("stopped")
 

@@ -6,6 +6,7 @@ Owns that rule and its wording. Must not know files. Read next: `encoding.py` fo
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -92,10 +93,9 @@ def from_sequences(sequences: Sequence[str], *, source: str = "sequences") -> Tr
     for number, sequence in enumerate(sequences, start=1):
         if not isinstance(sequence, str):
             kind = type(sequence).__name__
-            raise DataError.in_record(
-                source, number, "", f"expected a sequence as text, got {sequence!r} ({kind})", "remove the record"
-            )
-        stripped.append(sequence.strip().encode("utf-8", "surrogateescape"))
+            problem = f"expected a sequence as text, got {reprlib.repr(sequence)} ({kind})"
+            raise DataError.in_record(source, number, "", problem, "remove the record")
+        stripped.append(sequence.strip().encode("utf-8", "surrogatepass"))
     codes, offsets, faults = encode_all(stripped)
     for index, fault in faults.items():
         raise fault.in_record(source, index + 1, "")

@@ -18,6 +18,7 @@ from rnatracker.data.transcripts import Fractions
 from rnatracker.errors import CheckpointError, DataError, RegistryError
 from rnatracker.evaluation import evaluate, models, training_data
 from rnatracker.evaluation.models import Model
+from rnatracker.files import digest_of
 from rnatracker.model.device import pick_device
 from rnatracker.prediction.predictor import Predictor
 from rnatracker.registry import mlflow_model, test_set
@@ -228,8 +229,16 @@ def _compare_with_champion(
 
 
 def _trained_on(registry: Registry, version: Version) -> Fingerprints | None:
-    folder = registry.folder(version)
-    return fingerprints.load(folder / mlflow_model.ARTIFACTS / mlflow_model.RECORDS_FILE)
+    """Return what a version was trained on, None where that wasn't recorded.
+
+    Raises:
+        CheckpointError: if the file that tells isn't what was registered.
+    """
+    path = registry.folder(version) / mlflow_model.ARTIFACTS / mlflow_model.RECORDS_FILE
+    recorded = version.tags.get(Tag.RECORDS_DIGEST)
+    if recorded and (not path.is_file() or digest_of(path) != recorded):
+        raise CheckpointError(f"{version.label}: {path} is not what was registered", registry.mending(version))
+    return fingerprints.load(path)
 
 
 class _TestPredictions:

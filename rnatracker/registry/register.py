@@ -16,6 +16,7 @@ from rnatracker.data.fingerprints import Fingerprints
 from rnatracker.errors import CheckpointError, RegistryError
 from rnatracker.escapes import markdown
 from rnatracker.evaluation.models import Model
+from rnatracker.files import digest_of
 from rnatracker.processes import scratch
 from rnatracker.registry import mlflow_model
 from rnatracker.registry.registry import Registry
@@ -56,7 +57,10 @@ def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fing
             )
 
         size = sum(path.stat().st_size for path in weights.iterdir())
-        return registry.register(run.id, build, _tags(run, model, checksums, size), description(run, model))
+        tags = _tags(run, model, checksums, size)
+        if told.exists():
+            tags[Tag.RECORDS_DIGEST] = digest_of(told)
+        return registry.register(run.id, build, tags, description(run, model))
 
 
 def _same(registry: Registry, run: TrackedRun, checksums: dict[str, str]) -> Version | None:

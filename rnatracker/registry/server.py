@@ -1,23 +1,24 @@
-"""A registered model over HTTP: MLflow's scoring server, in this process.
+"""A model over HTTP, with the requests and answers of MLflow's scoring server.
 
-Owns starting and ending it. What it answers, MLflow and `python_model.py` decide: POST /invocations with JSON or CSV,
-GET /ping. Must not know typer. Read next: `python_model.py`.
+Owns starting and ending it. Only code that is installed runs: nothing in a model's folder but its checked weights is
+loaded. Must not know typer. Read next: `http_app.py`, which answers.
 """
 
 from __future__ import annotations
 
-import logging
 import signal
 import socket
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rnatracker.errors import ConfigError
 from rnatracker.prediction.table import INPUT
 from rnatracker.processes.stop import are_ignored
 from rnatracker.registry.mlflow_model import example
+
+if TYPE_CHECKING:
+    from rnatracker.prediction.predictor import Predictor
 
 _WAITING = 128
 """Connections that may wait to be taken."""
@@ -61,20 +62,25 @@ def example_request(address: str) -> str:
     return f"curl {address}/invocations -H 'Content-Type: application/json' -d '{body}'"
 
 
-def serve(folder: Path, taken: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Serve the model in a folder until this process is told to stop, by Ctrl-C or SIGTERM.
+def serve(
+    predictor: Predictor, taken: socket.socket, on_ready: Callable[[], None], *, host: str, max_body: int
+) -> None:
+    """Serve a model until this process is told to stop, by Ctrl-C or SIGTERM.
 
     Args:
-        folder: a version's files; MLflow loads them, and checks the weights again.
+        predictor: the model.
         taken: the port, as `reserve` gives it; closed at the end.
         on_ready: told when requests are answered.
+        host: the address that `taken` listens on. On this machine's own only requests for it are answered.
+        max_body: bytes of a request's body at most.
 
     Raises:
         KeyboardInterrupt: when it was ended by Ctrl-C.
     """
     import uvicorn
-    from mlflow import pyfunc
-    from mlflow.pyfunc import scoring_server
+
+    from rnatracker.registry.http_app import IDLE_SECONDS, LOOPBACK, App
+    from rnatracker.registry.http_protocol import protocol
 
     class Server(uvicorn.Server):
         """Says when it is ready, and goes on ignoring what this process was started to ignore."""
@@ -92,8 +98,8 @@ def serve(folder: Path, taken: socket.socket, on_ready: Callable[[], None]) -> N
             if self.started:
                 on_ready()
 
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    with taken, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        app = scoring_server.init(pyfunc.load_model(str(folder)))
-        Server(uvicorn.Config(app, log_level="warning", lifespan="off")).run(sockets=[taken])
+    app = App(predictor, max_body=max_body, hosts=LOOPBACK if host in LOOPBACK else None)
+    # Its own log tells of each bad request, with tracebacks; what is ours to tell, `App` does.
+    config = uvicorn.Config(app, http=protocol(IDLE_SECONDS), ws="none", log_level="critical", lifespan="off")
+    with taken:
+        Server(config).run(sockets=[taken])

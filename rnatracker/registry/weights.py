@@ -43,7 +43,10 @@ def load_weights(folder: Path, checksums: Mapping[str, str], what: str, remedy: 
             loaded.
     """
     if not checksums:
-        raise CheckpointError(f"{what}: no checksums of its weights are recorded, so it is not loaded", remedy)
+        raise CheckpointError(
+            f"{what}: no checksums of its weights are recorded, so nothing of it is loaded: rnatracker has not made it",
+            remedy,
+        )
     for name, expected in checksums.items():
         try:
             found = digest_of(folder / name)

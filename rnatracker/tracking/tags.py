@@ -81,6 +81,8 @@ class Tag:
 
     # Of a registered version, beside those above, and of its model.
     CHECKSUMS: Final = "rnatracker.weights_sha256"
+    RECORDS_DIGEST: Final = "rnatracker.training_records_sha256"
+    """Of what tells which transcripts it was trained on; versions from before 2026-12 have none."""
     RUN_NAME: Final = "rnatracker.run_name"
     METRICS: Final = "rnatracker.metrics"
     DESCRIPTION: Final = "rnatracker.description"

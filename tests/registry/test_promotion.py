@@ -19,11 +19,12 @@ import torch
 from typer.testing import CliRunner, Result
 
 from rnatracker.app import app
+from rnatracker.data import fingerprints
 from rnatracker.data.readers import read
 from rnatracker.errors import CheckpointError, DataError, RegistryError
 from rnatracker.registry import comparison, model_files, promotion, test_set
 from rnatracker.registry.comparison import PromotionRequest
-from rnatracker.registry.mlflow_model import ARTIFACTS
+from rnatracker.registry.mlflow_model import ARTIFACTS, RECORDS_FILE
 from rnatracker.registry.promotion import Promotion, promote, roll_back
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
@@ -290,6 +291,20 @@ def test_damaged_champion_is_not_compared_with_and_says_what_to_do(
     # As the message says: the champion's run is registered again, as a version whose files are whole.
     assert _promote(tracking, "exp1", force="version 1 is damaged").version.number == 2
     assert _promote(tracking, second.id).verdict.promoted  # type: ignore[union-attr]
+
+
+def test_changed_list_of_what_the_champion_was_trained_on_is_not_believed(
+    tracking: TrackingSettings, data: str, tmp_path: Path
+) -> None:
+    _promote(tracking, finished_run(tracking, data, 1).name)
+    registry = Registry(tracking)
+    records = registry.folder(registry.version(1)) / ARTIFACTS / RECORDS_FILE
+    fingerprints.write(records, fingerprints.fingerprints(toy_transcripts(2, seed=9)))
+    run = finished_run(tracking, data, 2).name
+    with pytest.raises(CheckpointError) as raised:
+        _promote(tracking, run, measured_by(2, tmp_path / "test.tsv"))
+    assert raised.value.problem == f"rnatracker version 1: {records} is not what was registered"
+    assert _aliases(tracking) == {"champion": 1}
 
 
 def test_kept_test_set_is_refused_when_it_was_changed(tracking: TrackingSettings, data: str, tmp_path: Path) -> None:

@@ -198,6 +198,62 @@ def test_serve_refuses_weights_that_are_not_what_was_registered(tracking: Tracki
     assert "Serving" not in result.stdout
 
 
+def _served(tracking: TrackingSettings, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[Any, Any]:
+    """Return how `serve` ended and what it would have served with."""
+    found: list[Any] = []
+    monkeypatch.setattr("rnatracker.registry.server.serve", lambda predictor, *_, **__: found.append(predictor))
+    command = ["serve", "--port", str(free_port()), "--store", str(tracking.store), *arguments]
+    return CliRunner().invoke(app, command), found[0] if found else None
+
+
+def test_serve_runs_no_code_of_the_models_folder(
+    tracking: TrackingSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whoever can write that folder can write what MLflow would run or unpickle; the weights alone are ours."""
+    folder, mark = _folder(tracking), tmp_path / "mark"
+    transcripts = toy_transcripts(10, seed=3)
+    expected = _expected(tracking, transcripts)
+    code = f"open({str(mark)!r}, 'w')\nraise SystemExit('foreign code')\n"
+    (folder / "served.py").write_text(code)
+    (folder / "MLmodel").write_text("flavors: {python_function: {loader_module: served, python_version: 3.11}}\n")
+    (folder / "python_model.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    result, predictor = _served(tracking, monkeypatch)
+    assert result.exit_code == 0, result.output
+    _same(prediction_frame(predictor, transcripts), expected)
+    _same(_expected(tracking, transcripts), expected)  # as predict and evaluate load it
+    assert not mark.exists()
+
+
+def test_model_that_is_not_ours_is_refused_with_nothing_of_it_loaded(
+    tracking: TrackingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Registry(tracking).set_tags(1, {"rnatracker.weights_sha256": ""})
+    result, predictor = _served(tracking, monkeypatch)
+    assert (result.exit_code, predictor) == (1, None)
+    assert "no checksums of its weights are recorded, so nothing of it is loaded" in result.stderr
+
+
+def test_limit_of_a_body_is_given_in_megabytes(tracking: TrackingSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr("rnatracker.registry.server.serve", lambda *_, **options: told.update(options))
+    command = ["serve", "--port", str(free_port()), "--store", str(tracking.store), "--max-body", "0.5"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert told == {"host": "127.0.0.1", "max_body": 500_000}
+
+
+@pytest.mark.parametrize("given", ["true", ""])
+def test_no_process_of_ours_unpickles_whatever_its_user_has_set(given: str) -> None:
+    script = (
+        "import os, subprocess, sys; import rnatracker.app; "
+        "print(subprocess.run([sys.executable, '-c', "
+        "'from mlflow.environment_variables import MLFLOW_ALLOW_PICKLE_DESERIALIZATION as v; print(v.get())'], "
+        "capture_output=True, text=True).stdout)"
+    )
+    variables = environment() | {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": given}
+    result = subprocess.run([sys.executable, "-c", script], env=variables, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
 @pytest.mark.slow
 def test_command_line_http_pyfunc_and_mlflow_give_the_same_figures(
     tracking: TrackingSettings, address: str, tmp_path: Path
