@@ -8,7 +8,8 @@ Owns the pydantic models of a run's settings, finding the shipped files by name,
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -16,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rnatracker.choices import Device, Format, Keep, Kernel, Labels, Objective
-from rnatracker.errors import ConfigError
+from rnatracker.errors import ConfigError, UsageError
 
 Settings = dict[str, Any]
 """A nested mapping of settings as it stands in a YAML file, perhaps with keys missing."""
@@ -335,13 +336,23 @@ def assemble(file: str | None, base: Settings, options: Mapping[str, Any], sets:
         path = find(file)
         source = path.name
         settings = merge(settings, read(path))
-    given = {key: value for key, value in options.items() if value is not None} | dict(map(parse_override, sets))
+    with _typed():
+        given = {key: value for key, value in options.items() if value is not None} | dict(map(parse_override, sets))
     try:
         found = build(merge(settings, nest(given)), "command line" if given else source)
-    except ConfigError:
+    except ConfigError as error:
         build(settings, source)  # what is wrong in the file by itself is said of the file
-        raise
+        raise UsageError(error.problem, error.remedy) from None
     return found if found.data.path is None else with_data(found, found.data.path)
+
+
+@contextmanager
+def _typed() -> Iterator[None]:
+    """Make errors those of what was typed: what lies below it has been checked."""
+    try:
+        yield
+    except ConfigError as error:
+        raise UsageError(error.problem, error.remedy) from None
 
 
 def with_data(settings: Config, path: str) -> Config:

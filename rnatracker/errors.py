@@ -2,6 +2,7 @@
 
     RNATrackerError
     ├── ConfigError      a setting: unknown key, value out of range, settings that exclude each other
+    │   └── UsageError   the same, in what was typed on the command line
     ├── DataError        a file of transcripts, or the records in it
     ├── CheckpointError  a file of weights: truncated, of another version, of other sizes or sites
     ├── TrainingError    a training that can't go on: a loss that isn't a number, memory, disk
@@ -10,7 +11,7 @@
     └── StudyError       an Optuna study
 
 Each says in `problem` where, which rule and which value, and in `remedy` what to do. The command line prints both as
-one line and exits with 1; nothing else in the package catches them to go on.
+one line and exits with `exit_code`; nothing else in the package catches them to go on.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ class RNATrackerError(Exception):
         problem: the same.
         remedy: the same.
         run_id: the run that it ended, where there was one.
+        exit_code: what a command ends with.
     """
+
+    exit_code = 1
 
     def __init__(self, problem: str, remedy: str = "") -> None:
         super().__init__(problem, remedy)
@@ -45,6 +49,12 @@ class RNATrackerError(Exception):
 
 class ConfigError(RNATrackerError):
     """A setting is unknown, out of range, or contradicts another."""
+
+
+class UsageError(ConfigError):
+    """Options or arguments of a command are missing, wrong or exclude each other, whatever the files hold."""
+
+    exit_code = 2
 
 
 class DataError(RNATrackerError):

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from rnatracker import config
 from rnatracker.config import FORMER_FORMATS
-from rnatracker.errors import ConfigError, StudyError, TrackingError
+from rnatracker.errors import StudyError, TrackingError, UsageError
 from rnatracker.search import hints, space, storage
 from rnatracker.search.pruning import START, TwoLevelPruner
 from rnatracker.search.study import OUTSIDE, Search, StudyRequest
@@ -199,4 +199,4 @@ def check_name(name: str) -> None:
         ConfigError: if it can't.
     """
     if not re.fullmatch(r"[A-Za-z0-9_.+-]{1,80}", name) or name in (".", ".."):
-        raise ConfigError(f"--study {name!r}: can't be the name of a run", "use up to 80 letters, digits and _ . + -")
+        raise UsageError(f"--study {name!r}: can't be the name of a run", "use up to 80 letters, digits and _ . + -")

@@ -19,7 +19,7 @@ from rnatracker import files, metrics
 from rnatracker.data import shared
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.errors import ConfigError, StudyError
+from rnatracker.errors import StudyError, UsageError
 from rnatracker.processes import identity, scratch
 from rnatracker.processes.pool import Pool
 from rnatracker.processes.stop import StopSignal
@@ -194,7 +194,7 @@ def check_pruner(request: StudyRequest) -> None:
         ConfigError: if it needs more folds.
     """
     if request.pruner == "wilcoxon" and request.folds < 5:
-        raise ConfigError(
+        raise UsageError(
             f"--pruner wilcoxon: its test can't tell anything before the 4th fold, and there are {request.folds}",
             "use --fold 5 or more, or --pruner forecast",
         )
@@ -209,7 +209,7 @@ def read_transcripts(request: StudyRequest) -> Transcripts:
     """
     data = request.config.data
     if data.path is None:
-        raise ConfigError(
+        raise UsageError(
             "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate FILE"
         )
     return read(data.path, format=data.format, sites=data.sites, labels=data.labels)

@@ -48,10 +48,15 @@ def compare(
 
     rnatracker compare exp1 exp2 --plot curves.png
     """
-    from rnatracker.evaluation.compare import compare as compare_runs
+    from rnatracker.data.source import check_readable
 
     if plot is not None:
         _check_plot(Path(plot))
+    if data is not None:
+        check_readable(data)
+
+    from rnatracker.evaluation.compare import compare as compare_runs
+
     tracking = options.tracking_settings(store, tracking_uri, experiment)
     with progress.progress("predicting") if data else nullcontext() as on_batch:
         found = compare_runs(
@@ -77,10 +82,10 @@ def compare(
 
 
 def _check_plot(path: Path) -> None:
-    from rnatracker.errors import ConfigError
+    from rnatracker.errors import ConfigError, UsageError
 
     if path.suffix.lower() != ".png":
-        raise ConfigError(f"--plot {path}: the picture is a PNG, so its name must end in .png", f"use {path.stem}.png")
+        raise UsageError(f"--plot {path}: the picture is a PNG, so its name must end in .png", f"use {path.stem}.png")
     if not path.parent.is_dir():
         raise ConfigError(f"--plot {path}: there is no folder {path.parent}", "make it, or name another file")
 

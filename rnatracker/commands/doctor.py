@@ -41,11 +41,11 @@ def doctor(
     rnatracker doctor
     """
     from rnatracker import doctor as checks
-    from rnatracker.errors import ConfigError
+    from rnatracker.errors import UsageError
     from rnatracker.search.checks import check_trials
 
     if json_ and clean and not yes:
-        raise ConfigError("--clean --json: nobody can be asked", "give --yes too, or leave out --json")
+        raise UsageError("--clean --json: nobody can be asked", "give --yes too, or leave out --json")
     tracking = options.tracking_settings(store, tracking_uri, experiment, False)
     findings = checks.examine(tracking, (check_trials,))
     has_store = checks.has_usable_store(findings)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.errors import ConfigError
+from rnatracker.errors import ConfigError, UsageError
 from rnatracker.terminal import options, output, progress
 
 if TYPE_CHECKING:
@@ -56,9 +56,13 @@ def evaluate(
     rnatracker evaluate champion --data test.tsv
     """
     if data is None:
-        raise ConfigError("--data: no data to measure on", "give a file of transcripts with measured fractions")
+        raise UsageError("--data: no data to measure on", "give a file of transcripts with measured fractions")
     if (run is None) == (weights is None):
-        raise ConfigError("rnatracker evaluate: give either a run or --weights FILE")
+        raise UsageError("rnatracker evaluate: give either a run or --weights FILE")
+
+    from rnatracker.data.source import check_readable
+
+    check_readable(data)
 
     from rnatracker.config import TrainConfig
     from rnatracker.evaluation import evaluate as evaluation

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rnatracker.errors import ConfigError
+from rnatracker.errors import UsageError
 from rnatracker.terminal import options, output
 from rnatracker.tracking.tags import Tag
 
@@ -48,7 +48,7 @@ def models(
     rnatracker models --rollback
     """
     if action not in (None, "show") or (action == "show") != (version is not None) or (rollback and action):
-        raise ConfigError("rnatracker models: expected nothing, show VERSION, or --rollback")
+        raise UsageError("rnatracker models: expected nothing, show VERSION, or --rollback")
 
     from rnatracker.registry.registry import Registry
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnatracker.choices import AnyFormat, Device, OutFormat
-from rnatracker.errors import ConfigError
+from rnatracker.errors import ConfigError, UsageError
 from rnatracker.terminal import options, output, progress
 
 if TYPE_CHECKING:
@@ -107,13 +107,13 @@ def predict(
     gunzip -c big.fa.gz | rnatracker predict - --model exp3 | head
     """
     if json_ and out in (None, "-"):
-        raise ConfigError("--json: standard output is for the predictions", "name a file for them with --out FILE")
+        raise UsageError("--json: standard output is for the predictions", "name a file for them with --out FILE")
 
     from rnatracker.prediction.stream import Counts, Job, check
 
     paths = [None if path in (None, "-") else Path(str(path)) for path in (out, attention)]
     if attention == "-":
-        raise ConfigError("--attention -: standard output is for the predictions", "name a file")
+        raise UsageError("--attention -: standard output is for the predictions", "name a file")
     job = Job(source, paths[0], out_format, paths[1], file_format)
     check(job)
 
@@ -190,8 +190,8 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threa
         written = "the rows so far are on standard output" if job.out is None else "no file was written"
         output.say(f"Stopped after {output.amount(counts.transcripts, 'transcript')}; {written}")
         raise typer.Exit(130) from None
-    except OutputClosed:
-        raise typer.Exit(1) from None
+    except OutputClosed:  # `predict | head` has what it wants
+        raise typer.Exit(0) from None
 
 
 @contextmanager

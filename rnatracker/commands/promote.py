@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.errors import ConfigError
+from rnatracker.errors import UsageError
 from rnatracker.terminal import options, output, progress
 
 if TYPE_CHECKING:
@@ -64,12 +64,17 @@ def promote(
     """Register a run's model, and make it champion if it beats the champion on a test set.
 
     It becomes champion if there is none yet, or if the 95 % interval of the difference in mean PCC lies above
-    --margin and no site falls by more than --max-drop. Otherwise it stays challenger, and the exit code is 1.
+    --margin and no site falls by more than --max-drop. Otherwise it stays challenger, and the exit code is 3.
 
     rnatracker promote exp3 --data test.tsv
     """
     if force != bool(reason and reason.strip()):
-        raise ConfigError("--force: give both --force and --reason TEXT, or neither; the reason is recorded")
+        raise UsageError("--force: give both --force and --reason TEXT, or neither; the reason is recorded")
+
+    from rnatracker.data.source import check_readable
+
+    if data is not None:
+        check_readable(data)
 
     from rnatracker.registry import promotion
     from rnatracker.registry.comparison import PromotionRequest
@@ -96,7 +101,7 @@ def promote(
     else:
         _print(result, tracking)
     if result.verdict is not None and not result.verdict.promoted:
-        raise typer.Exit(1)
+        raise typer.Exit(output.NO)
 
 
 def _as_json(result: Promotion) -> dict[str, object]:

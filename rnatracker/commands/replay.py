@@ -41,7 +41,7 @@ def replay(
     store: options.Store = None,
     tracking_uri: options.TrackingUri = None,
 ) -> None:
-    """Repeat a run from what was logged, and check that its figures agree; exit code 1 if they don't.
+    """Repeat a run from what was logged, and check that its figures agree; exit code 3 if they don't.
 
     rnatracker replay exp1
     """
@@ -72,7 +72,7 @@ def replay(
     else:
         _print(planned, again, found)
     if not found.agrees:
-        raise typer.Exit(1)
+        raise typer.Exit(output.NO)
 
 
 def _print_json(planned: Plan, again: TrackedRun, found: Agreement) -> None:

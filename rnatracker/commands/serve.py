@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnatracker.errors import ConfigError
+from rnatracker.errors import UsageError
 from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _version(registry: Registry, model: str, tracking: TrackingSettings) -> Vers
         return registry.version(int(model))
     if re.fullmatch(r"[a-z][a-z_-]*", model):
         return registry.named(model)
-    raise ConfigError(
+    raise UsageError(
         f"--model {model}: only registered models are served: champion, challenger, previous, or a version number",
         f"register a run with: {model_command(['promote', 'RUN_ID'], tracking, registry.name)}",
     )

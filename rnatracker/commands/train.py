@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rnatracker.choices import Keep
-from rnatracker.errors import ConfigError, RNATrackerError
+from rnatracker.errors import RNATrackerError, UsageError
 from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ def _resume(
 ) -> Outcome:
     given = [key for key, value in settings_given.items() if value is not None and key != "data.path"] + others
     if given:
-        raise ConfigError(
+        raise UsageError(
             f"--resume {resume}: the run is resumed with its own settings, so {given[0]} can't be given",
             "leave it out, or start a new run with --weights",
         )

@@ -135,6 +135,17 @@ def opened(path: str | Path, *, check_bytes: int = HEAD_BYTES) -> Iterator[Sourc
         yield stack.enter_context(_source(raw, path, check_bytes))
 
 
+def check_readable(path: str | Path) -> None:
+    """Check that a file can be opened and holds text, before anything slow is done; what is no file is left alone.
+
+    Raises:
+        DataError: as `opened`.
+    """
+    if Path(path).is_file() or not Path(path).exists():  # a pipe can be read once only
+        with opened(path):
+            return
+
+
 @contextmanager
 def standard_input(*, check_bytes: int = HEAD_BYTES) -> Iterator[Source]:
     """Read a file of transcripts from standard input, as `opened` reads one that has a name.

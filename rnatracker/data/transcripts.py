@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnatracker.data.encoding import Codes, Indices, Offsets, decode
-from rnatracker.errors import DataError
+from rnatracker.errors import UsageError
 
 Fractions = npt.NDArray[np.float64]
 
@@ -111,5 +111,5 @@ def checked_sites(sites: Sequence[str]) -> tuple[str, ...]:
     """
     names = tuple(site.strip() for site in sites)
     if len(names) < 2 or len(set(names)) < len(names) or "" in names:
-        raise DataError(f"--sites: expected two or more different names, got {','.join(names)!r}")
+        raise UsageError(f"--sites: expected two or more different names, got {','.join(names)!r}")
     return names

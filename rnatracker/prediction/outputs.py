@@ -21,7 +21,7 @@ from typing import IO, Any, cast
 
 from rnatracker import files
 from rnatracker.choices import OutFormat
-from rnatracker.errors import ConfigError
+from rnatracker.errors import ConfigError, UsageError
 from rnatracker.model.attention import Spans
 from rnatracker.prediction.table import ID, Prediction, columns
 
@@ -56,14 +56,14 @@ def format_of(out: Path | None, wanted: OutFormat | None) -> OutFormat:
     suffix = "" if out is None else Path(out.name.removesuffix(".gz")).suffix.lower()
     if wanted is None and suffix not in _SUFFIXES and suffix not in _NEUTRAL:
         known = ", ".join(sorted(_SUFFIXES))
-        raise ConfigError(
+        raise UsageError(
             f"--out {out}: {suffix} names no format known here", f"use one of {known}, or give --out-format"
         )
     form = wanted or _SUFFIXES.get(suffix, "tsv")
     if form == "parquet" and out is None:
-        raise ConfigError("--out-format parquet: is no text for standard output", "name a file with --out FILE")
+        raise UsageError("--out-format parquet: is no text for standard output", "name a file with --out FILE")
     if form == "parquet" and packed:
-        raise ConfigError(f"--out {out}: Parquet is compressed already", "leave out .gz")
+        raise UsageError(f"--out {out}: Parquet is compressed already", "leave out .gz")
     return form
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import IO
 
 from rnatracker.choices import OutFormat
+from rnatracker.data.source import check_readable
 from rnatracker.data.stream import STANDARD_INPUT, Stream, stream
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.errors import ConfigError
+from rnatracker.errors import ConfigError, UsageError
 from rnatracker.model.attention import Attention, Spans
 from rnatracker.model.threads import Threads
 from rnatracker.prediction.outputs import attention_writer, format_of, prediction_writer, sink
@@ -62,9 +63,10 @@ class Counts:
 
 
 def check(job: Job) -> None:
-    """Check that no output is the input or another output, before anything is loaded.
+    """Check that the input is there and no output is the input or another output, before anything is loaded.
 
     Raises:
+        DataError: if the input can't be read.
         ConfigError: if one is, or its format can't be.
     """
     named = {"--out": job.out, "--attention": job.attention}
@@ -78,9 +80,11 @@ def check(job: Job) -> None:
             raise ConfigError(f"{option} {path}: there is no folder {path.parent}", "make it first")
         if path.is_file() or not path.exists():
             if _real(path) in taken:
-                raise ConfigError(f"{option} {path}: is {taken[_real(path)]} too", "name another file")
+                raise UsageError(f"{option} {path}: is {taken[_real(path)]} too", "name another file")
             taken[_real(path)] = option
     format_of(job.out, job.form)
+    if job.source != STANDARD_INPUT:
+        check_readable(job.source)
 
 
 def _real(path: Path) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from rnatracker import files
-from rnatracker.errors import ConfigError, RegistryError
+from rnatracker.errors import RegistryError, UsageError
 from rnatracker.escapes import markdown
 from rnatracker.processes import scratch
 from rnatracker.registry import model_files, test_set
@@ -117,7 +117,7 @@ def roll_back(registry: Registry) -> tuple[Version, Version | None]:
 def _check(request: PromotionRequest) -> None:
     for option, value in (("--margin", request.margin), ("--max-drop", request.max_drop)):
         if not 0 <= value <= 2:
-            raise ConfigError(f"{option} {value:g}: expected a difference in PCC, from 0 to 2")
+            raise UsageError(f"{option} {value:g}: expected a difference in PCC, from 0 to 2")
 
 
 def _nothing_to_do(registry: Registry, version: Version) -> Promotion:

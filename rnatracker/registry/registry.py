@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rnatracker.errors import CheckpointError, RegistryError
+from rnatracker.errors import CheckpointError, RegistryError, UsageError
 from rnatracker.processes import scratch
 from rnatracker.registry import model_files
 from rnatracker.registry.version import CHAMPION, NAME, PREVIOUS, Version, version_of
@@ -57,7 +57,7 @@ class Registry:
 
     def __init__(self, tracking: TrackingSettings, name: str = NAME) -> None:
         if not re.fullmatch(r"[\w.+ -]{1,100}", name):
-            raise RegistryError(
+            raise UsageError(
                 f"--name {name!r}: expected up to 100 letters, digits, spaces and _ . + - for a model's name"
             )
         self.name = name

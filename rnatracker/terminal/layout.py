@@ -51,9 +51,15 @@ def show(table: PlainTable, title: str = "") -> None:
         _show_rows(table, console)
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave what to do then to `rnatracker.terminal.output`."""
+        raise BrokenPipeError
+
+
 def _console(table: Table) -> Console:
-    console = Console()
-    return console if sys.stdout.isatty() else Console(width=max(_WIDE, _natural_width(table, console)))
+    console = _Console()
+    return console if sys.stdout.isatty() else _Console(width=max(_WIDE, _natural_width(table, console)))
 
 
 def _text(thing: RenderableType) -> RenderableType:

@@ -5,9 +5,11 @@ Owns stdout and stderr of the commands. Must not import anything heavy.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
 import sys
 from typing import Any
 
@@ -18,18 +20,24 @@ from rnatracker.errors import RNATrackerError, is_disk_full, is_out_of_memory
 from rnatracker.escapes import printable_lines
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
+NO = 3
+"""Exit code of a command whose answer is no: not promoted, not agreed."""
 
 
 class Group(TyperGroup):
     """A group of commands whose expected errors are one clear line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; an error of ours is printed and exits with 1."""
+        """Run a command; an error of ours is printed and exits with its code."""
         _prepare()
         try:
             return super().invoke(ctx)
         except RNATrackerError as error:
             say(f"Error: {error}")
+            raise typer.Exit(error.exit_code) from None
+        except BrokenPipeError:  # whoever read wants no more, as `head` does
+            silence()
+            raise typer.Exit(0) from None
         except (MemoryError, RuntimeError, OSError) as error:
             if is_out_of_memory(error):
                 say("Error: out of memory; close other programs, or use smaller data or a larger machine")
@@ -57,6 +65,14 @@ def amount(count: int, noun: str) -> str:
 def say(text: str) -> None:
     """Print a line for people, on stderr; what others wrote in it can only appear."""
     typer.echo(printable_lines(text), err=True)
+
+
+def silence() -> None:
+    """Let what is left in standard output's buffer go nowhere: Python would fail once more when it ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def tell(text: str) -> None:

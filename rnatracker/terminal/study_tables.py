@@ -107,7 +107,9 @@ def print_verdict(verdict: Verdict) -> None:
     )
     undefined = int(np.isnan(verdict.winner.values).sum())
     if undefined:
-        output.tell(f"Note: {verdict.objective} is undefined in {undefined} of {seeds * folds} folds, which are left out")
+        output.tell(
+            f"Note: {verdict.objective} is undefined in {undefined} of {seeds * folds} folds, which are left out"
+        )
     output.tell(
         f"The best other settings minus the starting config: {verdict.difference:+.4f} (95 % interval "
         f"{verdict.low:+.4f} to {verdict.high:+.4f}, paired over folds and seeds)"

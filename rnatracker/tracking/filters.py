@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from rnatracker.errors import TrackingError
+from rnatracker.errors import UsageError
 from rnatracker.tracking import mlflow_private
 
 Kind = Literal["metric", "parameter", "tag", "attribute", "dataset"]
@@ -68,7 +68,7 @@ def parse(text: str) -> list[Condition]:
         conditions = mlflow_private.parse_filter(quoted(text))
     except (MlflowException, ValueError) as error:
         reason = _reworded(str(error).splitlines()[0].rstrip("."))
-        raise TrackingError(
+        raise UsageError(
             f"--where {text!r}: {reason}", f"conditions are joined by 'and', as in: --where {_EXAMPLE!r}"
         ) from None
     return [

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
 
-from rnatracker.errors import TrackingError
+from rnatracker.errors import UsageError
 from rnatracker.tracking.tags import Tag
 
 TAGS = (
@@ -225,7 +225,7 @@ def _sort_value(key: str) -> Callable[[Row], Any]:
         return lambda row: row.run.metrics.get(name)
     if kind in ("params", "param") and name:
         return lambda row: _natural(row.run.params[name]) if name in row.run.params else None
-    raise TrackingError(
+    raise UsageError(
         f"--sort {key}: unknown", "sort by when, name, pcc, metrics.NAME or params.NAME, as in --sort metrics.val/loss"
     )
 

@@ -11,7 +11,7 @@ import json
 import posixpath
 import re
 
-from rnatracker.errors import ConfigError
+from rnatracker.errors import UsageError
 
 MAX_TAG = 8000
 """Characters of a tag; MLflow cuts the rest without a word."""
@@ -106,7 +106,7 @@ def check_name(name: str, typed: str | None = None) -> None:
         ConfigError: if it can't.
     """
     if not re.fullmatch(r"[\w.+-][\w.+ -]{0,99}", name) or name in (".", ".."):
-        raise ConfigError(
+        raise UsageError(
             f"--log-name {(typed or name)!r}: a run can't have that name",
             "a name, exp<N>_ included, has up to 100 letters, digits, spaces and _ . + -, and begins with no space",
         )

@@ -119,8 +119,9 @@ def _cautions(transcripts: Transcripts, folds: list[Training]) -> list[str]:
 
 
 def _note(summary: dict[str, float], sites: tuple[str, ...], n_folds: int, cautions: list[str]) -> str:
+    groups = ("oof", "mean", "sd")
     rows = [
-        f"| {markdown(name)} | {' | '.join(metrics.shown(summary[f'{group}/pcc_{name}']) for group in ('oof', 'mean', 'sd'))} |"
+        f"| {markdown(name)} | {' | '.join(metrics.shown(summary[f'{group}/pcc_{name}']) for group in groups)} |"
         for name in (*sites, "mean", "overall")
     ]
     header = [f"{n_folds}-fold cross-validation, PCC on transcripts that chose nothing:", ""]

@@ -16,7 +16,7 @@ from rnatracker import config
 from rnatracker.config import Config, Settings
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.errors import ConfigError, DataError
+from rnatracker.errors import ConfigError, DataError, UsageError
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.device import pick_device
@@ -108,11 +108,11 @@ def prepare(request: RunRequest, *, threads: int | None = None) -> PreparedRun:
     settings = request.config
     data, asked = settings.data, settings.train.threads
     if data.path is None:
-        raise ConfigError(
+        raise UsageError(
             "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate FILE"
         )
     if request.weights and data.fold:
-        raise ConfigError(
+        raise UsageError(
             "--weights with --fold: every fold would start from weights that have seen its test part", "use one of them"
         )
     device = pick_device(settings.train)

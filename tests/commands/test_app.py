@@ -92,18 +92,18 @@ def test_json_of_a_failed_run_says_so(data: str, mlflow_store: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["train"], 1, "Error: data.path: no data to train on; give a file with --data"),
-        (["train", "--data", "x.fa", "--set", "train.learning_rate=1"], 1, "did you mean train."),
+        (["train"], 2, "Error: data.path: no data to train on; give a file with --data"),
+        (["train", "--data", "x.fa", "--set", "train.learning_rate=1"], 2, "did you mean train."),
         (["train", "--data", "x.fa", "--config", "papre"], 1, "the shipped configs are default, paper, port"),
-        (["train", "--data", "x.fa", "--epochs", "0"], 1, "command line: train.epochs: input should be greater"),
-        (["train", "--data", "x.fa", "--no-masked", "--full-length"], 1, "needs model.masked: true"),
+        (["train", "--data", "x.fa", "--epochs", "0"], 2, "command line: train.epochs: input should be greater"),
+        (["train", "--data", "x.fa", "--no-masked", "--full-length"], 2, "needs model.masked: true"),
         (["train", "--data", "x.fa", "--no-track"], 1, "x.fa"),
         (["train", "--epocs", "3"], 2, "No such option"),
         (["train", "--keep", "middle"], 2, "middle"),
-        (["train", "--resume", "exp9", "--lr", "1"], 1, "so train.lr can't be given"),
+        (["train", "--resume", "exp9", "--lr", "1"], 2, "so train.lr can't be given"),
         (["train", "--data", "x.fa", "--weights", "none.pt"], 1, "none.pt: no such file of weights"),
-        (["evaluate", "exp1"], 1, "--data: no data to measure on"),
-        (["evaluate", "--data", "x.fa"], 1, "give either a run or --weights FILE"),
+        (["evaluate", "exp1"], 2, "--data: no data to measure on"),
+        (["evaluate", "--data", "x.fa"], 2, "give either a run or --weights FILE"),
         (["import", "nowhere"], 1, "nowhere"),
         (["trian"], 2, "No such command"),
     ],
@@ -117,6 +117,33 @@ def test_wrong_input_is_one_clear_error(
     assert message in result.stderr
     assert "Traceback" not in result.output
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["predict", "nosuch.fa"],
+        ["evaluate", "exp1", "--data", "nosuch.fa"],
+        ["compare", "exp1", "exp2", "--data", "nosuch.fa"],
+        ["promote", "exp1", "--data", "nosuch.fa"],
+    ],
+)
+def test_missing_file_is_said_before_models_and_runs_are_looked_for(arguments: list[str], mlflow_store: Path) -> None:
+    result = _run(*arguments, "--store", str(mlflow_store))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: nosuch.fa: no such file")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["data", "inspect", "{data}"], ["models", "--store", "{store}"]])
+def test_reader_that_leaves_ends_a_command_quietly(arguments: list[str], data: str, mlflow_store: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    words = [word.format(data=data, store=mlflow_store) for word in arguments]
+    command = [sys.executable, "-m", "rnatracker", *words]
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(writing)
+    assert result.returncode == 0 or arguments == ["--help"]
+    assert b"Traceback" not in result.stderr and b"Broken pipe" not in result.stderr
 
 
 _SHARED_OPTIONS = (

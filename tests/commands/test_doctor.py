@@ -384,7 +384,7 @@ class TestOrphans:
 
     def test_command_deletes_without_a_question_when_told_so(self, settings: TrackingSettings) -> None:
         folder = self._folder(self._experiment(settings) / _UNKNOWN_RUN)
-        assert _doctor("--store", str(settings.store), "--clean", "--json").exit_code == 1
+        assert _doctor("--store", str(settings.store), "--clean", "--json").exit_code == 2
         assert folder.exists()
         content = json.loads(_doctor("--store", str(settings.store), "--clean", "--yes", "--json").stdout)
         assert (content["deleted"], content["broken"]) == (1, False)

@@ -111,11 +111,11 @@ def test_skipped_records_are_named_until_there_are_many(weights: str, data: Path
         (["no.fa", "--model", "toy.pt"], 1, "no.fa: no such file; check the path"),
         (["x.fa"], 1, "Model 'rnatracker' has no champion; choose one with: rnatracker promote RUN_ID"),
         (["x.fa", "--model", "none.pt"], 1, "none.pt: no such file of weights"),
-        (["x.fa", "--model", "toy.pt", "--json"], 1, "--json: standard output is for the predictions"),
-        (["x.fa", "--model", "toy.pt", "--attention", "-"], 1, "--attention -: standard output is for the"),
-        (["x.fa", "--model", "toy.pt", "--out-format", "parquet"], 1, "--out-format parquet: is no text"),
+        (["x.fa", "--model", "toy.pt", "--json"], 2, "--json: standard output is for the predictions"),
+        (["x.fa", "--model", "toy.pt", "--attention", "-"], 2, "--attention -: standard output is for the"),
+        (["x.fa", "--model", "toy.pt", "--out-format", "parquet"], 2, "--out-format parquet: is no text"),
         (["x.fa", "--model", "toy.pt", "--out-format", "xlsx"], 2, "xlsx"),
-        (["x.fa", "--model", "toy.pt", "--out", "x.fa"], 1, "--out x.fa: is the input x.fa too"),
+        (["x.fa", "--model", "toy.pt", "--out", "x.fa"], 2, "--out x.fa: is the input x.fa too"),
         (["x.fa", "--model", "toy.pt", "--sites", "a,b,c"], 1, "--sites a,b,c: toy.pt predicts Nucleus, Cytosol, ERM"),
         (["x.fa", "--model", "toy.pt", "--format", "table"], 1, "expected table"),
     ],
@@ -166,9 +166,15 @@ def test_nothing_is_said_when_whoever_reads_goes_away(weights: str, data: Path) 
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == b""
-    assert process.wait() == 1
+    assert process.wait() == 0
     process.stderr.close()
     assert names(data) == ["x.fa"]
+
+
+def test_missing_input_is_said_before_a_model_is_looked_for(data: Path) -> None:
+    result = _run(str(data / "nosuch.fa"), "--model", "nosuch.pt")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert result.stderr.startswith(f"Error: {data / 'nosuch.fa'}: no such file")
 
 
 @pytest.mark.parametrize("name", ["out.tsv", "out.parquet", "out.csv.gz"])

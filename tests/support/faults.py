@@ -1,9 +1,10 @@
 """Faults of disk and database at a chosen point of a command, and commands in forked processes.
 
-Operations below a folder are counted, over all processes of a command: opening a file to write, each write, flush to the
-disk, rename, new folder, and each SQL statement. At the chosen one the operation fails as on a full or broken disk or a
-locked database, or the process is killed. The command runs in a fork of this process, which has imported everything
-already; the workers that it starts are forks too, so that they count as well.
+Operations below a folder are counted, over all processes of a command: opening a file to write, its first write and its
+closing (between them a buffer takes what is written), flush to the disk, rename, new folder, and each SQL statement. At
+the chosen one the operation fails as on a full or broken disk or a locked database, or the process is killed. The
+command runs in a fork of this process, which has imported everything already; the workers that it starts are forks too,
+so that they count as well.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ class Faults:
         if not is_chosen and not (self._kind == "full" and 0 < self._target < number):
             return
         if is_chosen:
-            os.write(self._write, f"{what} {os.path.basename(str(path))}".encode())
+            os.write(self._write, f"{what} {Path(str(path)).name}".encode())
         if self._kind == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         if what.startswith("SQL"):
@@ -97,7 +98,7 @@ class Faults:
         raise OSError(number, os.strerror(number), str(path))
 
     def _is_below(self, path: object) -> bool:
-        return os.path.abspath(os.fspath(path)).startswith(self._folder)  # type: ignore[call-overload, no-any-return]
+        return str(Path(os.fspath(path)).absolute()).startswith(self._folder)  # type: ignore[call-overload]
 
     def install(self) -> None:
         """Put the counting in place of the system's functions, in this process and its forks for good."""
@@ -140,7 +141,7 @@ class Faults:
                 return super().executemany(sql, *args)
 
         class Connection(sqlite3.Connection):
-            def cursor(self, *args: Any, **options: Any) -> Any:  # noqa: ARG002 (MLflow asks for a plain one)
+            def cursor(self, *args: Any, **options: Any) -> Any:
                 return super().cursor(Cursor)
 
             def execute(self, sql: str, *args: Any) -> Any:
@@ -160,11 +161,19 @@ class _Written:
     """A file that is written to, and counted."""
 
     def __init__(self, file: Any, path: object, faults: Faults) -> None:
-        self.__dict__.update(_file=file, _path=path, _faults=faults)
+        self.__dict__.update(_file=file, _path=path, _faults=faults, _has_written=False)
 
     def write(self, data: Any) -> Any:
-        self._faults.step("write", self._path)
+        if not self._has_written:
+            self.__dict__["_has_written"] = True
+            self._faults.step("write", self._path)
         return self._file.write(data)
+
+    def close(self) -> None:
+        is_last = self._has_written and not self._file.closed
+        self._file.close()
+        if is_last:
+            self._faults.step("close", self._path)
 
     def writelines(self, lines: Any) -> None:
         for line in lines:
@@ -177,8 +186,8 @@ class _Written:
         self._file.__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> Any:
-        return self._file.__exit__(*error)
+    def __exit__(self, *error: Any) -> None:
+        self.close()
 
     def __iter__(self) -> Any:
         return iter(self._file)
@@ -187,7 +196,7 @@ class _Written:
 def _name_of(number: int) -> str:
     """Return the path of an open file."""
     try:
-        return os.readlink(f"/proc/self/fd/{number}")
+        return str(Path(f"/proc/self/fd/{number}").readlink())
     except OSError:
         return ""
 
@@ -203,7 +212,7 @@ def in_fork(work: Callable[[], Ended], faults: Faults | None = None) -> Ended:
             if faults is not None:
                 faults.install()
             ended = work()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             ended = Ended(99, "", f"Traceback: {error!r}")
         os.write(write, pickle.dumps(ended))
         os._exit(0)
@@ -220,4 +229,4 @@ def in_fork(work: Callable[[], Ended], faults: Faults | None = None) -> Ended:
         content += block
     os.close(read)
     os.waitpid(pid, 0)
-    return pickle.loads(content) if content else Ended(-9)  # noqa: S301 (our own fork)
+    return pickle.loads(content) if content else Ended(-9)

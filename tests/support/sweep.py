@@ -1,7 +1,7 @@
 """A command with a fault at each of its operations in turn, and what is right afterwards.
 
-Run as `python -m tests.support.sweep COMMAND PART PARTS`, in a process of its own: it forks, which one that has computed
-with several threads must not. Prints a line of JSON: how many points there were, and what went wrong.
+Run as `python -m tests.support.sweep COMMAND PART PARTS`, in a process of its own: it forks, which one that has
+computed with several threads must not. Prints a line of JSON: how many points there were, and what went wrong.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +126,6 @@ def _wrong_afterwards(swept: Swept, folder: Path, expected: Any, was_killed: boo
 
 def _import_everything() -> None:
     """Import what the commands import, so that a fork needs no time for it."""
-    import matplotlib.pyplot
-    import mlflow.store.tracking.sqlalchemy_store
-    import optuna
-    import pandas
-    import scipy.stats
     import torch
 
     import rnatracker.doctor
@@ -152,7 +148,7 @@ def sweep(name: str, part: int, parts: int) -> dict[str, Any]:
     os.environ["TMPDIR"] = tempfile.tempdir = str(work / "tmp")
     os.chdir(work)
     for command in swept.before:
-        made = in_fork(lambda command=command: _do(*command))  # type: ignore[misc]
+        made = in_fork(partial(_do, *command))
         assert made.code == 0, (command, made)
     shutil.copytree(work, template, symlinks=True)
 
@@ -163,9 +159,9 @@ def sweep(name: str, part: int, parts: int) -> dict[str, Any]:
         os.chdir(work)
 
     counting = Faults(work)
-    whole = in_fork(lambda: _do(*swept.command), counting)
+    whole = in_fork(partial(_do, *swept.command), counting)
     assert whole.code == 0, whole
-    reference = in_fork(lambda: Ended(0, json.dumps(swept.result(work))))
+    reference = in_fork(partial(_json, partial(swept.result, work)))
     assert reference.code == 0, reference
     expected = json.loads(reference.out)
     failures, n_points, target = [], 0, part
@@ -174,13 +170,14 @@ def sweep(name: str, part: int, parts: int) -> dict[str, Any]:
         kind = KINDS[(target + target // len(KINDS)) % len(KINDS)]
         afresh()
         faults = Faults(work, target, kind)
-        ended = in_fork(lambda: _do(*swept.command), faults)
+        ended = in_fork(partial(_do, *swept.command), faults)
         if faults.count < target:
             break
         n_points += 1
         wrong = _wrong_with(ended)
         if not wrong:
-            check = in_fork(lambda: Ended(0, _json(_wrong_afterwards, swept, work, expected, kind == "killed")))
+            looking = partial(_wrong_afterwards, swept, work, expected, kind == "killed")
+            check = in_fork(partial(_json, looking))
             wrong = json.loads(check.out) if check.code == 0 else f"afterwards: {check.code} {check.err}"
         if wrong:
             failures.append(f"{name} {target} {kind} at {faults.last()}: {wrong}")
@@ -191,8 +188,8 @@ def sweep(name: str, part: int, parts: int) -> dict[str, Any]:
     return {"points": n_points, "operations": counting.count, "failures": failures}
 
 
-def _json(function: Callable[..., str], *arguments: Any) -> str:
-    return json.dumps(function(*arguments))
+def _json(function: Callable[[], Any]) -> Ended:
+    return Ended(0, json.dumps(function()))
 
 
 if __name__ == "__main__":

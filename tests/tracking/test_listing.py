@@ -12,7 +12,7 @@ from typing import Protocol
 
 import pytest
 
-from rnatracker.errors import TrackingError
+from rnatracker.errors import UsageError
 from rnatracker.tracking import filters, listing
 from rnatracker.tracking.contract import NoExperimentError, TrackedRun
 from rnatracker.tracking.listing import Listed, Row, RunList
@@ -175,7 +175,7 @@ class TestFilters:
          "metrics.a LIKE 'b'", "run_id > 'a'"],
     )  # fmt: skip
     def test_a_bad_filter_is_one_clear_error(self, source: Source, bad: str) -> None:
-        with pytest.raises(TrackingError) as caught:
+        with pytest.raises(UsageError) as caught:
             source.list_runs(bad)
         assert caught.value.problem.startswith(f"--where {bad!r}: ")
         assert "as in: --where 'metrics.val/pcc_mean > 0.4" in caught.value.remedy
@@ -241,7 +241,7 @@ class TestRows:
         assert _names(listing.sort(found, key, reverse=reverse)) == expected
 
     def test_sort_refuses_what_it_doesnt_know(self) -> None:
-        with pytest.raises(TrackingError) as caught:
+        with pytest.raises(UsageError) as caught:
             listing.sort([], "loss", reverse=False)
         assert caught.value.problem == "--sort loss: unknown"
         assert "sort by when, name" in caught.value.remedy

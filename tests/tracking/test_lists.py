@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rnatracker.errors import TrackingError
+from rnatracker.errors import UsageError
 from rnatracker.tracking.contract import DatasetInput, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -91,7 +91,7 @@ class ListContract:
     @pytest.mark.parametrize("bad", ["foo", "metrics.a > 'x'", "params.a > 3", "metrics.a LIKE 'b'"])
     def test_list_runs_refuses_a_bad_filter(self, tracker: Tracker, bad: str) -> None:
         begin(tracker)
-        with pytest.raises(TrackingError) as caught:
+        with pytest.raises(UsageError) as caught:
             tracker.list_runs(bad)
         assert caught.value.problem.startswith(f"--where {bad!r}: ")
 

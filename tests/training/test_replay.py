@@ -241,14 +241,14 @@ def test_command_says_that_figures_agree(data: Path, settings: TrackingSettings)
     assert open_tracker(settings).find("exp2").tags()["rnatracker.replay_agreement"] == "bit-identical"
 
 
-def test_command_exits_with_1_and_says_by_how_much_when_figures_differ(data: Path, settings: TrackingSettings) -> None:
+def test_command_exits_with_3_and_says_by_how_much_when_figures_differ(data: Path, settings: TrackingSettings) -> None:
     folder = _train(data, settings).folder
     open_tracker(settings).find("exp1").log_metrics({"val/loss": 0.5}, 2)
     result = _invoke(str(folder), "--store", str(settings.store))
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "the figures DON'T agree, they differ by up to" in result.stdout
     assert "val/loss" in result.stdout
     as_json = _invoke(str(folder), "--store", str(settings.store), "--json")
     content = json.loads(as_json.stdout)
-    assert (as_json.exit_code, content["agrees"], content["metrics"][0]["metric"]) == (1, False, "val/loss")
+    assert (as_json.exit_code, content["agrees"], content["metrics"][0]["metric"]) == (3, False, "val/loss")
     assert content["metrics"][0]["recorded"] == 0.5
