@@ -91,7 +91,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     search = open_search(request, digest)
     tracker = open_tracker(request.tracking)
     run = own_run(search, tracker, transcripts)
-    for line in [*_greeting(search), *warm_start(search, request.warm_start)]:
+    for line in [*transcripts.notes, *_greeting(search), *warm_start(search, request.warm_start)]:
         say(line)
     with StopSignal() as stop, stop.polite(), tempfile.TemporaryDirectory(prefix="rnatracker-") as folder:
         shared.dump(transcripts, Path(folder))

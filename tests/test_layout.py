@@ -13,7 +13,7 @@ from tests.support import paths
 
 _ROOT = paths.ROOT
 _ORDER = (
-    ("rnatracker", "errors", "choices", "config", "files", "metrics", "plots"),
+    ("rnatracker", "errors", "choices", "site_names", "plain_yaml", "config", "files", "metrics", "plots"),
     ("processes",),
     ("tracking",),
     ("data",),
@@ -38,6 +38,8 @@ _MOST_LINES = 500
 _NEVER = {
     "errors": {"*"},
     "choices": {"*"},
+    "site_names": {"*"},
+    "plain_yaml": {"torch", "mlflow", "optuna", "typer"},
     "config": {"torch", "mlflow", "optuna"},
     "metrics": {"torch", "mlflow", "optuna"},
     "processes": {"torch", "mlflow", "optuna", "typer"},

@@ -129,6 +129,8 @@ def split(
     table = _table("part", "records", "file")
     table.add_row("train", f"{parts.n_train:,}", str(parts.train))
     table.add_row("test", f"{parts.n_test:,}", str(parts.test))
+    for note in parts.notes:
+        output.say(f"Note: {note}")
     _print(table, f"{parts.n_groups:,} groups or different sequences, none of them split.")
     if not delimiter_of(file):
         typer.echo("Where the file doesn't name its sites, give --sites A,B,... too, in the order of its values.")
@@ -196,6 +198,8 @@ def _print_report(report: Report) -> None:
             cells = [f"{site.mean:.4f}", f"{site.sd:.4f}", pcc if isinstance(pcc, str) else f"{pcc:.3f}"]
             table.add_row(site.name + (" (constant)" if site.constant else ""), *cells)
         _print(table)
+    for note in report.notes:
+        output.say(f"Note: {note}")
     for problem in report.problems[:5]:
         output.say(f"Training would refuse: {problem}")
 

@@ -205,6 +205,8 @@ def _bar(job: Job) -> Iterator[Progress | None]:
 
 
 def _notes(predictor: Predictor, job: Job, counts: Counts) -> None:
+    for note in counts.notes:
+        output.say(f"Note: {note}")
     if counts.skipped > _SHOWN:
         output.say(f"Skipped: {output.amount(counts.skipped - _SHOWN, 'more bad record')}")
     if counts.skipped:

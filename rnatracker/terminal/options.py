@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnatracker import choices
+from rnatracker import site_names as rules
+from rnatracker.errors import ConfigError
 
 if TYPE_CHECKING:
     from rnatracker.tracking.settings import TrackingSettings
@@ -158,5 +160,15 @@ def tracking_settings(
 
 
 def site_names(sites: str | None) -> list[str] | None:
-    """Return the names in the text of `--sites`; None where it was not given."""
-    return None if sites is None else [name.strip() for name in sites.split(",")]
+    """Return the names in the text of `--sites`; None where it was not given.
+
+    Raises:
+        ConfigError: if a site can't be called so.
+    """
+    if sites is None:
+        return None
+    names = [name.strip() for name in sites.split(",")]
+    fault = rules.fault(names)
+    if fault:
+        raise ConfigError(f"--sites {sites}: {fault}", "use another name")
+    return names
