@@ -30,7 +30,7 @@ app = typer.Typer(
     help="Inspect, simulate, split and download files of transcripts.",
 )
 
-File = Annotated[Path, typer.Argument(help="File of transcripts, gzipped or not.", metavar="FILE")]
+File = Annotated[Path, typer.Argument(help="File of transcripts, gzipped or not.", metavar="FILE", parser=options.path)]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
@@ -73,7 +73,12 @@ def inspect_file(
 @app.command()
 def simulate(
     out: Annotated[
-        Path, typer.Argument(help="File to write: a table if it ends in .tsv or .csv, else FASTA-like.", metavar="OUT")
+        Path,
+        typer.Argument(
+            help="File to write: a table if it ends in .tsv or .csv, else FASTA-like.",
+            metavar="OUT",
+            parser=options.path,
+        ),
     ],
     records: Annotated[int, typer.Option(help="Number of transcripts.")] = 300,
     sites: Annotated[
@@ -105,10 +110,20 @@ def split(
     test: Annotated[float, typer.Option(help="Share of the transcripts for the test part, between 0 and 1.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same split.")] = 0,
     out_dir: Annotated[
-        Path | None, typer.Option(help="Folder for NAME_train and NAME_test.", show_default="that of the file")
+        Path | None,
+        typer.Option(
+            help="Folder for NAME_train and NAME_test; made if needed.",
+            metavar="DIR",
+            parser=options.path,
+            show_default="that of the file",
+        ),
     ] = None,
-    train_out: Annotated[Path | None, typer.Option(help="File for the training part.")] = None,
-    test_out: Annotated[Path | None, typer.Option(help="File for the test part.")] = None,
+    train_out: Annotated[
+        Path | None, typer.Option(help="File for the training part.", metavar="FILE", parser=options.path)
+    ] = None,
+    test_out: Annotated[
+        Path | None, typer.Option(help="File for the test part.", metavar="FILE", parser=options.path)
+    ] = None,
     file_format: options.FileFormat = "auto",
     force: Force = False,
 ) -> None:
@@ -141,7 +156,10 @@ def split(
 def download(
     name: Annotated[SetName, typer.Argument(help="Name of the data set.")],
     to: Annotated[
-        Path | None, typer.Option(help="Folder to save it in.", metavar="DIR", show_default="~/.cache/rnatracker")
+        Path | None,
+        typer.Option(
+            help="Folder to save it in.", metavar="DIR", parser=options.path, show_default="~/.cache/rnatracker"
+        ),
     ] = None,
     url: Annotated[
         str | None, typer.Option(help="Address of the folder with the files.", metavar="BASE", show_default="GitHub")
