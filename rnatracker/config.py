@@ -8,14 +8,15 @@ Owns the pydantic models of a run's settings, finding the shipped files by name,
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from rnatracker import plain_yaml, site_names
 from rnatracker.choices import Device, Format, Keep, Kernel, Labels, Objective
 from rnatracker.errors import ConfigError, UsageError
 
@@ -40,7 +41,8 @@ DEFAULT_SITES = ("Cytosol", "Insoluble", "Membrane", "Nuclear")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Strict: `true` is not 1, and a text in quotes is no number.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
 FORMER_FORMATS = {"ancestor3": "port3", "ancestor6": "port6"}
@@ -55,7 +57,7 @@ class DataConfig(_Section):
     """File of transcripts with measured fractions."""
     format: Format = "auto"
     """Format of the file; `auto` recognises it by its content."""
-    sites: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    sites: Annotated[tuple[str, ...], Field(min_length=2, strict=False)] | None = None
     """Names of the sites, in the order of the file's values; None: the file's own, else the default four."""
     labels: Labels = "mean"
     """Which replicate to learn, where the file has two."""
@@ -78,11 +80,9 @@ class DataConfig(_Section):
     def _check(self) -> DataConfig:
         if self.fold == 1:
             raise ValueError("fold: 1 fold leaves nothing to train on; use 2 or more, or 0 for a single run")
-        if self.sites is not None and len(set(self.sites)) < len(self.sites):
-            raise ValueError(f"sites: names must differ, got {', '.join(self.sites)}")
-        reserved = sorted({"mean", "overall"} & set(self.sites or ()))
-        if reserved:
-            raise ValueError(f"sites: {reserved[0]} is what figures over all sites are called; use another name")
+        fault = site_names.fault(self.sites or ())
+        if fault:
+            raise ValueError(f"sites: {fault}; use another name")
         return self
 
 
@@ -186,7 +186,7 @@ class Config(_Section):
 
     def to_yaml(self) -> str:
         """Return the settings as the text of a config file."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return plain_yaml.dump(self.model_dump(mode="json"))
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -251,36 +251,38 @@ def read(path: Path) -> Settings:
     Raises:
         ConfigError: if the file can't be read, isn't YAML, or has an unknown key.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path.name}: not a readable YAML file: {' '.join(str(error).split())}") from None
+    content = plain_yaml.read(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise ConfigError(f"{path.name}: expected sections ({', '.join(Config.model_fields)}), got {content!r}")
+        raise ConfigError(f"{path.name}: expected sections ({', '.join(Config.model_fields)}), got {shown(content)}")
     for section, value in content.items():
         if section in Config.model_fields and not isinstance(value, dict):
-            raise ConfigError(f"{path.name}: section {section} must hold keys and values, got {value!r}")
+            raise ConfigError(f"{path.name}: section {section} must hold keys and values, got {shown(value)}")
     check_keys(flatten({str(key): value for key, value in content.items()}), path.name)
     return content
+
+
+def shown(value: object) -> str:
+    """Return a value as an error shows it: cut where it is long."""
+    return reprlib.repr(value)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
     """Split `train.lr=3e-4` into its key and its value, read as YAML.
 
     Raises:
-        ConfigError: if there is no `=` in it, or the key is unknown.
+        ConfigError: if there is no `=` in it, the key is unknown, or the value is no value in YAML.
     """
     key, sign, value = text.partition("=")
     key = key.strip()
     if not sign:
         raise ConfigError(f"--set {text}: expected KEY=VALUE, as in train.lr=3e-4")
     check_keys([key], "--set")
-    try:
-        return key, number(yaml.safe_load(value))
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {text}: the value is not readable as YAML") from None
+    read_as = plain_yaml.load(value, f"--set {key}")
+    if isinstance(read_as, dict):
+        raise ConfigError(f"--set {key}: expected one value, got {shown(read_as)}", "leave out the braces and colons")
+    return key, read_as
 
 
 def merge(base: Settings, overlay: Mapping[str, Any]) -> Settings:
@@ -387,7 +389,7 @@ def _word(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{place}.{message}" if place else message
-    return f"{place}: {message[0].lower()}{message[1:]}, got {first['input']!r}"
+    return f"{place}: {message[0].lower()}{message[1:]}, got {shown(first['input'])}"
 
 
 def check_keys(given: Iterable[str], source: str) -> None:
@@ -405,13 +407,3 @@ def check_keys(given: Iterable[str], source: str) -> None:
         same_section = [k for k in known if k.split(".")[0] == key.split(".")[0]]
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(same_section or known)}"
         raise ConfigError(f"{source}: unknown key {key}", hint)
-
-
-def number(value: Any) -> Any:
-    """Return what YAML 1.1 reads as a string for want of a point, as in 3e-4, as the number that is meant."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value

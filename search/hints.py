@@ -6,12 +6,11 @@ Owns their wording, so that each finds the study's storage and store. Must not k
 
 from __future__ import annotations
 
-import math
 import re
 
-import yaml
 from optuna.trial import FrozenTrial
 
+from rnatracker import plain_yaml
 from rnatracker.config import Config
 from rnatracker.search.space import apply
 from rnatracker.search.study import Search
@@ -36,6 +35,5 @@ def rerun_command(search: Search, trial: FrozenTrial) -> str:
     default = Config().flat()
     for key, value in apply(search.request.config, trial.params).flat().items():
         if key != "data.path" and value != default[key]:
-            on_one_line = yaml.safe_dump(value, default_flow_style=True, width=math.inf).splitlines()[0]
-            words += ["--set", f"{key}={on_one_line}"]
+            words += ["--set", f"{key}={plain_yaml.on_one_line(value)}"]
     return command(words, search.request.tracking, None)

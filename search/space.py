@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from optuna.trial import BaseTrial
 
-from rnatracker import config
-from rnatracker.config import Config
+from rnatracker import config, plain_yaml
+from rnatracker.config import Config, shown
 from rnatracker.errors import ConfigError
 
 Kind = Literal["float", "int", "categorical"]
@@ -163,11 +162,7 @@ def load(name_or_path: str) -> Space:
         if name_or_path not in named:
             raise ConfigError(f"--space {name_or_path}: no such file", f"the shipped spaces are {', '.join(named)}")
         path = named[name_or_path]
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path.name}: not a readable YAML file: {' '.join(str(error).split())}") from None
-    return parse(content, path.name)
+    return parse(plain_yaml.read(path), path.name)
 
 
 def parse(content: object, source: str) -> Space:
@@ -190,45 +185,51 @@ def _dimension(key: str, entry: object, source: str) -> Dimension:
     place = f"{source}: {key}"
     kinds = [kind for kind in _KINDS if isinstance(entry, dict) and kind in entry]
     if not isinstance(entry, dict) or len(kinds) != 1:
-        raise ConfigError(f"{place}: expected one of {', '.join(_KINDS)} with its values, got {entry!r}")
+        raise ConfigError(f"{place}: expected one of {', '.join(_KINDS)} with its values, got {shown(entry)}")
     kind: Kind = kinds[0]  # type: ignore[assignment]
     for option in entry:
         if option != kind and option not in _OPTIONS[kind]:
             near = difflib.get_close_matches(str(option), _OPTIONS[kind], n=1)
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(sorted(_OPTIONS[kind]))}"
             raise ConfigError(f"{place}: unknown option {option} for {kind}", hint)
+    if kind == "float" and config.is_whole(key):
+        raise ConfigError(f"{place}: this key takes whole numbers", "use int")
     values = _values(entry[kind], kind, place)
     for value in values:
         config.check_value(key, value, source)
-    made = Dimension(
-        key, kind, values, bool(entry.get("log", False)), _step(entry, place), _when(entry.get("when"), place)
-    )
+    made = Dimension(key, kind, values, _log(entry, place), _step(entry, place), _when(entry.get("when"), place))
     _check_range(made, place)
     return made
 
 
 def _values(given: object, kind: Kind, place: str) -> tuple[Value, ...]:
     if not isinstance(given, list):
-        raise ConfigError(f"{place}: {kind} takes a list, got {given!r}")
+        raise ConfigError(f"{place}: {kind} takes a list, got {shown(given)}")
     if kind == "categorical":
         if len(given) < 2 or any(not isinstance(value, bool | int | float | str) for value in given):
-            raise ConfigError(f"{place}: categorical takes two or more choices, got {given!r}")
+            raise ConfigError(f"{place}: categorical takes two or more choices, got {shown(given)}")
         if len({(type(value), value) for value in given}) < len(given):
-            raise ConfigError(f"{place}: the choices must differ, got {given!r}")
-        return tuple(config.number(value) if isinstance(value, str) else value for value in given)
-    numbers = [config.number(value) for value in given]
-    known = [n for n in numbers if isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n)]
-    if len(numbers) != 2 or len(known) != 2:
-        raise ConfigError(f"{place}: {kind} takes the lowest and the highest value, got {given!r}")
+            raise ConfigError(f"{place}: the choices must differ, got {shown(given)}")
+        return tuple(given)
+    known = [n for n in given if isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n)]
+    if len(given) != 2 or len(known) != 2:
+        raise ConfigError(f"{place}: {kind} takes the lowest and the highest value, got {shown(given)}")
     if kind == "int" and not all(float(number).is_integer() for number in known):
-        raise ConfigError(f"{place}: int takes whole numbers, got {given!r}", "use float")
+        raise ConfigError(f"{place}: int takes whole numbers, got {shown(given)}", "use float")
     return tuple(int(number) if kind == "int" else float(number) for number in known)
+
+
+def _log(entry: Mapping[Any, Any], place: str) -> bool:
+    log = entry.get("log", False)
+    if not isinstance(log, bool):
+        raise ConfigError(f"{place}: log must be true or false, got {shown(log)}")
+    return log
 
 
 def _step(entry: Mapping[Any, Any], place: str) -> int:
     step = entry.get("step", 1)
     if isinstance(step, bool) or not isinstance(step, int) or step < 1:
-        raise ConfigError(f"{place}: step must be a whole number of 1 or more, got {step!r}")
+        raise ConfigError(f"{place}: step must be a whole number of 1 or more, got {shown(step)}")
     return step
 
 
@@ -236,7 +237,7 @@ def _when(given: object, place: str) -> dict[str, tuple[Value, ...]]:
     if given is None:
         return {}
     if not isinstance(given, dict) or not given:
-        raise ConfigError(f"{place}: when takes a key of this space and its value, got {given!r}")
+        raise ConfigError(f"{place}: when takes a key of this space and its value, got {shown(given)}")
     return {str(key): tuple(value) if isinstance(value, list) else (value,) for key, value in given.items()}
 
 
@@ -258,8 +259,6 @@ def _check_range(dimension: Dimension, place: str) -> None:
         raise ConfigError(
             f"{place}: {high:g} can't be reached from {low:g} in steps of {dimension.step}", f"use {fitting}"
         )
-    if dimension.kind == "float" and config.is_whole(dimension.key):
-        raise ConfigError(f"{place}: this key takes whole numbers", "use int")
 
 
 def _in_order(dimensions: list[Dimension], source: str) -> list[Dimension]:

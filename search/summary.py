@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from rnatracker import files
+from rnatracker import files, plain_yaml
 from rnatracker.config import Config
 from rnatracker.errors import StudyError
 from rnatracker.escapes import markdown
@@ -137,7 +136,7 @@ def to_csv(search: Search) -> str:
 
 def space_yaml(space: Space) -> str:
     """Return a space as the text of its file."""
-    return yaml.safe_dump(space.as_dict(), sort_keys=False, default_flow_style=None)
+    return plain_yaml.dump(space.as_dict(), flow=None)
 
 
 def export_best(search: Search, path: Path) -> FrozenTrial:

@@ -96,7 +96,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     _wait_for_orphans(search, say)
     tracker = open_tracker(request.tracking)
     run = own_run(search, tracker, transcripts)
-    for line in [*_greeting(search), *cautions, *warm_start(search, request.warm_start)]:
+    for line in [*transcripts.notes, *_greeting(search), *cautions, *warm_start(search, request.warm_start)]:
         say(line)
     with StopSignal() as stop, stop.polite(), scratch.folder() as folder:
         shared.dump(transcripts, folder)

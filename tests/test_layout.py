@@ -13,7 +13,7 @@ from tests.support import paths
 
 _ROOT = paths.ROOT
 _ORDER = (
-    ("rnatracker", "errors", "escapes", "choices", "config", "files", "metrics", "plots"),
+    ("rnatracker", "errors", "escapes", "choices", "site_names", "plain_yaml", "config", "files", "metrics", "plots"),
     ("processes",),
     ("tracking",),
     ("data",),
@@ -39,6 +39,8 @@ _NEVER = {
     "errors": {"*"},
     "escapes": {"*"},
     "choices": {"*"},
+    "site_names": {"*"},
+    "plain_yaml": {"torch", "mlflow", "optuna", "typer"},
     "config": {"torch", "mlflow", "optuna"},
     "metrics": {"torch", "mlflow", "optuna"},
     "processes": {"torch", "mlflow", "optuna", "typer"},

@@ -21,18 +21,20 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Two or more runs: ids, names or folders.", metavar="RUN", show_default=False)
+        list[str],
+        typer.Argument(help="Two or more runs: ids, names or folders.", **options.RUN, show_default=False),
     ],
     data: Annotated[
         str | None,
         typer.Option(
             help="Compare the runs on this file, which none of them was trained on.",
-            metavar="FILE",
+            **options.FILE,
             rich_help_panel=options.DATA_PANEL,
         ),
     ] = None,
     plot: Annotated[
-        str | None, typer.Option(help="Draw the learning curves of the runs into one PNG.", metavar="FILE")
+        str | None,
+        typer.Option(help="Draw the learning curves of the runs into one PNG.", **options.FILE),
     ] = None,
     file_format: options.FileFormat = "auto",
     sites: options.Sites = None,

@@ -29,7 +29,7 @@ app = typer.Typer(
     help="Inspect, simulate, split and download files of transcripts.",
 )
 
-File = Annotated[Path, typer.Argument(help="File of transcripts, gzipped or not.", metavar="FILE")]
+File = Annotated[Path, typer.Argument(help="File of transcripts, gzipped or not.", metavar="FILE", parser=options.path)]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 
 
@@ -72,7 +72,12 @@ def inspect_file(
 @app.command()
 def simulate(
     out: Annotated[
-        Path, typer.Argument(help="File to write: a table if it ends in .tsv or .csv, else FASTA-like.", metavar="OUT")
+        Path,
+        typer.Argument(
+            help="File to write: a table if it ends in .tsv or .csv, else FASTA-like.",
+            metavar="OUT",
+            parser=options.path,
+        ),
     ],
     records: Annotated[int, typer.Option(help="Number of transcripts.")] = 300,
     sites: Annotated[
@@ -104,10 +109,20 @@ def split(
     test: Annotated[float, typer.Option(help="Share of the transcripts for the test part, between 0 and 1.")] = 0.2,
     seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same split.")] = 0,
     out_dir: Annotated[
-        Path | None, typer.Option(help="Folder for NAME_train and NAME_test.", show_default="that of the file")
+        Path | None,
+        typer.Option(
+            help="Folder for NAME_train and NAME_test; made if needed.",
+            metavar="DIR",
+            parser=options.path,
+            show_default="that of the file",
+        ),
     ] = None,
-    train_out: Annotated[Path | None, typer.Option(help="File for the training part.")] = None,
-    test_out: Annotated[Path | None, typer.Option(help="File for the test part.")] = None,
+    train_out: Annotated[
+        Path | None, typer.Option(help="File for the training part.", metavar="FILE", parser=options.path)
+    ] = None,
+    test_out: Annotated[
+        Path | None, typer.Option(help="File for the test part.", metavar="FILE", parser=options.path)
+    ] = None,
     file_format: options.FileFormat = "auto",
     force: Force = False,
 ) -> None:
@@ -128,6 +143,8 @@ def split(
     table = _table("part", "records", "file")
     table.add_row("train", f"{parts.n_train:,}", str(parts.train))
     table.add_row("test", f"{parts.n_test:,}", str(parts.test))
+    for note in parts.notes:
+        output.say(f"Note: {note}")
     show(table)
     output.tell(f"{parts.n_groups:,} groups or different sequences, none of them split.")
     if not delimiter_of(file):
@@ -139,7 +156,10 @@ def split(
 def download(
     name: Annotated[SetName, typer.Argument(help="Name of the data set.")],
     to: Annotated[
-        Path | None, typer.Option(help="Folder to save it in.", metavar="DIR", show_default="~/.cache/rnatracker")
+        Path | None,
+        typer.Option(
+            help="Folder to save it in.", metavar="DIR", parser=options.path, show_default="~/.cache/rnatracker"
+        ),
     ] = None,
     url: Annotated[
         str | None, typer.Option(help="Address of the folder with the files.", metavar="BASE", show_default="GitHub")
@@ -187,6 +207,8 @@ def _print_report(report: Report) -> None:
             cells = [f"{site.mean:.4f}", f"{site.sd:.4f}", pcc if isinstance(pcc, str) else f"{pcc:.3f}"]
             table.add_row(site.name + (" (constant)" if site.constant else ""), *cells)
         show(table)
+    for note in report.notes:
+        output.say(f"Note: {note}")
     for problem in report.problems[:5]:
         output.say(f"Training would refuse: {problem}")
 

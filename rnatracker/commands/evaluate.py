@@ -23,17 +23,21 @@ def evaluate(
         typer.Argument(
             help="A run (id, name or folder), champion, challenger, previous, a version number, or a file of weights.",
             metavar="MODEL",
+            parser=options.expanded,
             show_default=False,
         ),
     ] = None,
     data: options.Data = None,
     weights: Annotated[
         str | None,
-        typer.Option(help="A file of weights instead of a run, ours or the PyTorch port's.", metavar="FILE"),
+        typer.Option(
+            help="A file of weights instead of a run, ours or the PyTorch port's.",
+            **options.FILE,
+        ),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(help="Write a TSV: id, predicted fractions, measured fractions.", metavar="FILE"),
+        typer.Option(help="Write a TSV: id, predicted fractions, measured fractions.", **options.FILE),
     ] = None,
     file_format: options.FileFormat = "auto",
     sites: options.Sites = None,

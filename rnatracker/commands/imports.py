@@ -15,7 +15,12 @@ from rnatracker.terminal import options, output, tables
 
 def import_(
     folder: Annotated[
-        str, typer.Argument(help="A log folder of the PyTorch port, with log.txt and weights/.", metavar="LOGFOLDER")
+        str,
+        typer.Argument(
+            help="A log folder of the PyTorch port, with log.txt and weights/.",
+            metavar="LOGFOLDER",
+            parser=options.expanded,
+        ),
     ],
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",

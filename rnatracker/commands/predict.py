@@ -32,18 +32,26 @@ def predict(
     source: Annotated[
         str,
         typer.Argument(
-            help="FASTA, or TSV or CSV with id and sequence, gzipped or not; - for standard input.", metavar="INPUT"
+            help="FASTA, or TSV or CSV with id and sequence, gzipped or not; - for standard input.",
+            metavar="INPUT",
+            parser=options.expanded,
         ),
     ],
     model: Annotated[
         str,
         typer.Option(
-            help="champion, challenger, previous, a version number, a run (id, name or folder), or a file of weights."
+            help="champion, challenger, previous, a version number, a run (id, name or folder), or a file of weights.",
+            metavar="MODEL",
+            parser=options.expanded,
         ),
     ] = "champion",
     out: Annotated[
         str | None,
-        typer.Option(help="File to write the predictions to.", metavar="FILE", show_default="standard output"),
+        typer.Option(
+            help="File to write the predictions to.",
+            **options.FILE,
+            show_default="standard output",
+        ),
     ] = None,
     out_format: Annotated[
         OutFormat | None,
@@ -52,7 +60,8 @@ def predict(
     attention: Annotated[
         str | None,
         typer.Option(
-            help="Write the attention along each transcript as a TSV: id, start, end, weight.", metavar="FILE"
+            help="Write the attention along each transcript as a TSV: id, start, end, weight.",
+            **options.FILE,
         ),
     ] = None,
     skip_bad: Annotated[
@@ -205,6 +214,8 @@ def _bar(job: Job) -> Iterator[Progress | None]:
 
 
 def _notes(predictor: Predictor, job: Job, counts: Counts) -> None:
+    for note in counts.notes:
+        output.say(f"Note: {note}")
     if counts.skipped > _SHOWN:
         output.say(f"Skipped: {output.amount(counts.skipped - _SHOWN, 'more bad record')}")
     if counts.skipped:

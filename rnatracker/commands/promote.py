@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def promote(
-    run: Annotated[str, typer.Argument(help="The run: its id or name.", metavar="RUN", show_default=False)],
+    run: Annotated[str, typer.Argument(help="The run: its id or name.", **options.RUN, show_default=False)],
     data: Annotated[
         str | None,
         typer.Option(
             help="Test set: labelled transcripts that neither model was trained on. It is kept with the model.",
-            metavar="FILE",
+            **options.FILE,
             show_default="the test set kept with the model",
             rich_help_panel=options.DATA_PANEL,
         ),
@@ -47,7 +47,7 @@ def promote(
         list[str] | None,
         typer.Option(
             help="The file that the run was trained on, if it was moved. Repeatable.",
-            metavar="FILE",
+            **options.FILE,
             rich_help_panel=options.DATA_PANEL,
         ),
     ] = None,

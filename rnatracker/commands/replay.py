@@ -22,12 +22,15 @@ _SHOWN = 12
 
 
 def replay(
-    run: Annotated[str, typer.Argument(help="A run: its id, name or folder; a trial as exp5/trial3.", metavar="RUN")],
+    run: Annotated[
+        str,
+        typer.Argument(help="A run: its id, name or folder; a trial as exp5/trial3.", **options.RUN),
+    ],
     data: Annotated[
         str | None,
         typer.Option(
             help="Where the run's data are now, if they were moved. Other data are refused.",
-            metavar="FILE",
+            **options.FILE,
             rich_help_panel=options.DATA_PANEL,
         ),
     ] = None,

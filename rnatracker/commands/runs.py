@@ -43,7 +43,8 @@ def runs(
         bool, typer.Option("--all", help="A row for each fold and trial too, not folded under its run.")
     ] = False,
     csv: Annotated[
-        str | None, typer.Option(help="Write a table with all parameters and metrics.", metavar="FILE")
+        str | None,
+        typer.Option(help="Write a table with all parameters and metrics.", **options.FILE),
     ] = None,
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",

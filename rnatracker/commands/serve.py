@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 def serve(
     model: Annotated[
-        str, typer.Option(help="champion, challenger, previous, or a version number.", metavar="MODEL")
+        str,
+        typer.Option(
+            help="champion, challenger, previous, or a version number.", metavar="MODEL", parser=options.expanded
+        ),
     ] = "champion",
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 5001,
     host: Annotated[

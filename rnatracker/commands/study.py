@@ -22,11 +22,15 @@ def study(
     list_: Annotated[bool, typer.Option("--list", help="List all studies.")] = False,
     best: Annotated[int, typer.Option(help="Number of trials to show.", min=1)] = 10,
     export: Annotated[
-        str | None, typer.Option(help="Write the best settings as a config file.", metavar="FILE")
+        str | None,
+        typer.Option(help="Write the best settings as a config file.", **options.FILE),
     ] = None,
     plots: Annotated[
         str | None,
-        typer.Option(help="Write plots, as pictures and as interactive pages, into a folder.", metavar="DIR"),
+        typer.Option(
+            help="Write plots, as pictures and as interactive pages, into a folder.",
+            **options.DIR,
+        ),
     ] = None,
     delete_weights: Annotated[
         bool, typer.Option("--delete-weights", help="Delete the weights of all trials of the study.")

@@ -81,7 +81,7 @@ def train(
         str | None,
         typer.Option(
             help="Start a new run from a file of weights, ours or the PyTorch port's.",
-            metavar="FILE",
+            **options.FILE,
             rich_help_panel=options.TRAINING_PANEL,
         ),
     ] = None,
@@ -130,7 +130,7 @@ def train(
     ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(help="Resume an interrupted run.", metavar="RUN", rich_help_panel=_RUN),
+        typer.Option(help="Resume an interrupted run.", **options.RUN, rich_help_panel=_RUN),
     ] = None,
     save_every: Annotated[
         int | None,

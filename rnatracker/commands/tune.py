@@ -54,6 +54,7 @@ def tune(
         typer.Option(
             help="Search space: a file, or one of default, wide and smoke.",
             metavar="NAME|FILE",
+            parser=options.expanded,
             rich_help_panel=_SEARCH,
         ),
     ] = "default",
@@ -84,6 +85,7 @@ def tune(
         typer.Option(
             help="Try the best settings of another study or run early. Repeatable.",
             metavar="STUDY|RUN",
+            parser=options.expanded,
             rich_help_panel=_SEARCH,
         ),
     ] = None,

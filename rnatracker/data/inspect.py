@@ -72,6 +72,7 @@ class Report:
         problem_counts: what training would refuse, by kind: `duplicate_id`, `empty_sequence`,
             `unknown_letter`, `all_zero`, `bad_fractions`.
         problems: the error of each.
+        notes: what was read otherwise than it stands in the file, and what looks cut off.
     """
 
     file: str
@@ -93,6 +94,7 @@ class Report:
     digest: str
     problem_counts: dict[str, int]
     problems: list[DataError]
+    notes: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for JSON, which knows no NaN: such a figure is None."""
@@ -149,6 +151,7 @@ def inspect(
         digest=transcripts.digest(),
         problem_counts=dict(Counter(problem.kind for problem in problems)),
         problems=[problem.error for problem in problems],
+        notes=list(transcripts.notes),
     )
 
 

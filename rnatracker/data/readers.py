@@ -7,6 +7,7 @@ The modules of `rnatracker/data/formats/` cut files into records. Read next: `tr
 from __future__ import annotations
 
 import math
+import shlex
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
+from rnatracker import site_names
 from rnatracker.config import DEFAULT_SITES
 from rnatracker.data import sequences
 from rnatracker.data.encoding import ANY, UNKNOWN, Codes
 from rnatracker.data.formats import known, table
 from rnatracker.data.formats.known import DESCRIPTIONS
-from rnatracker.data.formats.record import Record
+from rnatracker.data.formats.record import Record, is_missing, without_stops
 from rnatracker.data.sequences import Fault, FaultKind
 from rnatracker.data.source import Source, opened
 from rnatracker.data.transcripts import Fractions, Transcripts, checked_sites
@@ -77,7 +79,10 @@ def read(
             loaded.add(record)
             if loaded.problems:
                 raise loaded.problems[0].error
-        return loaded.finish()
+        transcripts = loaded.finish()
+        if loaded.problems:
+            raise loaded.problems[0].error
+        return transcripts
 
 
 def read_unlabelled(path: str | Path, *, format: str = "auto") -> Transcripts:  # noqa: A002
@@ -155,20 +160,25 @@ class _Loaded:
             columns = table.header(source, self.sites)
             self.sites = columns.sites
             self.header = columns.header
-            self.records = table.rows(source, columns)
+            records = table.rows(source, columns)
             self.grouped = columns.group is not None
         else:
-            self.records = known.records(source, self.format)
+            records = known.records(source, self.format)
             self.grouped = False
+        self.records = without_stops(records, source.remarks)
         self.has_values = self.format != "fasta" and self.sites != ()
         self.strict_sites = strict_sites
+        self.columns_chosen = sites is not None
+        self.last: Record | None = None
         self.n_replicates = 0
+        self.n_ungrouped = 0
         self.numbers: dict[str, int] = {}
         self.ids: list[str] = []
         self.groups: list[str] = []
         self.codes = bytearray()
         self.ends = array("q", [0])
         self.rows: tuple[array[float], array[float]] = (array("d"), array("d"))
+        self.totals: tuple[array[float], array[float]] = (array("d"), array("d"))
 
     def add(self, record: Record) -> None:
         """Check a record and keep it, noting what is wrong with it."""
@@ -179,6 +189,8 @@ class _Loaded:
         codes = self._sequence(record)
         self.ids.append(record.id)
         self.groups.append(record.group or record.id)
+        self.n_ungrouped += not record.group
+        self.last = record
         self.codes += codes.data
         self.ends.append(len(self.codes))
         if self.has_values:
@@ -203,8 +215,9 @@ class _Loaded:
             self._note(record, Fault(FaultKind.BAD_FRACTIONS, problem))
         for i, label in enumerate("AB"[: self.n_replicates]):
             values = record.values[i] if i < len(record.values) else ()
-            row, fault = _row(values, self.sites or ())
+            row, total, fault = _row(values, self.sites or ())
             self.rows[i].extend(row)
+            self.totals[i].append(total)
             if fault and len(record.values) == self.n_replicates and self.labels in ("mean", label):
                 if self.n_replicates == 2:
                     fault = replace(fault, problem=f"replicate {label}: {fault.problem}")
@@ -218,6 +231,8 @@ class _Loaded:
                 f"{self.source.name}: expected two replicates for --labels {self.labels}, got one", "leave it out"
             )
         n_values = len(record.values[0])
+        if self.format == "table" and self.strict_sites and not self.columns_chosen:
+            self._check_columns(record)
         if self.sites is None and n_values == len(DEFAULT_SITES):
             self.sites = DEFAULT_SITES
         if self.sites is None and self.strict_sites:
@@ -231,6 +246,48 @@ class _Loaded:
         if self.sites is not None and len(self.sites) < 2 and self.strict_sites:
             raise DataError(f"{self.source.name}: expected 2 sites or more, got {', '.join(self.sites)}")
         self.has_values = self.sites is not None and len(self.sites) >= 2
+        if self.strict_sites and site_names.fault(self.sites or ()):
+            raise DataError(
+                f"{self.source.name}: {site_names.fault(self.sites or ())}",
+                "rename the column, or choose others with --sites"
+                if self.format == "table"
+                else "use another name with --sites",
+            )
+
+    def _check_columns(self, record: Record) -> None:
+        """Refuse a column of words, such as gene symbols, before each of its rows is a problem of its own."""
+        words = [i for i, value in enumerate(record.values[0]) if math.isnan(_number(value)) and not is_missing(value)]
+        names = self.sites or ()
+        others = [name for i, name in enumerate(names) if i not in words]
+        if words and not any(_has_comma(record.values[0][i]) for i in words):
+            problem = f"expected a number for {names[words[0]]}, got {record.values[0][words[0]][:30]!r}"
+            choice = (
+                f"or where {names[words[0]]} is no site, name those that are: --sites {shlex.quote(','.join(others))}"
+            )
+            remedy = f"correct it, {choice}" if len(others) > 1 else "correct it"
+            raise DataError.in_record(self.source.name, record.number, record.id, problem, remedy)
+
+    def _check_last(self) -> None:
+        """Look whether the last record's values are whole: with one cut off they sum to something else than all others.
+
+        Where others' sums differ by more than a hundredth, sums say nothing.
+        """
+        if self.last is None or not self.strict_sites or not self.has_values:
+            return
+        for totals, values in zip(self.totals, self.last.values, strict=False):
+            others = np.frombuffer(totals, np.float64)[:-1]
+            others = others[np.isfinite(others)]
+            if len(others) < 2 or not math.isfinite(totals[-1]):
+                continue
+            usual = float(np.median(others))
+            widest = float(np.abs(others - usual).max())
+            rounding = len(values) * 0.5 * 10.0 ** -max(map(_decimals, values))
+            if widest <= usual / 100 and abs(totals[-1] - usual) > max(3 * widest, rounding, 1e-9 * usual):
+                problem = f"expected values that sum to {usual:.6g} as all others do, got {totals[-1]:.6g}; it is the "
+                problem += "last record: the file may be cut off"
+                remedy = "fetch it again, or correct or remove the record"
+                self._note(self.last, Fault(FaultKind.BAD_FRACTIONS, problem, remedy))
+                return
 
     def finish(self) -> Transcripts:
         """Return all that was added.
@@ -240,9 +297,11 @@ class _Loaded:
         """
         if not self.ids:
             raise DataError(f"{self.source.name}: expected at least one record, got none")
-        measured = [np.frombuffer(row, np.float64).reshape(len(self.ids), -1) for row in self.rows[: self.n_replicates]]
-        if not self.has_values:
-            measured = []
+        self._check_last()
+        measured = []
+        if self.has_values:
+            rows = self.rows[: self.n_replicates]
+            measured = [np.frombuffer(row, np.float64).reshape(len(self.ids), -1) for row in rows]
         chosen = {"A": measured[:1], "B": measured[1:2], "mean": measured}[self.labels]
         fractions: Fractions | None = np.mean(chosen, axis=0) if chosen else None
         if fractions is not None and not self.strict_sites and not np.isfinite(fractions).all():
@@ -259,29 +318,47 @@ class _Loaded:
             groups=tuple(self.groups) if self.grouped else None,
             sites_named=self.sites_named,
             source=self.source.name,
+            notes=self._notes(),
         )
 
+    def _notes(self) -> tuple[str, ...]:
+        if self.grouped and self.n_ungrouped:
+            self.source.remarks["records without a group, each one of its own"] = self.n_ungrouped
+        return self.source.notes(self.ids[-1], self.ends[-1] - self.ends[-2])
 
-def _row(values: tuple[str, ...], sites: tuple[str, ...]) -> tuple[list[float], Fault | None]:
-    """Return one measurement normalised to sum 1, and what is wrong with it."""
-    nothing, bad = [math.nan] * len(sites), FaultKind.BAD_FRACTIONS
+
+def _row(values: tuple[str, ...], sites: tuple[str, ...]) -> tuple[list[float], float, Fault | None]:
+    """Return one measurement normalised to sum 1, what it summed to, and what is wrong with it."""
+    nothing, bad = ([math.nan] * len(sites), math.nan), FaultKind.BAD_FRACTIONS
     if len(values) != len(sites):
-        return nothing, Fault(bad, f"expected {len(sites)} fractions ({', '.join(sites)}), got {len(values)}")
+        return *nothing, Fault(bad, f"expected {len(sites)} fractions ({', '.join(sites)}), got {len(values)}")
     numbers = [_number(value) for value in values]
     for site, value, number in zip(sites, values, numbers, strict=True):
         if not math.isfinite(number) or number < 0:
             rule = "a number" if math.isnan(number) else "a finite number of 0 or more"
             problem = f"expected {rule} for {site}, got {value[:30]!r}"
-            return nothing, Fault(bad, problem, "correct it or remove the record")
+            remedy = "write a decimal point" if _has_comma(value) else "correct it or remove the record"
+            return *nothing, Fault(bad, problem, remedy)
     total = 0.0
     for number in numbers:  # not `sum`, which since Python 3.12 rounds otherwise: the transcripts' digest hangs on it
         total += number
     if total == 0:
         problem = f"expected a fraction above 0, got {' '.join(values)}"
-        return nothing, Fault(FaultKind.ALL_ZERO, problem, "remove the record")
+        return *nothing, Fault(FaultKind.ALL_ZERO, problem, "remove the record")
     if math.isinf(total):
-        return nothing, Fault(bad, f"expected a finite sum, got {' '.join(values)}", "scale them down")
-    return [number / total for number in numbers], None
+        return *nothing, Fault(bad, f"expected a finite sum, got {' '.join(values)}", "scale them down")
+    return [number / total for number in numbers], total, None
+
+
+def _has_comma(value: str) -> bool:
+    """Tell whether a value is a number but for its decimal comma."""
+    return value.count(",") == 1 and not math.isnan(_number(value.replace(",", ".")))
+
+
+def _decimals(value: str) -> int:
+    """Return how many digits a written number has behind its point; many where it is written with an exponent."""
+    mantissa, exponent, _ = value.lower().partition("e")
+    return 12 if exponent else len(mantissa.partition(".")[2])
 
 
 def _number(value: str) -> float:

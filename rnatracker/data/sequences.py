@@ -57,7 +57,22 @@ def checked(sequence: bytes) -> tuple[Codes, Fault | None]:
         return codes, None
     letter = sequence[position : position + 1].decode("latin-1")
     problem = f"expected letters of {LETTERS} in its sequence, got {letter!r} at position {position + 1}"
-    return codes, Fault(FaultKind.UNKNOWN_LETTER, problem, "correct it, or write N")
+    return codes, Fault(FaultKind.UNKNOWN_LETTER, problem, _remedy(letter))
+
+
+def _remedy(letter: str) -> str:
+    """Return what to do about what is no letter of a sequence, by what it is."""
+    if letter in "-.":
+        return "a gap of an alignment? remove the gaps"
+    if letter == "*":
+        return "a stop in a protein? give the mRNA's sequence, or remove the *"
+    if letter.isspace():
+        return "remove the blanks within sequences"
+    if letter.isdecimal():
+        return "remove the numbers of lines or positions"
+    if letter in "EFILPQefilpq":
+        return "an amino acid? give the mRNA's sequence; else write N"
+    return "correct it, or write N"
 
 
 def encode_all(sequences: Sequence[bytes]) -> tuple[Codes, Offsets, dict[int, Fault]]:

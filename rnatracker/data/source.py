@@ -13,9 +13,10 @@ import os
 import re
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
@@ -28,6 +29,9 @@ _BUFFER_BYTES = 1 << 17
 _LONGEST_CHARACTER = 4
 _ESCAPED = re.compile("[\udc80-\udcff]")
 """Bytes that are no UTF-8, as Python keeps them in text."""
+_OLD_MAC = bytes.maketrans(b"\r", b"\n")
+_COMMENT = re.compile(rb"[ \t]*(?:[#;][^\n]*|sep=[^\n]{0,2}|\r)?(?:\n|\Z)")
+"""A line above the records that is none: blank, a comment, or Excel's `sep=,`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Source:
         head: the first `HEAD_BYTES` of the same bytes.
         whole: True where the head is all there is.
         raw: the same as it lies on the disk or comes through the pipe, perhaps packed.
+        remarks: what was read otherwise than it stands, and how often; 0: of the file as a whole.
     """
 
     name: str
@@ -47,6 +52,21 @@ class Source:
     head: bytes
     whole: bool
     raw: BinaryIO
+    _unpacked: _Rejoined
+    remarks: Counter[str] = field(default_factory=Counter)
+
+    def notes(self, last_id: str, last_length: int) -> tuple[str, ...]:
+        """Return what a user should know of the file, which has been read to its end.
+
+        Args:
+            last_id: the last record's id.
+            last_length: its nucleotides.
+        """
+        found = [f"{self.name}: {what}{f': {count:,}' if count else ''}" for what, count in self.remarks.items()]
+        if self._unpacked.last not in b"\n\r":
+            last = f"its last record, {last_id} ({last_length:,} nt), may be cut off"
+            found.append(f"{self.name}: the file doesn't end with a line end: {last}")
+        return tuple(found)
 
     def share_read(self) -> float | None:
         """Return how much of the file has been read, 0 to 1; None where its size isn't known, as in a pipe."""
@@ -68,10 +88,13 @@ class _Rejoined(io.RawIOBase):
     once: Python looks for Ctrl-C between calls, and would overlook it while it fills a buffer from a slow pipe.
     """
 
-    def __init__(self, head: bytes, rest: _Readable, path: Path) -> None:
+    def __init__(self, head: bytes, rest: _Readable, path: Path, *, old_mac: bool = False) -> None:
         self._head = memoryview(head)
         self._rest = rest
         self._path = path
+        self._old_mac = old_mac
+        self.last = b"\n"
+        """The last byte so far."""
 
     def readable(self) -> bool:
         return True
@@ -80,10 +103,13 @@ class _Rejoined(io.RawIOBase):
         part = self._head[: len(buffer)]
         if not part:
             with _errors_of_reading(self._path):
-                part = memoryview(self._rest.read1(len(buffer)))
+                read = self._rest.read1(len(buffer))
+            part = memoryview(read.translate(_OLD_MAC) if self._old_mac else read)
         else:
             self._head = self._head[len(part) :]
         buffer[: len(part)] = part
+        if part:
+            self.last = bytes(part[-1:])
         return len(part)
 
 
@@ -172,8 +198,40 @@ def _source(raw: BinaryIO, path: Path, check_bytes: int) -> Iterator[Source]:
     whole = len(head) < HEAD_BYTES
     head = head.removeprefix(codecs.BOM_UTF8)
     _check_text(path.name, head, check_bytes)
-    with io.BufferedReader(_Rejoined(head, rest, path), HEAD_BYTES) as rejoined:
-        yield Source(path.name, rejoined, head, whole, raw)
+    remarks: Counter[str] = Counter()
+    old_mac = b"\r" in head and b"\n" not in head
+    if old_mac:
+        head = head.translate(_OLD_MAC)
+        remarks["lines end with CR alone, as on old Macs; read as line ends"] = 0
+    head = _without_comments(path.name, head, remarks)
+    unpacked = _Rejoined(head, rest, path, old_mac=old_mac)
+    with io.BufferedReader(unpacked, HEAD_BYTES) as rejoined:
+        yield Source(path.name, rejoined, head, whole, raw, unpacked, remarks)
+
+
+def _without_comments(name: str, head: bytes, remarks: Counter[str]) -> bytes:
+    """Return a file's beginning without the lines above its first record, or above a table's header, that are none."""
+    start = 0
+    while start < len(head):
+        match = _COMMENT.match(head, start)
+        if match is None or names_columns(match[0], b"\t,;"):
+            break
+        if match[0].strip():
+            remarks["lines of comments above the records, left out"] += 1
+        start = match.end()
+    if start == len(head):
+        raise DataError(f"{name}: expected at least one record, got comments only")
+    line, sign, rest = head[start:].partition(b"\n")
+    if line.lstrip().startswith(b"#"):
+        remarks["its header begins with #, left out"] = 0
+        line = line.lstrip().removeprefix(b"#").lstrip()
+    return line + sign + rest
+
+
+def names_columns(line: bytes, separators: bytes) -> bool:
+    """Tell whether a line is the header of a table of transcripts, with one of these characters between its columns."""
+    parts = [line.strip().removeprefix(b"#").lower().split(bytes([each])) for each in separators]
+    return any({b"id", b"sequence"} <= {cell.strip().strip(b'"') for cell in cells} for cells in parts)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 from rnatracker.data.folds import default_groups, hold_out
 from rnatracker.data.readers import read_unlabelled, verbatim
 from rnatracker.data.writers import check_absent, replacing
-from rnatracker.errors import DataError
+from rnatracker.errors import DataError, about
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Halves:
         n_train: records in the first.
         n_test: records in the second.
         n_groups: how many groups (or different sequences) there are in both.
+        notes: what a user should know of how the file was read.
     """
 
     train: Path
@@ -33,6 +34,7 @@ class Halves:
     n_train: int
     n_test: int
     n_groups: int
+    notes: tuple[str, ...] = ()
 
 
 def default_names(path: Path, folder: Path | None = None) -> tuple[Path, Path]:
@@ -68,7 +70,8 @@ def split_file(
         force: overwrite what is there.
 
     Raises:
-        DataError: if the file can't be read or divided, or a part's file exists or can't be written.
+        DataError: if the file can't be read or divided, or a part's file exists, or it or its folder
+            can't be written.
     """
     if len({path.resolve(), train.resolve(), test.resolve()}) < 3:
         raise DataError(f"{path}: its parts need two files of their own, got {train} and {test}")
@@ -77,8 +80,10 @@ def split_file(
     groups = default_groups(transcripts)
     if not 0 < share < 1:
         raise DataError(f"--test {share:g}: expected a share between 0 and 1, as in --test 0.2")
-    kept, held_out = hold_out(len(transcripts), groups, share, seed)
+    with about(path.name):
+        kept, held_out = hold_out(len(transcripts), groups, share, seed)
     in_test = set(held_out.tolist())
+    _make_folders(train, test)
     with ExitStack() as stack:
         header, records = stack.enter_context(verbatim(path, format=format))
         parts = [stack.enter_context(replacing(part)) for part in (train, test)]
@@ -86,7 +91,17 @@ def split_file(
             part.write(_whole_line(header))
         for i, record in enumerate(records):
             parts[i in in_test].write(_whole_line(record.text))
-    return Halves(train, test, len(kept), len(held_out), len(set(groups)))
+    return Halves(train, test, len(kept), len(held_out), len(set(groups)), transcripts.notes)
+
+
+def _make_folders(*parts: Path) -> None:
+    for part in parts:
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(
+                f"{part.parent}: can't be made ({error.strerror or error})", "name another folder"
+            ) from None
 
 
 def _whole_line(text: bytes) -> bytes:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rnatracker.data.formats import known, table
-from rnatracker.data.formats.record import Record
+from rnatracker.data.formats.record import Record, without_stops
 from rnatracker.data.sequences import encode_all
 from rnatracker.data.source import Source, opened, standard_input
 from rnatracker.data.transcripts import Transcripts
@@ -53,10 +53,13 @@ class Stream:
         self._waiting: list[tuple[int, DataError]] = []
         self._end: DataError | None = None
         self._last = 0
+        self._source = source
+        self._last_id, self._last_length = "", 0
         if format == "table":
-            self._records = table.rows(source, table.header(source, ()), self._refuse)
+            records = table.rows(source, table.header(source, ()), self._refuse)
         else:
-            self._records = known.records(source, format, self._refuse)
+            records = known.records(source, format, self._refuse)
+        self._records = without_stops(records, source.remarks)
 
     def __iter__(self) -> Iterator[Transcripts]:
         """Yield pieces.
@@ -69,6 +72,7 @@ class Stream:
         for record in self._until_the_end():
             piece.append(record)
             self._last = record.number
+            self._last_id, self._last_length = record.id, len(record.sequence)
             size += len(record.sequence)
             if size >= PIECE_NUCLEOTIDES or len(piece) >= PIECE_RECORDS:
                 yield from self._checked(piece)
@@ -79,6 +83,10 @@ class Stream:
         if not self.transcripts:
             bad = f" but {self.skipped} bad ones, the reasons stand above" if self.skipped else ""
             raise DataError(f"{self.name}: expected at least one record, got none{bad}", "check the file")
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what a user should know of how the file was read, once it has been read to its end."""
+        return self._source.notes(self._last_id, self._last_length)
 
     def _until_the_end(self) -> Iterator[Record]:
         """Yield records; an error that ends them waits until those before it have been looked at."""

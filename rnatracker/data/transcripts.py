@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from rnatracker import site_names
 from rnatracker.data.encoding import Codes, Indices, Offsets, decode
 from rnatracker.errors import UsageError
 
@@ -33,6 +34,7 @@ class Transcripts:
         groups: one for each transcript (its gene, say); transcripts of one group are never divided.
         sites_named: True where the file or the user named the sites, False where they are the default four.
         source: the file's name, for messages.
+        notes: what a user should know of how the file was read, whole sentences.
     """
 
     ids: tuple[str, ...]
@@ -44,6 +46,7 @@ class Transcripts:
     groups: tuple[str, ...] | None = None
     sites_named: bool = True
     source: str = ""
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,9 +110,12 @@ def checked_sites(sites: Sequence[str]) -> tuple[str, ...]:
     """Return names of sites that a user gives, without blanks around them.
 
     Raises:
-        DataError: if there are fewer than two, or one is empty or given twice.
+        UsageError: if there are fewer than two, or a site can't be called so.
     """
     names = tuple(site.strip() for site in sites)
-    if len(names) < 2 or len(set(names)) < len(names) or "" in names:
-        raise UsageError(f"--sites: expected two or more different names, got {','.join(names)!r}")
+    if len(names) < 2:
+        raise UsageError(f"--sites: expected two or more names, got {','.join(names)!r}")
+    fault = site_names.fault(names)
+    if fault:
+        raise UsageError(f"--sites: {fault}", "use another name")
     return names

@@ -18,7 +18,6 @@ from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError
 
 _DELIMITERS = {".tsv": "\t", ".csv": ","}
-_RESERVED = ("id", "sequence", "gene", "group")
 
 
 @contextmanager
@@ -65,13 +64,10 @@ def write(transcripts: Transcripts, path: str | Path) -> None:
     names of the sites, nor for groups. Fractions are written with 10 significant digits.
 
     Raises:
-        DataError: if the file can't be written, or a site has the name of another column.
+        DataError: if the file can't be written.
     """
     path = Path(path)
     delimiter = delimiter_of(path)
-    reserved = [site for site in transcripts.sites if site.lower() in _RESERVED]
-    if delimiter and reserved:
-        raise DataError(f"{path.name}: a site named {reserved[0]!r} can't be a column of a table", "rename it")
     with replacing(path) as file:
         text = io.TextIOWrapper(file, encoding="utf-8", newline="")
         if delimiter:

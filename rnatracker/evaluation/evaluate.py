@@ -153,4 +153,5 @@ def _warnings(model: Model, transcripts: Transcripts) -> list[Note]:
     if not transcripts.sites_named:
         columns = ", ".join(transcripts.sites)
         notes.append(Note(About.FILE, f"the file names no sites: its columns are taken as {columns}"))
+    notes += [Note(About.FILE, note) for note in transcripts.notes]
     return notes

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rnatracker.choices import Device
 from rnatracker.data import fingerprints
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.evaluation import training_data
@@ -83,7 +84,7 @@ def of_file(
     tracker: Tracker,
     tracking: TrackingSettings,
     *,
-    device: str = "auto",
+    device: Device = "auto",
     file_format: str = "auto",
     sites: list[str] | None = None,
     labels: str = "mean",

@@ -48,10 +48,16 @@ def predicted_sites(path: Path) -> tuple[str, ...]:
     """
     try:
         with path.open(encoding="utf-8") as file:
-            columns = file.readline().rstrip("\n").split("\t")[1:]
+            return _sites(file.readline())
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable table of predictions ({error})") from None
-    return tuple(name for name in columns if not name.startswith(MEASURED))
+
+
+def _sites(header: str) -> tuple[str, ...]:
+    columns = header.rstrip("\n").split("\t")[1:]
+    sites = columns[: len(columns) // 2]
+    measured = [f"{MEASURED}{site}" for site in sites]
+    return tuple(sites if columns[len(sites) :] == measured else columns)
 
 
 def read_predictions(path: Path) -> tuple[list[str], Fractions, Fractions]:
@@ -67,7 +73,7 @@ def read_predictions(path: Path) -> tuple[list[str], Fractions, Fractions]:
         header, *lines = path.read_text(encoding="utf-8").splitlines()
         rows = [line.split("\t") for line in lines]
         values = np.array([[float(value) for value in row[1:]] for row in rows])
-        n_sites = sum(name.startswith(MEASURED) for name in header.split("\t"))
+        n_sites = len(_sites(header))
         predicted, measured = values[:, :n_sites], values[:, n_sites : 2 * n_sites]
     except (OSError, ValueError, IndexError) as error:
         raise DataError(f"{path}: not a readable table of predictions ({error})", "run the fold again") from None

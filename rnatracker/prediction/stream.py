@@ -54,12 +54,14 @@ class Counts:
         skipped: bad records left out.
         cut: transcripts longer than the model's `max_length`.
         on_padding: sum over transcripts of the share of their attention that lies on padding.
+        notes: what a user should know of how the file was read, once all of it is.
     """
 
     transcripts: int = 0
     skipped: int = 0
     cut: int = 0
     on_padding: float = 0.0
+    notes: tuple[str, ...] = ()
 
 
 def check(job: Job) -> None:
@@ -131,7 +133,7 @@ def predict_file(
             write(_predict(predictor, piece, counts, attend, on_batch))
             counts.transcripts += len(piece)
             counts.skipped = pieces.skipped
-        counts.skipped = pieces.skipped
+        counts.skipped, counts.notes = pieces.skipped, pieces.notes()
 
 
 def _open(stack: ExitStack, path: Path | None, option: str) -> IO[bytes]:

@@ -5,15 +5,36 @@ Owns their names and what their help says. Must not import anything heavy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rnatracker import choices
+from rnatracker import site_names as rules
+from rnatracker.errors import ConfigError
 
 if TYPE_CHECKING:
     from rnatracker.tracking.settings import TrackingSettings
 
+
+def expanded(text: str) -> str:
+    """Return what was typed for a file, a folder or what may be one, with `~` as the home folder.
+
+    The `parser` of every such option: a shell expands `--data ~/x.fa`, but not `--data=~/x.fa`.
+    """
+    return os.path.expanduser(text)  # noqa: PTH111 - a path would lose what `./x` and `x/` say
+
+
+def path(text: str) -> Path:
+    """Return the path that was typed, as `expanded` does."""
+    return Path(expanded(text))
+
+
+FILE: dict[str, Any] = {"metavar": "FILE", "parser": expanded}
+DIR: dict[str, Any] = {"metavar": "DIR", "parser": expanded}
+RUN: dict[str, Any] = {"metavar": "RUN", "parser": expanded}
 DATA_PANEL = "Data"
 TRAINING_PANEL = "Model and training"
 VALIDATION_PANEL = "Validation"
@@ -25,7 +46,7 @@ STORE_PANEL = "Store"
 
 Data = Annotated[
     str | None,
-    typer.Option(help="File of transcripts with measured fractions.", metavar="FILE", rich_help_panel=DATA_PANEL),
+    typer.Option(help="File of transcripts with measured fractions.", **FILE, rich_help_panel=DATA_PANEL),
 ]
 _FORMAT_HELP = "Format of the file: port3, port6, original or table; auto: recognised by its content."
 FileFormatSetting = Annotated[
@@ -54,6 +75,7 @@ Config = Annotated[
     typer.Option(
         help="Config to start from: a file, or one of default, port and paper.",
         metavar="NAME|FILE",
+        parser=expanded,
         rich_help_panel=TRAINING_PANEL,
     ),
 ]
@@ -112,7 +134,7 @@ Store = Annotated[
     str | None,
     typer.Option(
         help="Folder of the store.",
-        metavar="DIR",
+        **DIR,
         rich_help_panel=STORE_PANEL,
         show_default="./mlruns",
         envvar="RNATRACKER_STORE",
@@ -137,6 +159,7 @@ Storage = Annotated[
     typer.Option(
         help="Where studies are kept: a journal file, or the address of a database.",
         metavar="FILE|URL",
+        parser=expanded,
         rich_help_panel=STORE_PANEL,
         show_default="optuna.journal in the store",
     ),
@@ -158,5 +181,15 @@ def tracking_settings(
 
 
 def site_names(sites: str | None) -> list[str] | None:
-    """Return the names in the text of `--sites`; None where it was not given."""
-    return None if sites is None else [name.strip() for name in sites.split(",")]
+    """Return the names in the text of `--sites`; None where it was not given.
+
+    Raises:
+        ConfigError: if a site can't be called so.
+    """
+    if sites is None:
+        return None
+    names = [name.strip() for name in sites.split(",")]
+    fault = rules.fault(names)
+    if fault:
+        raise ConfigError(f"--sites {sites}: {fault}", "use another name")
+    return names

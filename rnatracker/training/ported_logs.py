@@ -19,9 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from rnatracker import config, plots
+from rnatracker import config, plain_yaml, plots
 from rnatracker.errors import CheckpointError, DataError, TrackingError
 from rnatracker.escapes import markdown
 from rnatracker.files import write_text
@@ -251,7 +249,7 @@ def import_log_folder(folder: Path, tracker: Tracker) -> TrackedRun:
     )
     try:
         _copy(folder, weights, run.folder)
-        write_text(run.folder / "config.yaml", yaml.safe_dump(config.nest(settings), sort_keys=False))
+        write_text(run.folder / "config.yaml", plain_yaml.dump(config.nest(settings)))
         rows = [epoch.row() for epoch in log.history]
         plots.learning_curves(rows, run.folder / "plots" / "learning_curves.png")
         for epoch in log.history:

@@ -6,7 +6,6 @@ Read next: `rnatracker/training/session.py`.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from rnatracker import config
 from rnatracker.config import Config, Settings
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.errors import ConfigError, DataError, UsageError
+from rnatracker.errors import ConfigError, UsageError
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.device import pick_device
@@ -117,22 +116,9 @@ def prepare(request: RunRequest, *, threads: int | None = None) -> PreparedRun:
         )
     device = pick_device(settings.train)
     transcripts = read(data.path, format=data.format, sites=data.sites, labels=data.labels)
-    _check_sites(transcripts)
     start = _read_weights(request, transcripts.sites) if request.weights else None
     threads = threads or asked or _threads(request, device, len(transcripts.sites))
     return PreparedRun(request, transcripts, device, threads, start)
-
-
-def _check_sites(transcripts: Transcripts) -> None:
-    """Check that no two figures of a run would have one name."""
-    names = [re.sub(r"[^\w\-. ]", "_", site) for site in transcripts.sites]
-    for site, name in zip(transcripts.sites, names, strict=True):
-        if name in ("mean", "overall"):
-            raise DataError(
-                f"{transcripts.source}: a site is called {site}, as figures over all sites are", "rename it"
-            )
-        if names.count(name) > 1:
-            raise DataError(f"{transcripts.source}: site {site} differs from another in punctuation only", "rename it")
 
 
 def _threads(request: RunRequest, device: torch.device, n_sites: int) -> int:

@@ -216,7 +216,7 @@ def test_read_unlabelled_drops_fractions_when_they_are_unusable(tmp_path: Path, 
             "x.fa, record 1 (a): expected letters of ACGTURYSWKMBDHVN in its sequence, got 'X' at",
             "correct it, or write N",
         ),
-        ("> a\nAC T\n1 1 1 1\n", "got ' ' at position 3", "correct it, or write N"),
+        ("> a\nAC T\n1 1 1 1\n", "got ' ' at position 3", "remove the blanks within sequences"),
         (
             "> a\nAC\n1 1 1 1\n> a\nA\n1 1 1 1\n",
             "x.fa, record 2 (a): expected different ids, but record 1 has it too",
@@ -286,7 +286,7 @@ def test_read_unlabelled_drops_fractions_when_they_are_unusable(tmp_path: Path, 
             "x.fa, header: expected different names without line ends, got 'a'",
             "rename it",
         ),
-        ("name,sequence,a,b\n", "x.fa, header: expected a column 'id', got name, sequence, a, b", ""),
+        ("name,sequence,a,b\n", "x.fa, header: expected a column 'id', got name, sequence, a, b", "name the"),
         ("id,sequence,a\nt,A,1\n", "x.fa: expected 2 sites or more, got a", ""),
         ("id,sequence,a,b\n", "x.fa: expected at least one record, got none", ""),
     ],
@@ -326,7 +326,7 @@ def test_read_refuses_words_it_does_not_know(tmp_path: Path) -> None:
     assert error.remedy.startswith("use one of auto, port3")
     assert refused(path, labels="C").problem == "--labels C: expected one of A, B, mean"
     problem = refused(path, sites=["a", "a"]).problem
-    assert problem == "--sites: expected two or more different names, got 'a,a'"
+    assert problem == "--sites: a site can't be called 'a': two sites are"
 
 
 def test_read_tells_the_format_when_the_first_record_is_longer_than_the_head(tmp_path: Path) -> None:

@@ -88,3 +88,33 @@ def test_split_leaves_nothing_when_the_file_is_bad(tmp_path: Path) -> None:
         split_file(path, *default_names(path), share=0.5)
     assert caught.value.problem.startswith("x.fa, record 2 (b): ")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_split_works_when_a_table_has_one_site_or_none(tmp_path: Path) -> None:
+    for columns, values in (("a", "1"), ("symbol", "BRCA1"), ("", "")):
+        rows = "".join(f"t{i},ACGT{'A' * i}{',' if values else ''}{values}\n" for i in range(4))
+        path = tmp_path / f"{columns or 'x'}.csv"
+        path.write_text(f"id,sequence{',' if columns else ''}{columns}\n{rows}")
+        parts = split_file(path, *default_names(path), share=0.5)
+        assert (parts.n_train, parts.n_test) == (2, 2)
+        assert len(read_unlabelled(parts.test)) == 2
+
+
+def test_split_makes_its_folder_or_says_why_not(tmp_path: Path) -> None:
+    path = tmp_path / "x.fa"
+    path.write_text("".join(lines_of(4)))
+    parts = split_file(path, *default_names(path, tmp_path / "new" / "folder"), share=0.5)
+    assert parts.train.parent == tmp_path / "new" / "folder"
+    assert len(read(parts.train)) == 2
+    with pytest.raises(DataError) as caught:
+        split_file(path, *default_names(path, path / "folder"), share=0.5)
+    assert caught.value.problem == f"{path / 'folder'}: can't be made (Not a directory)"
+
+
+def test_split_names_the_file_when_it_has_too_few_records(tmp_path: Path) -> None:
+    path = tmp_path / "x.fa"
+    path.write_text("".join(lines_of(1)))
+    with pytest.raises(DataError) as caught:
+        split_file(path, *default_names(path, tmp_path / "new"), share=0.5)
+    assert caught.value.problem.startswith("x.fa: expected 2 records or more")
+    assert not (tmp_path / "new").exists()

@@ -65,16 +65,15 @@ def test_frame_is_the_same_when_given_sequences_or_transcripts() -> None:
     assert prediction_frame(predictor_of(2), untidy).equals(expected)
 
 
-@pytest.mark.parametrize("sequence", ["", "ACG-T", "ACé", "AC\nGT"])
+@pytest.mark.parametrize("sequence", ["", "ACG-T", "ACé", "AC GT"])
 def test_sequences_are_refused_in_the_readers_words_when_bad(sequence: str, tmp_path: Path) -> None:
     with pytest.raises(DataError) as refused:
         from_sequences(["ACGT", sequence])
-    cell = sequence.replace("\n", "_")
     path = tmp_path / "x.tsv"
-    path.write_text(f"id\tsequence\na\tACGT\nb\t{cell}\n")
+    path.write_text(f"id\tsequence\na\tACGT\nb\t{sequence}\n")
     with pytest.raises(DataError) as from_file:
         read_unlabelled(path)
-    problem = refused.value.problem.replace("'\\n'", "'_'").removeprefix("sequences, record 2: ")
+    problem = refused.value.problem.removeprefix("sequences, record 2: ")
     assert problem == from_file.value.problem.removeprefix("x.tsv, record 2 (b): ")
     assert refused.value.remedy == from_file.value.remedy != ""
 

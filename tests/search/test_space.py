@@ -7,8 +7,8 @@ from typing import Any
 
 import optuna
 import pytest
-import yaml
 
+from rnatracker import plain_yaml
 from rnatracker.config import Config
 from rnatracker.errors import ConfigError
 from rnatracker.search import space
@@ -32,7 +32,7 @@ def test_shipped_space_holds_the_default_config(name: str) -> None:
 
 def test_space_of_the_documentation_is_read() -> None:
     text = re.search(r"```yaml\n(.*?)```", _DOCS, re.DOTALL)[1]  # type: ignore[index]
-    found = space.parse(yaml.safe_load(text), "docs")
+    found = space.parse(plain_yaml.load(text, "docs"), "docs")
     by_key = {each.key: each for each in found}
     assert by_key["train.lr"].values == (1e-4, 1e-2)
     assert by_key["train.lr"].log
@@ -43,7 +43,7 @@ def test_space_of_the_documentation_is_read() -> None:
 @pytest.mark.parametrize(("line", "message"), _errors())
 def test_error_is_worded_as_documented(line: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        space.parse(yaml.safe_load(line), "mine.yaml")
+        space.parse(plain_yaml.load(line, "docs"), "mine.yaml")
     assert str(caught.value) == f"mine.yaml: {message}"
 
 

@@ -19,13 +19,14 @@ original (Yan et al. 2019) for the third. The original drops every record whose 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from rnatracker.config import FORMER_FORMATS
 from rnatracker.data.formats.fasta import fasta_records
-from rnatracker.data.formats.lines import DISTRIBUTION, PARTS, blocks, original, ported
+from rnatracker.data.formats.lines import DISTRIBUTION, PARTS, are_values, blocks, original, ported
 from rnatracker.data.formats.record import Record, Refusal, refuse
-from rnatracker.data.source import Source
+from rnatracker.data.source import Source, names_columns
 from rnatracker.errors import DataError
 
 DESCRIPTIONS = {
@@ -38,6 +39,9 @@ DESCRIPTIONS = {
 """What each format looks like, for messages."""
 
 
+_DIGIT = re.compile(rb"[0-9]")
+
+
 def sniff(source: Source) -> str | None:
     """Recognise a file's format by its beginning; None where it looks like none of them."""
     lines = source.head.splitlines()
@@ -46,7 +50,7 @@ def sniff(source: Source) -> str | None:
     lines = [line.strip() for line in lines]
     first = next((line for line in lines if line), b"")
     if not first.startswith(b">"):
-        return "table" if b"\t" in first or b"," in first else None
+        return "table" if b"\t" in first or b"," in first or names_columns(first, b"; |") else None
     if DISTRIBUTION.search(first.decode("utf-8", "replace")):
         return "original"
     counts = _lines_before_values(lines)
@@ -57,15 +61,15 @@ def sniff(source: Source) -> str | None:
 
 
 def _lines_before_values(lines: list[bytes]) -> list[int]:
-    """Count, for each record that ends in a line with digits, the lines from its header to there.
+    """Count, for each record that ends in a line of values, the lines from its header to there.
 
-    No sequence and no protein has a digit in it.
+    No sequence and no protein has a digit in it, unless its lines are numbered.
     """
     counts, since_header = [], 0
     for line in lines:
         if line.startswith(b">"):
             since_header = 0
-        elif any(digit in line for digit in b"0123456789"):
+        elif _DIGIT.search(line) and are_values(line.decode("utf-8", "replace").split()):
             counts.append(since_header)
         since_header += 1
     return counts

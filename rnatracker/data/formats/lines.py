@@ -6,9 +6,10 @@ Owns which lines make a record. Must not know what a sequence or a fraction may 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from rnatracker.data.formats.record import Record, Refusal, checked_id, shown, shown_header, text, words_of
+from rnatracker.data.encoding import LETTERS
+from rnatracker.data.formats.record import Record, Refusal, checked_id, is_missing, shown, shown_header, text, words_of
 from rnatracker.data.source import Source
 from rnatracker.errors import DataError
 
@@ -19,6 +20,8 @@ PARTS = {
 }
 
 
+_SEQUENCE = re.compile(f"[0-9]*[{LETTERS}]{{2,}}[0-9]*", re.IGNORECASE)
+"""A word that is sequence, perhaps with the number of its line or position."""
 DISTRIBUTION = re.compile(r"\bdist([AB]?):(\S*)")
 
 
@@ -68,6 +71,12 @@ def _misplaced(before: list[bytes], parts: tuple[str, ...], line: bytes) -> str:
     return f"expected the line of its {expected}{' (> id)' if not before else ''}, got {shown(line)}; {shape}"
 
 
+def are_values(words: Sequence[str]) -> bool:
+    """Tell whether a line's words can be measured values: some number or word for a missing one, and no sequence."""
+    numbers = [word for word in words if any(digit in word for digit in "0123456789") or is_missing(word)]
+    return bool(numbers) and not any(_SEQUENCE.fullmatch(word) and not is_missing(word) for word in words)
+
+
 def ported(name: str, number: int, lines: list[bytes]) -> Record:
     """Return a record of the PyTorch port's: its id is the last word of its header."""
     words = words_of(name, number, lines[0][1:])
@@ -75,7 +84,12 @@ def ported(name: str, number: int, lines: list[bytes]) -> Record:
     parts = lines[1:-1] if len(lines) == 3 else lines[2:-1]
     sequence = parts[0].strip() if len(parts) == 1 else b"".join(part.strip() for part in parts)
     values = tuple(text(name, number, lines[-1]).split())
-    return Record(number, checked_id(name, number, words[-1]), sequence, b"".join(lines), (values,))
+    id_ = checked_id(name, number, words[-1])
+    if not are_values(values):
+        problem = f"expected the line of its values, numbers with blanks between, got {shown(lines[-1])}"
+        remedy = "a sequence goes on one line, without numbers; values stand below it"
+        raise DataError.in_record(name, number, id_, problem, remedy)
+    return Record(number, id_, sequence, b"".join(lines), (values,))
 
 
 def original(name: str, number: int, lines: list[bytes]) -> Record:

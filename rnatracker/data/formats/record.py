@@ -5,8 +5,9 @@ Owns what every format checks alike: that lines are text, and that there is an i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from rnatracker.errors import DataError
 
@@ -38,6 +39,23 @@ class Record:
     text: bytes
     values: tuple[tuple[str, ...], ...] = ()
     group: str = ""
+
+
+_MISSING = frozenset(("", "-", ".", "na", "n/a", "#n/a", "nan", "none", "null"))
+
+
+def is_missing(word: str) -> bool:
+    """Tell whether a cell says that there is nothing: empty, or as R, pandas, Excel and databases write it."""
+    return word.strip().lower() in _MISSING
+
+
+def without_stops(records: Iterable[Record], remarks: Counter[str]) -> Iterator[Record]:
+    """Yield records without the `*` that some programs write behind a sequence, and count them."""
+    for record in records:
+        if record.sequence.endswith(b"*"):
+            remarks["sequences that end in *, left out"] += 1
+            record = replace(record, sequence=record.sequence[:-1])
+        yield record
 
 
 def text(name: str, number: int, line: bytes) -> str:

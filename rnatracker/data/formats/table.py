@@ -3,18 +3,22 @@
 Owns which column is what, and quoting. Must not know what a sequence or a fraction may be. Read next:
 `rnatracker/data/readers.py`.
 
-The header has `id` and `sequence` (in any case), perhaps `gene` or `group` (`group` counts where both are
-there), and one column per site. Where the user names sites, other columns are left alone.
+The header has, perhaps behind an index that pandas has written, `id` and `sequence` (in any case), perhaps `gene` or
+`group` (`group` counts where both are there), and one column per site. Where the user names sites, other columns are
+left alone.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from rnatracker.data.formats.record import Record, Refusal, checked_id, refuse, text
+from rnatracker.data.formats.record import Record, Refusal, checked_id, is_missing, refuse, text
 from rnatracker.data.source import Source
 from rnatracker.errors import DataError
 
@@ -22,6 +26,9 @@ _LONGEST_FIELD = 2**31 - 1
 _LONGEST_ROW = 1 << 26
 """Bytes of a row, more than any transcript has: a quote that nobody closes must not swallow a large file."""
 _GROUPS = ("group", "gene")
+_UNNAMED = re.compile(r"(Unnamed: \d+)?")
+"""The name of a column in front that pandas has written without being asked to: the rows' numbers."""
+_OTHER_DELIMITERS = {";": "semicolons", "|": "bars", " ": "blanks"}
 
 
 @dataclass(frozen=True)
@@ -61,19 +68,16 @@ def header(source: Source, sites: Sequence[str] | None) -> Columns:
     """
     line = next((line for line in source.stream if line.strip()), b"")
     decoded = text(source.name, 0, line)
-    delimiter = "\t" if "\t" in decoded else ","
+    delimiter = _delimiter(source.name, decoded)
     names = [name.strip() for name in _row(source.name, decoded, delimiter)]
-    known = {name.lower(): i for i, name in reversed(list(enumerate(names)))}
-    for name in ("id", "sequence"):
-        if name not in known:
-            raise DataError(f"{source.name}, header: expected a column {name!r}, got {', '.join(names)}")
-    wrong = next((name for name in names if names.count(name) > 1 or not name or not name.isprintable()), None)
-    if wrong is not None:
-        raise DataError(
-            f"{source.name}, header: expected different names without line ends, got {wrong!r}", "rename it"
-        )
+    n_index = next((i for i, name in enumerate(names) if not _UNNAMED.fullmatch(name)), 0)
+    if n_index:
+        source.remarks["columns in front without a name, as pandas writes its index, left out"] += n_index
+    named = {i: name for i, name in enumerate(names) if i >= n_index}
+    known = {name.lower(): i for i, name in reversed(named.items())}
+    _check_names(source.name, named, known)
     taken = {known["id"], known["sequence"], *(known[name] for name in _GROUPS if name in known)}
-    others = {name: i for i, name in enumerate(names) if i not in taken}
+    others = {name: i for i, name in named.items() if i not in taken}
     chosen = tuple(sites) if sites is not None else tuple(others)
     for site in chosen:
         if site not in others:
@@ -81,6 +85,39 @@ def header(source: Source, sites: Sequence[str] | None) -> Columns:
     group = next((known[name] for name in _GROUPS if name in known), None)
     values = tuple(others[site] for site in chosen)
     return Columns(delimiter, len(names), known["id"], known["sequence"], group, chosen, values, line)
+
+
+def _delimiter(name: str, line: str) -> str:
+    if "\t" in line or "," in line:
+        return "\t" if "\t" in line else ","
+    found = next((word for sign, word in _OTHER_DELIMITERS.items() if sign in line), "")
+    if not found:
+        return ","
+    sign = next(sign for sign in _OTHER_DELIMITERS if sign in line)
+    changed = f"tr {shlex.quote(sign + ',')} '\\t.' < {shlex.quote(name)} > {shlex.quote(Path(name).stem + '.tsv')}"
+    raise DataError(
+        f"{name}, header: expected tabs or commas between columns, got {found}",
+        f"convert them, and decimal commas to points, as in: {changed}",
+    )
+
+
+def _check_names(source: str, named: Mapping[int, str], known: Mapping[str, int]) -> None:
+    names = list(named.values())
+    for name in ("id", "sequence"):
+        if name not in known:
+            raise DataError(
+                f"{source}, header: expected a column {name!r}, got {', '.join(names)}",
+                f"name the column that holds it {name}",
+            )
+    without = next((i for i, name in named.items() if not name), None)
+    if without is not None:
+        raise DataError(
+            f"{source}, header: expected a name for each column, column {without + 1} has none",
+            "name it, or remove it with the delimiter that makes it",
+        )
+    wrong = next((name for name in names if names.count(name) > 1 or not name.isprintable()), None)
+    if wrong is not None:
+        raise DataError(f"{source}, header: expected different names without line ends, got {wrong!r}", "rename it")
 
 
 def _offer(site: str, columns: list[str]) -> str:
@@ -109,7 +146,9 @@ def rows(source: Source, columns: Columns, bad: Refusal = refuse) -> Iterator[Re
             if row is None:
                 return
             lines = b"".join(consumed)
-            if not lines.strip():
+            if not any(map(str.strip, row)):
+                if lines.strip():
+                    source.remarks["blank rows, left out"] += 1
                 continue
             number += 1
             text(source.name, number, lines)
@@ -129,16 +168,22 @@ def rows(source: Source, columns: Columns, bad: Refusal = refuse) -> Iterator[Re
 def _record(name: str, number: int, row: list[str], columns: Columns, lines: bytes) -> Record:
     id_ = row[columns.id].strip() if len(row) > columns.id else ""
     if len(row) != columns.count:
-        raise DataError.in_record(
-            name,
-            number,
-            id_ if id_.isprintable() else "",
-            f"expected {columns.count} columns as in the header, got {len(row)}; the row is cut off, or its "
-            "separator isn't that of the header",
-        )
+        problem = f"expected {columns.count} columns as in the header, got {len(row)}"
+        why, remedy = "; the row is cut off, or its separator isn't that of the header", ""
+        if len(row) > columns.count:
+            why, remedy = "", "write decimal points, not commas; where R has written names of rows, row.names=FALSE"
+        raise DataError.in_record(name, number, id_ if id_.isprintable() else "", problem + why, remedy)
     values = (tuple(row[i].strip() for i in columns.values),) if columns.values else ()
     group = row[columns.group].strip() if columns.group is not None else ""
-    return Record(number, checked_id(name, number, id_), row[columns.sequence].strip().encode(), lines, values, group)
+    sequence = row[columns.sequence].strip()
+    return Record(
+        number,
+        checked_id(name, number, id_),
+        b"" if is_missing(sequence) else sequence.encode(),
+        lines,
+        values,
+        "" if is_missing(group) else group,
+    )
 
 
 def _decoded(source: Source, consumed: list[bytes]) -> Iterator[str]:
