@@ -38,7 +38,7 @@ def _differences(mean: tuple[float, float], *sites: tuple[float, float]) -> list
         ((0.01, 0.09), [(0.2, 0.3), (-0.2, -0.021)], {"max_drop": 0.03}, True, "better"),
         # It may have fallen, but may as well not have.
         ((0.01, 0.09), [(0.2, 0.3), (-0.2, -0.019)], {}, True, "better"),
-        ((math.nan, math.nan), [(0.0, 0.1)], {}, False, "has no interval"),
+        ((math.nan, math.nan), [(0.0, 0.1)], {}, False, "is undefined"),
         # A site that can't be scored says nothing.
         ((0.01, 0.09), [(math.nan, math.nan)], {}, True, "better"),
     ],

@@ -102,8 +102,6 @@ class Faults:
 
     def install(self) -> None:
         """Put the counting in place of the system's functions, in this process and its forks for good."""
-        spawned = multiprocessing.get_context
-        multiprocessing.get_context = lambda method=None: spawned("fork")  # type: ignore[assignment]
         self._install_files()
         self._install_sql()
 
@@ -133,7 +131,8 @@ class Faults:
 
         class Cursor(sqlite3.Cursor):
             def execute(self, sql: str, *args: Any) -> Any:
-                faults.step(f"SQL {sql[:60]!r}")
+                if not sql.startswith("PRAGMA"):  # a setting of the connection: no disk is asked
+                    faults.step(f"SQL {sql[:60]!r}")
                 return super().execute(sql, *args)
 
             def executemany(self, sql: str, *args: Any) -> Any:
@@ -199,6 +198,12 @@ def _name_of(number: int) -> str:
         return str(Path(f"/proc/self/fd/{number}").readlink())
     except OSError:
         return ""
+
+
+def fork_workers() -> None:
+    """Let the workers that this process and its forks start be forks too, instead of processes that begin afresh."""
+    real = multiprocessing.get_context
+    multiprocessing.get_context = lambda method=None: real("fork")  # type: ignore[assignment]
 
 
 def in_fork(work: Callable[[], Ended], faults: Faults | None = None) -> Ended:

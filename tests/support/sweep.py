@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.support.faults import KINDS, Ended, Faults, in_fork
+from tests.support.faults import KINDS, Ended, Faults, fork_workers, in_fork
 
 _TINY = (
     "--epochs", "1", "--max-length", "60", "--batch-size", "8", "--set", "model.conv1_channels=2",
@@ -124,20 +124,25 @@ def _wrong_afterwards(swept: Swept, folder: Path, expected: Any, was_killed: boo
     return f"left: {found} {parts}" if found or parts else ""
 
 
-def _import_everything() -> None:
-    """Import what the commands import, so that a fork needs no time for it."""
-    import torch
+def _warm_up(swept: Swept, folder: Path) -> None:
+    """Do all of it once in this process, so that a fork has imported everything; in a folder that isn't used again.
 
-    import rnatracker.doctor
-    import rnatracker.model.kernels.functions
-    import rnatracker.prediction.stream
-    import rnatracker.registry.promotion
-    import rnatracker.search.checks
-    import rnatracker.search.tune
-    import rnatracker.search.worker
-    import rnatracker.training.run  # noqa: F401
+    Pictures take most of the time and are not what is tried here: they are files of a few letters.
+    """
+    import torch
+    from matplotlib.figure import Figure
+
+    import rnatracker.search.worker  # noqa: F401 (its workers are forks here, and would import it each)
 
     torch.set_num_threads(1)
+    Figure.savefig = lambda self, file, **options: file.write(b"a picture")  # type: ignore[method-assign,assignment,misc]
+    folder.mkdir()
+    os.chdir(folder)
+    fork_workers()
+    for command in (*swept.before, swept.command, ("doctor", "--json")):
+        done = _do(*command)
+        assert done.code == 0, (command, done)
+    swept.result(folder)
 
 
 def sweep(name: str, part: int, parts: int) -> dict[str, Any]:
@@ -146,6 +151,7 @@ def sweep(name: str, part: int, parts: int) -> dict[str, Any]:
     work, template = base / "work", base / "template"
     (work / "tmp").mkdir(parents=True)
     os.environ["TMPDIR"] = tempfile.tempdir = str(work / "tmp")
+    _warm_up(swept, base / "warm")
     os.chdir(work)
     for command in swept.before:
         made = in_fork(partial(_do, *command))
@@ -193,5 +199,4 @@ def _json(function: Callable[[], Any]) -> Ended:
 
 
 if __name__ == "__main__":
-    _import_everything()
     print(json.dumps(sweep(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
