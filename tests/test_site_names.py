@@ -11,7 +11,7 @@ from rnatracker import config, site_names
 from rnatracker.app import app
 from rnatracker.data import read
 from rnatracker.data.simulate import simulate
-from rnatracker.errors import ConfigError, DataError
+from rnatracker.errors import ConfigError, DataError, UsageError
 from rnatracker.prediction import run_table
 from rnatracker.prediction.table import columns
 from rnatracker.tracking.names import metric_key
@@ -53,7 +53,7 @@ def test_name_is_refused_from_a_config_an_option_and_a_simulation(names: tuple[s
         config.build(settings, "x.yaml")
     assert site_names.fault(names) in caught.value.problem
     if names[0].strip():  # blanks around a name are left out there
-        with pytest.raises(DataError) as refused:
+        with pytest.raises(UsageError) as refused:
             simulate(5, names)
         assert refused.value.problem == f"--sites: {site_names.fault(names)}"
 
