@@ -13,7 +13,7 @@ import typer
 
 from rnatracker import choices
 from rnatracker import site_names as rules
-from rnatracker.errors import ConfigError
+from rnatracker.errors import UsageError
 
 if TYPE_CHECKING:
     from rnatracker.tracking.settings import TrackingSettings
@@ -184,12 +184,12 @@ def site_names(sites: str | None) -> list[str] | None:
     """Return the names in the text of `--sites`; None where it was not given.
 
     Raises:
-        ConfigError: if a site can't be called so.
+        UsageError: if a site can't be called so.
     """
     if sites is None:
         return None
     names = [name.strip() for name in sites.split(",")]
     fault = rules.fault(names)
     if fault:
-        raise ConfigError(f"--sites {sites}: {fault}", "use another name")
+        raise UsageError(f"--sites {sites}: {fault}", "use another name")
     return names

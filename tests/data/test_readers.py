@@ -11,7 +11,7 @@ import pytest
 from rnatracker.config import DEFAULT_SITES
 from rnatracker.data import Transcripts, read, read_unlabelled
 from rnatracker.data.readers import survey
-from rnatracker.errors import DataError
+from rnatracker.errors import DataError, UsageError
 from tests.support.paths import REAL
 from tests.support.texts import APEX, FASTA, LABELLED, ORIGINAL, PORT3, PORT6, TABLE, write
 
@@ -325,8 +325,9 @@ def test_read_refuses_words_it_does_not_know(tmp_path: Path) -> None:
     assert error.problem == "--format fastq: no such format"
     assert error.remedy.startswith("use one of auto, port3")
     assert refused(path, labels="C").problem == "--labels C: expected one of A, B, mean"
-    problem = refused(path, sites=["a", "a"]).problem
-    assert problem == "--sites: a site can't be called 'a': two sites are"
+    with pytest.raises(UsageError) as caught:
+        read(path, sites=["a", "a"])
+    assert caught.value.problem == "--sites: a site can't be called 'a': two sites are"
 
 
 def test_read_tells_the_format_when_the_first_record_is_longer_than_the_head(tmp_path: Path) -> None:
