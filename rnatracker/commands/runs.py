@@ -44,7 +44,7 @@ def runs(
     ] = False,
     csv: Annotated[
         str | None,
-        typer.Option(help="Write a table with all parameters and metrics.", **options.FILE),
+        typer.Option(help="Write all runs, folds and trials too, with all parameters and metrics.", **options.FILE),
     ] = None,
     json_: options.Json = False,
     experiment: options.Experiment = "rnatracker",
@@ -60,7 +60,8 @@ def runs(
     tracking = options.tracking_settings(store, tracking_uri, experiment, False)
     maximum = limit if limit is not None else (0 if csv or json_ else _LIMIT)
     trackers = existing_trackers(tracking)
-    selection = select(trackers, where=where, study=study, sort=sort, reverse=reverse, limit=maximum, unfold=all_)
+    unfold = all_ or csv is not None  # a table for a notebook has every run
+    selection = select(trackers, where=where, study=study, sort=sort, reverse=reverse, limit=maximum, unfold=unfold)
     if csv is not None:
         _write_csv(selection.rows, Path(csv))
     if json_:

@@ -16,6 +16,7 @@ from typing import Annotated
 import typer
 
 from rnatracker.errors import TrackingError
+from rnatracker.processes import tethered
 from rnatracker.terminal import options, output
 
 _BLOCKED = (5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6697, 10080)
@@ -63,7 +64,8 @@ def ui(
 
 def _serve(command: list[str], port: int, address: str | None) -> None:
     server = subprocess.Popen(  # noqa: S603
-        ["/usr/bin/env", *command],
+        tethered.words(["/usr/bin/env", *command]),  # killed outright, this command leaves no server behind
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -45,13 +45,16 @@ def resolve(reference: str, tracking: TrackingSettings, name: str = NAME) -> Mod
     is_file = Path(reference).is_file()
     if is_file and not re.fullmatch(r"exp\d+(_.*)?|[0-9a-f]{6,32}", reference):
         return models.model_of_file(reference)
-    if not is_file and (Path(reference).suffix == ".pt" or reference.count("/") > 1) and not Path(reference).is_dir():
-        raise CheckpointError(f"{reference}: no such file of weights", "give a file, a run, a version or champion")
+    no_file = CheckpointError(f"{reference}: no such file of weights", "give a file, a run, a version or champion")
+    if not is_file and Path(reference).suffix == ".pt":
+        raise no_file
     try:
         return models.model_of_run(reference, tracking)
     except TrackingError as error:
         if is_file:
             return models.model_of_file(reference)
+        if reference.count("/") > 1 and not Path(reference).is_dir():
+            raise no_file from None
         near = difflib.get_close_matches(reference.lower(), ALIASES, n=1, cutoff=0.75)
         if near:
             raise TrackingError(f"{error}", f"did you mean {near[0]}?") from None

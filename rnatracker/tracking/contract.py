@@ -18,6 +18,7 @@ from typing import Literal
 from rnatracker.errors import TrackingError
 from rnatracker.processes import identity
 from rnatracker.tracking import ui_views
+from rnatracker.tracking.filters import Kind
 from rnatracker.tracking.listing import Listed, RunList
 from rnatracker.tracking.names import MAX_TAG, described
 from rnatracker.tracking.run_files import RunFiles
@@ -274,6 +275,14 @@ class Tracker(abc.ABC):
         Raises:
             NoExperimentError: if the experiment isn't there.
             TrackingError: if the filter is bad, or the place can't be read.
+        """
+
+    @abc.abstractmethod
+    def known_names(self) -> dict[Kind, set[str]]:
+        """Return the names of all metrics, parameters and tags that runs which are not deleted have.
+
+        Raises:
+            TrackingError: if the place can't be read.
         """
 
     @abc.abstractmethod

@@ -10,13 +10,14 @@ without backticks, and a parameter's or a tag's value may stand without quotes: 
 
 from __future__ import annotations
 
+import difflib
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from rnatracker.errors import UsageError
+from rnatracker.errors import TrackingError, UsageError
 from rnatracker.tracking import mlflow_private
 
 Kind = Literal["metric", "parameter", "tag", "attribute", "dataset"]
@@ -60,7 +61,7 @@ def parse(text: str) -> list[Condition]:
     """Read a filter; all its conditions must hold.
 
     Raises:
-        TrackingError: if it can't be read, with what MLflow says of it.
+        UsageError: if it can't be read, with what MLflow says of it.
     """
     from mlflow.exceptions import MlflowException
 
@@ -75,6 +76,29 @@ def parse(text: str) -> list[Condition]:
         Condition(cast(Kind, each["type"]), each["key"], each["comparator"], _value(each["type"], each["value"]))
         for each in conditions
     ]
+
+
+def check_names(text: str, known: Mapping[Kind, Collection[str]]) -> None:
+    """Check that some run has what a filter names: no run matches a name that is misspelt.
+
+    Args:
+        text: the filter.
+        known: the names of all metrics, parameters and tags.
+
+    Raises:
+        TrackingError: for the first that none has, with the nearest that one has.
+    """
+    for each in parse(text):
+        names = known.get(each.kind)
+        if names is None or each.key in names:
+            continue
+        near = difflib.get_close_matches(each.key, names, 1, cutoff=0.5)
+        section = f"{each.kind if each.kind != 'parameter' else 'param'}s"
+        some = f"{', '.join(sorted(names)[:10])}{', ...' if len(names) > 10 else ''}" if names else "none"
+        raise TrackingError(
+            f"--where {text!r}: no run has a {each.kind} {each.key}",
+            f"did you mean {section}.{near[0]}?" if near else f"there are: {some}",
+        )
 
 
 def _value(kind: str, value: Any) -> float | str | tuple[str, ...] | None:

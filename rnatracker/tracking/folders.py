@@ -148,6 +148,15 @@ class FolderTracker(Tracker):
         return RunList(sorted(listed, key=lambda each: each.started, reverse=True))
 
     @override
+    def known_names(self) -> dict[filters.Kind, set[str]]:
+        found: dict[filters.Kind, set[str]] = {"metric": set(), "parameter": set(), "tag": set()}
+        for run in _runs(self._records()):
+            values = run.values()
+            for kind, names in found.items():
+                names.update(values[kind])
+        return found
+
+    @override
     def fill(self, runs: Sequence[Listed]) -> None:
         """Nothing is missing: `list_runs` gives all."""
 
@@ -205,7 +214,10 @@ class FolderRun(TrackedRun):
     @staticmethod
     def is_one(folder: Path) -> bool:
         """Tell whether a folder is a run's."""
-        return (folder / RECORD).is_file()
+        try:
+            return (folder / RECORD).is_file()
+        except (OSError, ValueError):  # a name that no folder can have, as it is longer or has a null in it
+            return False
 
     @property
     @override

@@ -13,9 +13,12 @@ from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnatracker.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 PARSER = ("mlflow.utils.search_utils", "SearchUtils")
 STORE = ("mlflow.store.tracking.sqlalchemy_store", "SqlAlchemyStore")
@@ -57,6 +60,11 @@ def _check(parser: Any, condition: Mapping[str, Any]) -> None:
         check(kind, comparator)
     if kind == "metric":
         float(condition["value"])
+
+
+def last_recorded(run: Run) -> int:
+    """Return when the latest of a run's metrics was recorded, in ms since 1970; 0 where that isn't known."""
+    return max((int(metric.timestamp) for metric in getattr(run.data, "_metric_objs", ())), default=0)
 
 
 def create_database(uri: str, artifacts: Path) -> None:

@@ -16,7 +16,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +25,8 @@ from typing_extensions import override
 
 from rnatracker.errors import TrackingError
 from rnatracker.processes import identity
-from rnatracker.tracking import filters, places, store
-from rnatracker.tracking.contract import Status, TrackedRun, check_reopenable
+from rnatracker.tracking import filters, mlflow_private, places, store
+from rnatracker.tracking.contract import SUMMARY_STEP, Status, TrackedRun, check_reopenable
 from rnatracker.tracking.database import runs as records
 from rnatracker.tracking.listing import HEADLINES, SO_FAR, TAGS, Listed, RunList
 from rnatracker.tracking.names import MAX_TAG, cut, masked, metric_key
@@ -113,6 +113,15 @@ class Backend:
             run.matches = matching is None or run.run_id in matching
         return listed
 
+    def known_names(self) -> dict[filters.Kind, set[str]]:
+        """Return the names of metrics, parameters and tags of the latest runs."""
+        found: dict[filters.Kind, set[str]] = {"metric": set(), "parameter": set(), "tag": set()}
+        for run in self.search(""):
+            found["metric"] |= run.data.metrics.keys()
+            found["parameter"] |= run.data.params.keys()
+            found["tag"] |= run.data.tags.keys()
+        return found
+
     def fill(self, runs: Sequence[Listed]) -> None:
         """Look up the best value so far of runs that haven't ended; the rest is there."""
         with mlflow_errors("listing runs", self.location):
@@ -165,6 +174,7 @@ class MlflowRun(TrackedRun):
         self._revisions = self._work.with_name(f"{self.id}.revision")
         self._is_current = False
         self._waiting: list[Metric] = []
+        self._stamp = 0
         self._flush_at = time.monotonic() + _FLUSH_SECONDS
         self._published: dict[Path, tuple[int, int]] = {}
         self._is_announced = True
@@ -233,12 +243,24 @@ class MlflowRun(TrackedRun):
         """Record metrics, with at most one database transaction a second."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        stamp = self._new_stamp(step)
         self._waiting += [
-            Metric(metric_key(key), float(value), now, step) for key, value in metrics.items() if math.isfinite(value)
+            Metric(metric_key(key), float(value), stamp, step) for key, value in metrics.items() if math.isfinite(value)
         ]
         if time.monotonic() >= self._flush_at:
             self.flush()
+
+    def _new_stamp(self, step: int) -> int:
+        """Return the time to record now, in ms since 1970: of one step MLflow shows the value with the latest.
+
+        So it is always later than the one before, also where the clock was set back, and than that of a process which
+        has recorded figures of the same run.
+        """
+        if step == SUMMARY_STEP and not self._is_lost:
+            with suppress(TrackingError):
+                self._stamp = max(self._stamp, mlflow_private.last_recorded(self._get()))
+        self._stamp = max(int(time.time() * 1000), self._stamp + 1)
+        return self._stamp
 
     @override
     def flush(self) -> None:
@@ -257,7 +279,8 @@ class MlflowRun(TrackedRun):
         with self._asking("reading"):
             recorded = self._client.get_metric_history(self.id, name)
         waiting = (metric for metric in self._waiting if metric.key == name)
-        return {int(metric.step): float(metric.value) for metric in (*recorded, *waiting)}
+        ordered = sorted((*recorded, *waiting), key=lambda metric: metric.timestamp)
+        return {int(metric.step): float(metric.value) for metric in ordered}
 
     @override
     def set_tags(self, tags: Mapping[str, str]) -> None:

@@ -162,6 +162,15 @@ class MlflowTracker(Tracker):
             return RunList(records.list_runs(self._database, experiments[self._settings.experiment], conditions))
 
     @override
+    def known_names(self) -> dict[filters.Kind, set[str]]:
+        if self._database is None:
+            with mlflow_errors("listing names", self.location):
+                return self._backend.known_names()
+        with self._reading():
+            experiment = records.experiments(self._database).get(self._settings.experiment, -1)
+            return records.known_names(self._database, experiment)
+
+    @override
     def fill(self, runs: Sequence[Listed]) -> None:
         if self._database is None:
             self._backend.fill(runs)
@@ -281,20 +290,32 @@ class MlflowTracker(Tracker):
             of_id = search(f"attributes.run_id LIKE '{run}%'", max_results=10)
             if of_id:
                 return of_id
-        if not re.fullmatch(r"[\w.+ -]+", run):
-            return self._children_of(*run.rsplit("/", 1)) if re.fullmatch(r"[\w.+ -]+/[\w.+ -]+", run) else []
-        of_name = search(f"attributes.run_name = '{run}'", max_results=10)
+        of_name = self._of_name(run)
+        if not of_name and "/" in run:
+            return self._children_of(run)
         if of_name or not re.fullmatch(r"exp\d+", run):
             return of_name
         # In LIKE a _ stands for any character.
         near = search(f"attributes.run_name LIKE '{run}_%'", max_results=100)
         return [each for each in near if (each.info.run_name or "").startswith(f"{run}_")]
 
-    def _children_of(self, parent: str, name: str) -> list[Run]:
-        parents = [each.info.run_id for each in self._matching(parent)]
-        if len(parents) != 1:
-            return []
-        return self._backend.search(f"tags.`{Tag.PARENT}` = '{parents[0]}' and attributes.run_name = '{name}'")
+    def _of_name(self, name: str) -> list[Run]:
+        """Return the runs of exactly that name: in MLflow's UI a run may be given any."""
+        # A filter has no way to write a quote within quotes; in LIKE a _ stands for any character.
+        condition = f"= '{name}'" if "'" not in name else f"LIKE '{name.replace(chr(39), '_')}'"
+        found = self._backend.search(f"attributes.run_name {condition}")
+        return [each for each in found if each.info.run_name == name][:10]
+
+    def _children_of(self, name: str) -> list[Run]:
+        """Return the runs that a name with slashes may mean: a parent's and its child's, perhaps with slashes too."""
+        found: list[Run] = []
+        for slash in re.finditer("/", name):
+            above, below = name[: slash.start()], name[slash.end() :]
+            parents = self._matching(above) if above and below else []
+            if len(parents) == 1:
+                children = self._backend.search(f"tags.`{Tag.PARENT}` = '{parents[0].info.run_id}'", 100_000)
+                found += [each for each in children if each.info.run_name == below]
+        return found
 
     def _by_id(self, run_id: str) -> list[Run]:
         """Return the run of that id in any experiment, or nothing."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnatracker.errors import RegistryError, TrackingError
-from rnatracker.tracking import listing, places, store
+from rnatracker.tracking import filters, listing, places, store
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.folders import FolderRun, FolderTracker
 from rnatracker.tracking.listing import Listed, Row
@@ -133,6 +133,8 @@ def select(
     """
     latest_will_do = sort == "when" and not (reverse or unfold or study) and limit
     lists = [tracker.list_runs(where, limit if latest_will_do else None) for tracker in trackers]
+    if where and not any(run.matches for each in lists for run in each.runs):
+        _check_names(where, trackers)
     runs = sorted((run for each in lists for run in each.runs), key=lambda run: run.started, reverse=True)
     rows = listing.rows(runs, unfold=unfold, study=study)
     keepers = {run.run_id: tracker for tracker, each in zip(trackers, lists, strict=True) for run in each.runs}
@@ -141,6 +143,15 @@ def select(
     shown = listing.sort(rows, sort, reverse=reverse)[: limit or None]
     _fill(shown, keepers)
     return Selection(shown, len(rows), any(each.is_partial for each in lists))
+
+
+def _check_names(where: str, trackers: Sequence[Tracker]) -> None:
+    """Check that what a filter names is there, in any of these places."""
+    known: dict[filters.Kind, set[str]] = {}
+    for tracker in trackers:
+        for kind, names in tracker.known_names().items():
+            known.setdefault(kind, set()).update(names)
+    filters.check_names(where, known)
 
 
 def _fill(rows: Sequence[Row], keepers: dict[str, Tracker]) -> None:

@@ -15,6 +15,7 @@ from rnatracker.app import app
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support import paths
+from tests.support.trackers import begin
 
 _RUNNER = CliRunner(env={"COLUMNS": "200"})
 
@@ -147,6 +148,33 @@ def test_runs_writes_a_table_with_everything(folder: str, tmp_path: Path) -> Non
     assert rows[0]["params.train.lr"] == "0.004"
     assert float(rows[0]["metrics.best/pcc_mean"]) == 0.4
     assert list(rows[0])[-1].startswith("metrics.")
+
+
+def test_table_has_every_run_with_its_folds(tmp_path: Path, mlflow_store: Path) -> None:
+    tracker = open_tracker(TrackingSettings(mlflow_store))
+    parent = begin(tracker)
+    for number in (1, 2, 3):
+        begin(tracker, parent=parent, name=f"fold{number}")
+    assert _run("--store", str(mlflow_store), "--csv", str(tmp_path / "runs.csv")).exit_code == 0
+    rows = list(csv.DictReader((tmp_path / "runs.csv").read_text().splitlines()))
+    assert sorted(row["name"] for row in rows) == ["exp1", "fold1", "fold2", "fold3"]
+
+
+@pytest.mark.parametrize(
+    ("where", "problem", "remedy"),
+    [
+        ("metrics.best/pcc_men > 0.3", "no run has a metric best/pcc_men", "did you mean metrics.best/pcc_mean?"),
+        ("params.train.rl = 1", "no run has a parameter train.rl", "did you mean params.train.lr?"),
+        ("tags.rnatracker.knd = 'x'", "no run has a tag rnatracker.knd", "did you mean tags.rnatracker.kind?"),
+        ("metrics.zzz > 1 and params.train.lr = 0.001", "no run has a metric zzz", "there are: best/pcc_mean"),
+    ],
+)
+def test_unknown_name_in_a_filter_is_an_error_with_the_nearest(
+    where: str, problem: str, remedy: str, folder: str
+) -> None:
+    result = _run("--store", folder, "--where", where)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: --where {where!r}: {problem}; {remedy}")
 
 
 def test_runs_says_so_when_there_is_no_store_and_makes_none(tmp_path: Path) -> None:

@@ -51,6 +51,27 @@ class TestInMlflow:
         backend.client.create_run(backend.experiment_id, run_name="exp41_old")
         assert begin(mlflow_tracker).name == "exp42"
 
+    @pytest.mark.parametrize(
+        "name", ["lr=0.001 (best!)", "final/v2", "Lauf: 3", 'it\'s "good"', "50% [a]; --", "β", "a/b/c", " x "]
+    )
+    def test_run_renamed_in_the_ui_is_found_by_that_name(self, name: str, mlflow_tracker: MlflowTracker) -> None:
+        run, other = begin(mlflow_tracker), begin(mlflow_tracker)
+        child = begin(mlflow_tracker, parent=run, name="fold1")
+        client = mlflow_tracker.backend.client
+        client.update_run(run.id, name=name)
+        client.update_run(other.id, name=name.replace("'", "x").upper() + "2")
+        assert mlflow_tracker.find(name).id == run.id
+        assert mlflow_tracker.find(f"{name}/fold1").id == child.id
+        client.update_run(child.id, name="a/b")
+        assert mlflow_tracker.find(f"{name}/a/b").id == child.id
+
+    @pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "none/of/these", "'"])
+    def test_name_that_no_run_has_is_said(self, name: str, mlflow_tracker: MlflowTracker) -> None:
+        begin(mlflow_tracker)
+        with pytest.raises(TrackingError) as caught:
+            mlflow_tracker.find(name)
+        assert "the latest are exp1" in caught.value.problem
+
 
 class TestInBoth:
     def test_an_untracked_run_is_found_by_id_prefix_name_and_number(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,24 @@ class TestMlflow:
             '{"num_rows": 1629}',
         )
         assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
+
+    def test_newer_figures_count_when_the_clock_was_set_back(
+        self, mlflow_tracker: MlflowTracker, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        run = begin(mlflow_tracker)
+        run.log_metrics({"trials/complete": 3.0, "val/loss": 0.5}, 0)
+        run.flush()
+        clock = time.time() - 3600
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda: clock)
+            for value in (2.0, 1.0):  # in one millisecond, and less than before
+                run.log_metrics({"trials/complete": value}, 0)
+            assert run.metrics() == {"trials/complete": 1.0, "val/loss": 0.5}
+            other = mlflow_tracker.find(run.id)  # as another process, or a resumed one
+            other.log_metrics({"trials/complete": 0.5}, 0)
+            assert other.metrics()["trials/complete"] == 0.5
+            assert other.history("trials/complete") == {0: 0.5}
+            assert mlflow_tracker.list_runs().runs[0].run_id == run.id
 
     def test_reopen_takes_the_end_time_away(self, mlflow_tracker: MlflowTracker) -> None:
         run = begin(mlflow_tracker)

@@ -40,6 +40,14 @@ _COLUMNS = {
 
 
 class TestMlflow:
+    def test_a_run_says_when_its_latest_metric_was_recorded(self, mlflow_store: Path) -> None:
+        client = open_tracker(TrackingSettings(mlflow_store)).backend.client  # type: ignore[attr-defined]
+        made = client.create_run("0")
+        assert mlflow_private.last_recorded(made) == 0
+        client.log_metric(made.info.run_id, "a", 1.0, timestamp=1234)
+        client.log_metric(made.info.run_id, "b", 1.0, timestamp=1233)
+        assert mlflow_private.last_recorded(client.get_run(made.info.run_id)) == 1234
+
     def test_the_parser_of_filters_gives_conditions_by_kind(self) -> None:
         text = "metrics.`a` > 1 and params.`b` = 'x' and tags.`c` LIKE 'y%' and run_id in ('z') and dataset.name = 'd'"
         conditions = mlflow_private.parse_filter(text)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rnatracker.processes import identity
 from rnatracker.tracking.database.connection import reading, writing
-from rnatracker.tracking.filters import Condition
+from rnatracker.tracking.filters import Condition, Kind
 from rnatracker.tracking.listing import HEADLINES, SO_FAR, TAGS, Listed
 from rnatracker.tracking.names import run_number
 from rnatracker.tracking.tags import Tag
@@ -24,7 +24,7 @@ from rnatracker.tracking.tags import Tag
 _AT_A_TIME = 500
 """Runs in one query: SQLite takes a limited number of question marks."""
 _SHORT_BUSY_SECONDS = 2.0
-_TABLES = {"metric": "latest_metrics", "parameter": "params", "tag": "tags"}
+_TABLES: dict[Kind, str] = {"metric": "latest_metrics", "parameter": "params", "tag": "tags"}
 _COLUMNS = {"run_id": "run_uuid", "run_name": "name"}
 _DATASET = (
     "SELECT 1 FROM inputs AS i JOIN datasets AS d ON i.source_id = d.dataset_uuid {join} "
@@ -141,6 +141,21 @@ def list_runs(path: Path, experiment_id: int, conditions: Sequence[Condition] | 
         _add_texts(connection, "params", ("data.path",), listed)
         _add_headlines(connection, listed)
     return list(listed.values())
+
+
+def known_names(path: Path, experiment_id: int) -> dict[Kind, set[str]]:
+    """Return the names of all metrics, parameters and tags of an experiment's runs.
+
+    Raises:
+        DatabaseError: if it can't be read.
+    """
+    of_runs = "run_uuid IN (SELECT run_uuid FROM runs WHERE experiment_id = ? AND lifecycle_stage = 'active')"
+    found: dict[Kind, set[str]] = {}
+    with reading(path) as connection:
+        for kind, table in _TABLES.items():
+            query = f"SELECT DISTINCT key FROM {table} WHERE {of_runs}"  # noqa: S608 (our own)
+            found[kind] = {key for (key,) in connection.execute(query, (experiment_id,))}
+    return found
 
 
 def fill(path: Path, runs: Sequence[Listed]) -> None:
