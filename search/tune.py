@@ -103,9 +103,9 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     for line in [*transcripts.notes, *_greeting(search), *cautions, *warm_start(search, request.warm_start)]:
         say(line)
     with StopSignal() as stop, stop.polite(), scratch.folder() as folder:
-        shared.dump(transcripts, folder)
         workers = _Workers(WorkerTask(request, run.id, folder, digest, _threads(request)), say)
         try:
+            shared.dump(transcripts, folder)
             reason = workers.run(search, stop, watch)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):  # the second: workers were ended without saving
