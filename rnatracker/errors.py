@@ -17,8 +17,10 @@ one line and exits with `exit_code`; nothing else in the package catches them to
 from __future__ import annotations
 
 import errno
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class RNATrackerError(Exception):
@@ -113,6 +115,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ("DefaultCPUAllocator" in text or "out of memory" in text)
     )
+
+
+def room_for(place: object) -> str:
+    """Return what to do where the disk is full that a file lies on."""
+    is_temporary = Path(tempfile.gettempdir()) in Path(str(place)).parents
+    return "free some space" + (", or name another folder for temporary files with TMPDIR" if is_temporary else "")
 
 
 def is_disk_full(error: BaseException) -> bool:

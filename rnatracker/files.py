@@ -16,12 +16,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
+from rnatracker.errors import is_disk_full
+
 _QUIET_SECONDS = 3600.0
 
 
 def gzipped(file: IO[bytes]) -> IO[bytes]:
     """Return a file that writes gzip into another, without name and time in it; closing it leaves the other open."""
     return cast(IO[bytes], gzip.GzipFile("", "wb", 6, file, mtime=0))
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Say in an error that the disk is full which file it was: the system says it when opening, not when writing."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -45,7 +58,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     _remove_old_parts(path)
     try:
-        with part.open("wb") as file:
+        with naming(path), part.open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -30,6 +30,12 @@ _LINE_STYLES = ("-", "--", ":", "-.")
 _DPI = 150
 _DENSE = 3000
 """Points from which a panel shows their density instead of each."""
+_MOST_SITES = 12
+"""Sites that a picture shows one by one: more can't be told apart, and each panel takes 0.15 s to draw."""
+_LONGEST_NAME = 28
+"""Characters of a name in a picture: longer ones would take its width from the curves."""
+_LEGEND_INCHES = 0.17
+"""Height of a line of a legend."""
 
 
 def learning_curves(history: Sequence[Mapping[str, float]], path: Path, best_epoch: int | None = None) -> None:
@@ -37,7 +43,8 @@ def learning_curves(history: Sequence[Mapping[str, float]], path: Path, best_epo
 
     Args:
         history: a row for each epoch: `epoch`, `train_loss`, and in evaluated ones `val_loss`, `pcc_mean`,
-            `pcc_overall` and `pcc_<site>`. Keys may be missing and values not finite.
+            `pcc_overall` and `pcc_<site>`. Keys may be missing and values not finite. Of more sites than can be told
+            apart, the range is drawn in which most of them are.
         path: the file; its folder is made.
         best_epoch: the epoch to mark.
 
@@ -51,6 +58,9 @@ def learning_curves(history: Sequence[Mapping[str, float]], path: Path, best_epo
     losses.set_ylabel("loss (KL divergence)")
     keys = {key: None for row in history for key in row if key.startswith("pcc_")}
     sites = [key for key in keys if key not in ("pcc_mean", "pcc_overall")]
+    if len(sites) > _MOST_SITES:
+        _range_over_sites(scores, history, sites)
+        sites = []
     for i, key in enumerate(sites):
         style = _LINE_STYLES[i // len(_SITE_COLOURS) % len(_LINE_STYLES)]
         colour = _SITE_COLOURS[i % len(_SITE_COLOURS)]
@@ -74,7 +84,7 @@ def curves_over_each_other(curves: Mapping[str, Mapping[str, Mapping[int, float]
     Raises:
         OSError: if it can't be written.
     """
-    figure = _figure(12, 4.6)
+    figure = _figure(12, max(4.6, _LEGEND_INCHES * (2 * len(curves) + 3)))  # as high as the legend of all runs
     losses, scores = figure.subplots(1, 2)
     for i, (name, of_run) in enumerate(curves.items()):
         style = {"color": _SITE_COLOURS[i % len(_SITE_COLOURS)], "linewidth": 1.6}
@@ -96,6 +106,8 @@ def predicted_against_measured(
 ) -> None:
     """Draw the predicted fractions against the measured ones, a panel for each site, as a PNG.
 
+    Of more sites than can be read, those are drawn whose measured fraction varies most; the picture says so.
+
     Args:
         predicted: (N, S).
         measured: (N, S).
@@ -106,20 +118,26 @@ def predicted_against_measured(
     Raises:
         OSError: if it can't be written.
     """
+    if len(sites) > _MOST_SITES:
+        chosen = sorted(np.argsort(-measured.std(axis=0), kind="stable")[:_MOST_SITES])
+        note = f"{_MOST_SITES} of {len(sites)} sites, those whose measured fraction varies most"
+        title = f"{title}\n{note}" if title else note
+        predicted, measured, sites = predicted[:, chosen], measured[:, chosen], [sites[i] for i in chosen]
     n_columns = min(len(sites), 4)
     n_rows = math.ceil(len(sites) / n_columns)
     figure = _figure(3.1 * n_columns, 3.5 * n_rows + (0.5 if title else 0))
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for i, site in enumerate(sites):
         _scatter(panels[i], measured[:, i], predicted[:, i])
-        panels[i].set_title(f"{escapes.picture(site)}\n{_pcc(predicted[:, i], measured[:, i])}", fontsize=10)
+        panels[i].set_title(f"{_name(site)}\n{_pcc(predicted[:, i], measured[:, i])}", fontsize=10)
     for panel in panels[len(sites) :]:
         panel.set_visible(False)
     for i, panel in enumerate(panels[: len(sites)]):
         panel.set_xlabel("measured fraction" if i + n_columns >= len(sites) else "")
         panel.set_ylabel("predicted fraction" if i % n_columns == 0 else "")
     if title:
-        figure.suptitle(f"{escapes.picture(title)}\n", fontweight="bold", fontsize=12)
+        lines = "\n".join(escapes.picture(line) for line in title.splitlines())
+        figure.suptitle(f"{lines}\n", fontweight="bold", fontsize=12)
     _save(figure, path)
 
 
@@ -134,8 +152,25 @@ def _curve(axes: Axes, history: Sequence[Mapping[str, float]], key: str, label: 
     points = [(row["epoch"], row[key]) for row in history if math.isfinite(row.get(key, math.nan))]
     if not points:
         return
-    style |= {"label": escapes.picture(label), "marker": "o" if len(points) <= 30 else None, "markersize": 3}
+    style |= {"label": _name(label), "marker": "o" if len(points) <= 30 else None, "markersize": 3}
     axes.plot(*zip(*points, strict=True), **style)  # type: ignore[arg-type]
+
+
+def _range_over_sites(axes: Axes, history: Sequence[Mapping[str, float]], keys: Sequence[str]) -> None:
+    """Shade, for each epoch, where eight in ten and where half of the sites' PCCs are."""
+    values = {row["epoch"]: [row[key] for key in keys if math.isfinite(row.get(key, math.nan))] for row in history}
+    epochs = [epoch for epoch, found in values.items() if found]
+    if not epochs:
+        return
+    for low, high, words, alpha in ((10, 90, "8 in 10", 0.15), (25, 75, "half", 0.3)):
+        ends = np.array([np.percentile(values[epoch], [low, high]) for epoch in epochs])
+        label = f"{words} of the {len(keys)} sites"
+        axes.fill_between(epochs, ends[:, 0], ends[:, 1], color=_BLUE, alpha=alpha, linewidth=0, label=label)
+
+
+def _name(text: str) -> str:
+    """Return a name as a picture shows it."""
+    return escapes.picture(text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…")
 
 
 def _finish_curves(axes: Axes, best_epoch: int | None) -> None:

@@ -25,7 +25,7 @@ from rnatracker.search.pruning import PruneReason, step_of
 from rnatracker.search.study import DEATHS, RUN_ID, SEEN, Claim, Search
 from rnatracker.search.trial_runs import Effort, Pruned, TrialEnd, name_of, trim_weights
 from rnatracker.tracking import provenance
-from rnatracker.tracking.contract import TrackedRun, Tracker
+from rnatracker.tracking.contract import DeletedRunError, NoRunError, TrackedRun, Tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.division import Training
 from rnatracker.training.fold_loop import Destination, Trained, into, train_all
@@ -124,7 +124,12 @@ def _open_run(context: TrialContext, claim: Claim) -> TrackedRun:
 def _earlier_run(context: TrialContext, claim: Claim) -> TrackedRun | None:
     run_id = claim.trial.user_attrs.get(RUN_ID)
     if run_id:
-        return context.tracker.find(run_id)
+        try:
+            return context.tracker.find(run_id)
+        except DeletedRunError:
+            raise
+        except NoRunError:  # deleted for good: it is trained anew
+            return None
     if claim.trial.user_attrs.get(DEATHS):  # killed after its run was made and before that was noted
         return context.parent.children().get(name_of(claim.number))
     return None

@@ -31,7 +31,7 @@ from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search import summary
 from rnatracker.search.hints import study_command
 from rnatracker.search.study import RUN_ID, Search
-from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker
+from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.reporting import Reporter
@@ -127,9 +127,11 @@ def refit(
     start = summary.start_trial(search)
     others = [trial for trial in summary.best(search) if start is not None and trial.number != start.number][:best]
     if not others or start is None or start.value is None:
+        reasons = "".join(f"; {line}" for line in summary.failure_lines(search))
         raise StudyError(
-            f"study {search.request.name}: nothing to refit: the starting config or every other trial has no value",
-            f"see the reason with: {study_command(search)}",
+            f"study {search.request.name}: nothing to refit: the starting config or every other trial has no "
+            f"value{reasons}",
+            f"see its trials with: {study_command(search)}",
         )
     trials = [*others, start]
     tracker = open_tracker(search.request.tracking)
@@ -197,7 +199,7 @@ def _claimed(search: Search, tracker: Tracker, trial: FrozenTrial) -> float:
         return float(trial.value or 0.0)
     try:
         return tracker.find(trial.user_attrs[RUN_ID]).metrics().get(f"best/{_objective(search)}", math.nan)
-    except (KeyError, TrackingError):
+    except (KeyError, NoRunError):
         return math.nan
 
 
@@ -226,7 +228,7 @@ def _find(tracker: Tracker, run_id: str | None) -> TrackedRun | None:
     """Return a run, or None if it has not been begun, or was deleted."""
     try:
         return tracker.find(run_id) if run_id else None
-    except TrackingError:
+    except NoRunError:
         return None
 
 

@@ -10,6 +10,7 @@ files.
 from __future__ import annotations
 
 import atexit
+import json
 import logging
 import os
 import shutil
@@ -32,6 +33,8 @@ JOURNAL = "optuna.journal"
 STUDIES = "studies"
 
 _LOCK_SECONDS = 120.0
+_STUMBLES = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
+"""What Optuna raises at a line of a journal that it has not written."""
 _POLL_SECONDS = 0.002
 """The journal is held for about a millisecond at a time."""
 
@@ -104,16 +107,31 @@ def _open_journal(path: Path) -> BaseStorage:
         finally:
             guard.release()
         return JournalStorage(JournalFileBackend(str(path), lock_obj=guard))
-    except (ValueError, KeyError) as error:
+    except _STUMBLES as error:
+        line = _strange_line(path)
+        problem = f"line {line} is none of its records" if line else store.first_line(error) or type(error).__name__
         raise StudyError(
-            f"{path}: not a journal of Optuna's ({store.first_line(error)})",
-            "move it away, or choose another --storage",
+            f"{path}: not a journal of Optuna's ({problem})",
+            f"{'remove that line, if the others are whole, or ' if line else ''}choose another --storage",
         ) from None
     except OSError as error:
         raise StudyError(
             f"{path}: studies can't be kept there ({error.strerror or error})",
             "free or allow it, or choose another place with --storage or --store",
         ) from None
+
+
+def _strange_line(path: Path) -> int | None:
+    """Return the number of the first line that is no record of a journal, as far as its form tells; None if all are."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                return number
+            if not isinstance(record, dict) or not isinstance(record.get("op_code"), int):
+                return number
+    return None
 
 
 def cut_torn_line(path: Path) -> None:

@@ -57,6 +57,26 @@ def best(search: Search, limit: int | None = None) -> list[FrozenTrial]:
     return completed[:limit]
 
 
+def failures(search: Search) -> dict[str, list[int]]:
+    """Return why trials have come to nothing: each reason, with the numbers of the trials that it stopped."""
+    reasons: dict[str, list[int]] = {}
+    for trial in search.trials():
+        stopped_at_once = trial.state == TrialState.PRUNED and trial.last_step is None
+        if trial.state == TrialState.FAIL or stopped_at_once:
+            reasons.setdefault(trial.user_attrs.get(REASON, "unknown"), []).append(trial.number)
+    return reasons
+
+
+def failure_lines(search: Search, limit: int = 5) -> list[str]:
+    """Word why trials have come to nothing, so many reasons at most."""
+    found = failures(search)
+    lines = [
+        f"trial{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}: {reason}"
+        for reason, numbers in list(found.items())[:limit]
+    ]
+    return [*lines, *([f"and {len(found) - limit} more reasons"] if len(found) > limit else [])]
+
+
 def start_trial(search: Search) -> FrozenTrial | None:
     """Return the trial with the starting config."""
     return next((trial for trial in search.trials() if trial.user_attrs.get(START)), None)
@@ -206,7 +226,7 @@ def _note(search: Search, found: list[FrozenTrial], important: Mapping[str, floa
             lines.append(f"| {trial.number} | {trial.value:.4f} | {' | '.join(cells)} |")
     if important:
         lines += ["", "Importance: " + ", ".join(f"{key} {value:.2f}" for key, value in important.items())]
-    lines += [f"\n{markdown(text)}." for text in cautions(search)]
+    lines += [f"\n{markdown(text)}." for text in (*failure_lines(search), *cautions(search))]
     return "\n".join(lines)
 
 

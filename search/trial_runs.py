@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search.pruning import PruneReason
 from rnatracker.search.sampling import REASON
 from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SECONDS, Claim, Search
-from rnatracker.tracking.contract import SUMMARY_STEP, Status, TrackedRun, Tracker
+from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
 
@@ -192,9 +193,24 @@ def trim_weights(search: Search, tracker: Tracker, trimmed: set[int]) -> None:
     completed.sort(key=lambda t: t.value or 0.0, reverse=request.maximize)
     for trial in completed[request.keep_weights :]:
         if trial.number not in trimmed:
-            with suppress(TrackingError):  # its run was deleted
+            try:
                 drop_weights(tracker.find(trial.user_attrs[RUN_ID]))
+            except NoRunError:
+                pass  # its run was deleted
+            except TrackingError:
+                continue  # the store can't be read now: the next trial's end tries again
             trimmed.add(trial.number)
+
+
+def _runs_of_ended(search: Search) -> Iterator[TrackedRun]:
+    """Yield the runs of all trials that have ended, but for those that were deleted."""
+    tracker: Tracker | None = None
+    for trial in search.trials():
+        run_id = trial.user_attrs.get(RUN_ID)
+        if run_id and trial.state.is_finished():
+            tracker = tracker or open_tracker(search.request.tracking)
+            with suppress(NoRunError):
+                yield tracker.find(run_id)
 
 
 def delete_weights(search: Search) -> tuple[int, int]:
@@ -202,18 +218,14 @@ def delete_weights(search: Search) -> tuple[int, int]:
 
     Raises:
         StudyError: if some of its trials are running.
-        TrackingError: if its runs can't be found.
+        TrackingError: if the store can't be read.
     """
     if search.counts().running:
         raise StudyError(f"study {search.request.name}: some of its trials are running", "stop them, or wait for them")
-    run_id = search.study.user_attrs.get(RUN_ID)
-    if not run_id:
-        return 0, 0
     n_trials = size = 0
-    waiting = {name_of(t.number) for t in search.trials() if not t.state.is_finished()}
-    for name, child in open_tracker(search.request.tracking).find(run_id).children().items():
+    for child in _runs_of_ended(search):
         folder = child.files.checkpoints
-        if name in waiting or not folder.is_dir():
+        if not folder.is_dir():
             continue
         size += sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         n_trials += 1

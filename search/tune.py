@@ -29,7 +29,7 @@ from rnatracker.search.definition import check_name, open_search, warm_start
 from rnatracker.search.study import CAUTIONS, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.search.trial_runs import match_runs
 from rnatracker.tracking import provenance, ui_views
-from rnatracker.tracking.contract import DatasetInput, Status, TrackedRun, Tracker
+from rnatracker.tracking.contract import DatasetInput, DeletedRunError, NoRunError, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.division import divide, said_of_folds
@@ -64,7 +64,8 @@ class TuneOutcome:
         search: the study.
         run: its run.
         counts: its trials.
-        state: FINISHED; KILLED if it was stopped, timed out; RUNNING if others still work on it.
+        state: FINISHED; FAILED if all trials are over and none has a value; KILLED if it was stopped or timed out;
+            RUNNING if others still work on it.
         reason: why it has fewer trials than asked for; None: it has as many.
     """
 
@@ -95,13 +96,16 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     search.study.set_user_attr(CAUTIONS, cautions)
     _wait_for_orphans(search, say)
     tracker = open_tracker(request.tracking)
+    before = search.study.user_attrs.get(RUN_ID)
     run = own_run(search, tracker, transcripts)
+    if before not in (None, run.id):
+        say(f"study {request.name}: its run {before} is gone for good, so a new one is begun: {run.name}")
     for line in [*transcripts.notes, *_greeting(search), *cautions, *warm_start(search, request.warm_start)]:
         say(line)
     with StopSignal() as stop, stop.polite(), scratch.folder() as folder:
-        shared.dump(transcripts, folder)
         workers = _Workers(WorkerTask(request, run.id, folder, digest, _threads(request)), say)
         try:
+            shared.dump(transcripts, folder)
             reason = workers.run(search, stop, watch)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):  # the second: workers were ended without saving
@@ -269,9 +273,8 @@ def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> Track
         TrackingError: if the store can't be used.
     """
     with search.lock():
-        run_id = search.study.user_attrs.get(RUN_ID)
-        if run_id:
-            run = tracker.find(run_id)
+        run = _run_before(search, tracker)
+        if run is not None:
             if run.status() != "RUNNING" or not identity.is_alive_elsewhere(run.tags()):
                 run.reopen(even_finished=True)
         else:
@@ -283,6 +286,22 @@ def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> Track
         files.write_text(run.files.config, search.request.config.to_yaml())
         files.write_text(run.files.space, summary.space_yaml(search.request.space))
         return run
+
+
+def _run_before(search: Search, tracker: Tracker) -> TrackedRun | None:
+    """Return the run that the study has; None if it has none, or that was deleted for good.
+
+    Raises:
+        DeletedRunError: if it was deleted, and can be restored.
+        TrackingError: if the store can't be used.
+    """
+    run_id = search.study.user_attrs.get(RUN_ID)
+    try:
+        return tracker.find(run_id) if run_id else None
+    except DeletedRunError:
+        raise
+    except NoRunError:
+        return None
 
 
 def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
@@ -314,9 +333,30 @@ def _finish(search: Search, run: TrackedRun, reason: StopReason | None) -> TuneO
     match_runs(search, run)
     summary.leave(search, run)
     is_over = counts.over >= search.request.trials or reason is StopReason.USED_UP
-    state: Status = "FINISHED" if is_over else "KILLED"
-    _end(search, run, state, "" if is_over else f"{reason.value if reason else 'ended'}; the same command resumes it")
+    state: Status = "KILLED" if not is_over else "FINISHED" if counts.complete else "FAILED"
+    why = f"{reason.value if reason else 'ended'}; the same command resumes it"
+    messages = {"KILLED": why, "FINISHED": "", "FAILED": f"no trial has a value; {_reasons(search)}"}
+    _end(search, run, state, messages[state])
     return TuneOutcome(search, run, counts, state, reason)
+
+
+def check_any_value(outcome: TuneOutcome) -> None:
+    """Check that a study whose trials are all over has a value.
+
+    Raises:
+        StudyError: if it has none, with the reasons.
+    """
+    if outcome.state != "FAILED":
+        return
+    name, counts = outcome.search.request.name, outcome.counts
+    raise StudyError(
+        f"study {name}: none of its {counts.over} trials has a value; {_reasons(outcome.search)}",
+        "mend what these say; then search under another --study, or ask for more --trials",
+    )
+
+
+def _reasons(search: Search) -> str:
+    return "; ".join(summary.failure_lines(search)) or "all were pruned"
 
 
 def _end(search: Search, run: TrackedRun, state: Status, message: str) -> None:

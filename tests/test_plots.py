@@ -12,6 +12,7 @@ from typing import IO
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnatracker import plots
@@ -112,6 +113,54 @@ def test_scatter_is_drawn_when_there_are_few_or_many(tmp_path: Path, n: int, n_s
     sites = [f"site{i}" for i in range(n_sites)]
     plots.predicted_against_measured(fractions, fractions, sites, tmp_path / "scatter.png")
     assert size(tmp_path / "scatter.png")[1] == 150 * 35 * math.ceil(n_sites / 4) // 10
+
+
+@pytest.mark.parametrize("n_sites", [14, 40, 500])
+def test_scatter_of_many_sites_shows_what_can_be_read_and_says_so(
+    n_sites: int, tmp_path: Path, drawn: list[Figure]
+) -> None:
+    rng = np.random.default_rng(0)
+    measured = rng.random((30, n_sites)) * 0.001
+    varied = [1, 3, *range(n_sites - 10, n_sites)]
+    measured[:, varied] *= 100
+    sites = [f"site{i}" for i in range(n_sites)]
+    plots.predicted_against_measured(measured, measured, sites, tmp_path / "scatter.png", title="exp1")
+    assert size(tmp_path / "scatter.png") == (1860, 1650)
+    shown = [axes.get_title().split("\n")[0] for axes in drawn[0].axes]
+    assert shown == [f"site{i}" for i in varied]
+    said = f"12 of {n_sites} sites, those whose measured fraction varies most"
+    assert drawn[0].get_suptitle() == f"exp1\n{said}\n"
+
+
+@pytest.mark.parametrize("n_sites", [13, 40, 500])
+def test_learning_curves_of_many_sites_stay_readable(n_sites: int, tmp_path: Path, drawn: list[Figure]) -> None:
+    history = [row(epoch, **{f"pcc_{'x' * 60}{i}": i / n_sites for i in range(n_sites)}) for epoch in (1, 2, 3)]
+    history[1] |= {key: math.nan for key in history[1] if key.startswith("pcc_x")}
+    plots.learning_curves(history, tmp_path / "curves.png", best_epoch=2)
+    assert size(tmp_path / "curves.png") == (1650, 630)
+    scores = drawn[0].axes[1]
+    assert _share(scores) > 0.2
+    labels = scores.get_legend_handles_labels()[1]
+    assert labels[:2] == [f"8 in 10 of the {n_sites} sites", f"half of the {n_sites} sites"]
+    assert list(map(str, labels[2:])) == ["mean over sites", "best epoch, 2"]
+
+
+def _share(axes: Axes) -> float:
+    """Return which share of its picture a panel takes."""
+    panel, whole = axes.get_window_extent(), axes.figure.bbox
+    return float(panel.width * panel.height / (whole.width * whole.height))
+
+
+def test_long_names_and_many_runs_leave_the_curves_their_place(tmp_path: Path, drawn: list[Figure]) -> None:
+    names = [f"exp{i}_{'long-' * 20}" for i in range(40)]
+    plots.curves_over_each_other({name: {"train_loss": {1: 1.0, 2: 0.5}} for name in names}, tmp_path / "runs.png")
+    plots.learning_curves([row(1, **{f"pcc_{'y' * 90}": 0.5}), row(2)], tmp_path / "curves.png")
+    for figure in drawn:
+        for axes in figure.axes:
+            assert _share(axes) > 0.2
+    legend = drawn[0].axes[0].get_legend()
+    assert legend is not None
+    assert legend.get_window_extent().height < drawn[0].bbox.height
 
 
 def test_nothing_is_left_when_a_picture_cant_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

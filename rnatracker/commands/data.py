@@ -246,10 +246,15 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
 
 
 def _print_simulated(made: Simulated, out: Path) -> None:
+    from rnatracker.metrics import few, mean_over_sites, shown
+
     table = _table("site", "zipcodes", "ceiling of PCC")
     for index, (site, ceiling) in enumerate(zip(made.transcripts.sites, made.ceiling, strict=True)):
         zipcodes = " ".join(zipcode.letters for zipcode in made.zipcodes if zipcode.site == index)
-        table.add_row(site, zipcodes, f"{ceiling:.3f}")
+        table.add_row(site, zipcodes, shown(ceiling))
     table.add_section()
-    table.add_row("mean", "", f"{made.ceiling.mean():.3f}")
+    table.add_row("mean", "", shown(mean_over_sites(made.ceiling)))
     show(table, f"{out}: {len(made.transcripts):,} transcripts, {len(made.transcripts.codes):,} nucleotides")
+    warning = few(len(made.transcripts))
+    if warning:
+        output.say(f"Note: {warning}")

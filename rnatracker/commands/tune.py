@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from rnatracker.errors import StudyError
 from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ def tune(
     from rnatracker import config as settings
     from rnatracker.search import space as spaces
     from rnatracker.search.study import StudyRequest
-    from rnatracker.search.tune import StopReason
+    from rnatracker.search.tune import StopReason, check_any_value
 
     settings_given: dict[str, Any] = {
         "data.path": None if data is None else str(Path(data).resolve()),
@@ -153,9 +154,14 @@ def tune(
     outcome = _run(request)
     stopped = outcome.reason is StopReason.REQUEST
     verdict = None
-    if refit and not stopped and outcome.state != "RUNNING":  # when its time is over too
-        verdict = _refit(outcome, refit_best, refit_seeds)
-        stopped = verdict is None
+    try:
+        check_any_value(outcome)
+        if refit and not stopped and outcome.state != "RUNNING":  # when its time is over too
+            verdict = _refit(outcome, refit_best, refit_seeds)
+            stopped = verdict is None
+    except StudyError as error:
+        _print_outcome(outcome, json_, None, error)
+        raise
     _print_outcome(outcome, json_, verdict)
     if stopped:
         output.say("Stopped; nothing is lost. Resume with the same command.")
@@ -184,7 +190,7 @@ def _run(request: Any) -> TuneOutcome:
         return run_study(request, display.say, display.watch)
 
 
-def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -> None:
+def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None, error: StudyError | None = None) -> None:
     from rnatracker.search import summary
     from rnatracker.search.hints import study_command
     from rnatracker.terminal import study_tables
@@ -205,11 +211,14 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None) -
                 "saved": vars(summary.savings(search)),
                 "folder": str(outcome.run.folder),
                 "refit": study_tables.verdict_as_json(verdict) if verdict else None,
+                "failures": study_tables.failures_as_json(search),
+                "warnings": summary.cautions(search),
+                **({"error": str(error)} if error else {}),
             }
         )
         return
     study_tables.print_study(search, limit=5)
-    if outcome.state != "FINISHED":
+    if outcome.state in ("KILLED", "RUNNING"):
         output.tell(f"{outcome.state}: {outcome.reason}; the same command resumes the study")
     if verdict is not None:
         study_tables.print_verdict(verdict)

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from rnatracker import metrics
 from rnatracker.config import ModelConfig
 from rnatracker.data.encoding import ANY
 from rnatracker.data.folds import sequence_groups
 from rnatracker.data.readers import survey
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError
-from rnatracker.metrics import pcc_per_site
 
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SHORTEST = ModelConfig().receptive_field
@@ -151,7 +151,7 @@ def inspect(
         digest=transcripts.digest(),
         problem_counts=dict(Counter(problem.kind for problem in problems)),
         problems=[problem.error for problem in problems],
-        notes=list(transcripts.notes),
+        notes=[*transcripts.notes, *filter(None, [metrics.few(len(transcripts)) if fractions is not None else ""])],
     )
 
 
@@ -173,4 +173,4 @@ def _ceiling(replicates: tuple[Fractions, Fractions]) -> list[float | None]:
     whole = np.isfinite(np.hstack(replicates)).all(axis=1)
     if not whole.any():
         return [None] * replicates[0].shape[1]
-    return [float(pcc) for pcc in pcc_per_site(replicates[0][whole], replicates[1][whole])]
+    return [float(pcc) for pcc in metrics.pcc_per_site(replicates[0][whole], replicates[1][whole])]

@@ -8,20 +8,35 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rnatracker.data.transcripts import Transcripts
+from rnatracker.files import naming
 
 _ARRAYS = ("codes", "offsets", "fractions")
 
 
 def dump(transcripts: Transcripts, folder: Path) -> None:
-    """Write transcripts into a folder; replicates are left out."""
+    """Write transcripts into a folder; replicates are left out.
+
+    Raises:
+        OSError: if it can't be written, with the file.
+    """
     for name in _ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(transcripts, name))
+        _write_array(folder / f"{name}.npy", np.ascontiguousarray(getattr(transcripts, name)))
     texts = {name: getattr(transcripts, name) for name in ("ids", "sites", "groups", "sites_named", "source")}
-    (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+    with naming(folder / "texts.json"):
+        (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
+
+
+def _write_array(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write an array as `np.save` does, whose errors don't say that the disk is full."""
+    with naming(path), path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
 
 
 def open_shared(folder: Path) -> Transcripts:

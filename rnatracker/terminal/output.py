@@ -16,7 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from rnatracker.errors import RNATrackerError, is_disk_full, is_out_of_memory
+from rnatracker.errors import RNATrackerError, is_disk_full, is_out_of_memory, room_for
 from rnatracker.escapes import printable_lines
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -42,7 +42,8 @@ class Group(TyperGroup):
             if is_out_of_memory(error):
                 say("Error: out of memory; close other programs, or use smaller data or a larger machine")
             elif is_disk_full(error):
-                say(f"Error: {getattr(error, 'filename', None) or 'a file'}: the disk is full; free some space")
+                place = getattr(error, "filename", None) or "standard output or a temporary file"
+                say(f"Error: {place}: the disk is full; {room_for(place)}")
             else:
                 raise
         raise typer.Exit(1)

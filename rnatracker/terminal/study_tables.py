@@ -43,7 +43,12 @@ def print_study(search: Search, limit: int) -> None:
         + (f", {counts.running} running" if counts.running else "")
         + (f", {counts.waiting} waiting" if counts.waiting else "")
     )
-    show(table, title)
+    if shown:
+        show(table, title)
+    else:
+        output.tell(title)
+    for line in summary.failure_lines(search):
+        output.tell(f"Without a value: {line}")
     _print_figures(search)
 
 
@@ -87,8 +92,14 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
         "importances": summary.importances(search),
         "saved": vars(summary.savings(search)),
         "run_id": search.study.user_attrs.get("run_id"),
+        "failures": failures_as_json(search),
         "warnings": summary.cautions(search),
     }
+
+
+def failures_as_json(search: Search) -> list[dict[str, Any]]:
+    """Return why trials have come to nothing, for a script."""
+    return [{"reason": reason, "trials": numbers} for reason, numbers in summary.failures(search).items()]
 
 
 def print_verdict(verdict: Verdict) -> None:

@@ -78,6 +78,14 @@ class NoExperimentError(TrackingError):
         super().__init__(f"{location}: no experiment {name!r}; there are: {known}", "choose one with --experiment")
 
 
+class NoRunError(TrackingError):
+    """There is no run that is called so; where one was deleted and can be restored, `DeletedRunError`."""
+
+
+class DeletedRunError(NoRunError):
+    """The run was deleted, and can be restored."""
+
+
 class TrackedRun(abc.ABC):
     """One run: what is known of it, and what is still to be recorded.
 
@@ -261,7 +269,8 @@ class Tracker(abc.ABC):
         of MLflow.
 
         Raises:
-            TrackingError: if there is none or more than one; it says which there are.
+            NoRunError: if there is none; it says which there are, or that it was deleted.
+            TrackingError: if there is more than one, or the place can't be read.
         """
 
     @abc.abstractmethod
@@ -384,7 +393,8 @@ def one_of(
         listing: the command that lists all runs.
 
     Raises:
-        TrackingError: if there is none, naming the latest ones, or several, naming their ids and parents.
+        NoRunError: if there is none, naming the latest ones.
+        TrackingError: if there are several, naming their ids and parents.
     """
     ranks = [rank(each, called) for each in matches]
     closest = [each for each, own in zip(matches, ranks, strict=True) if own == min(ranks)]
@@ -394,8 +404,8 @@ def one_of(
         ids = ", ".join(_description(each) for each in closest[:10])
         raise TrackingError(f"{location}: {called} names {len(closest)} runs", f"give one of the ids {ids}")
     if not latest:
-        raise TrackingError(f"{location}: no run with the id, name or folder {called}", "there are no runs yet")
-    raise TrackingError(
+        raise NoRunError(f"{location}: no run with the id, name or folder {called}", "there are no runs yet")
+    raise NoRunError(
         f"{location}: no run with the id, name or folder {called}; the latest are {', '.join(latest)}",
         f"see all with: {listing}",
     )

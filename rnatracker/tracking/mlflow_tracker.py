@@ -27,6 +27,7 @@ from rnatracker.processes import identity
 from rnatracker.tracking import filters, hints, places, store, ui_views
 from rnatracker.tracking.contract import (
     DatasetInput,
+    DeletedRunError,
     NoExperimentError,
     RunningRun,
     TrackedRun,
@@ -328,7 +329,7 @@ class MlflowTracker(Tracker):
                 return []
             raise
         if run.info.lifecycle_stage == "deleted":
-            raise TrackingError(
+            raise DeletedRunError(
                 f"{self.location}: run {run_id} was deleted",
                 f"restore it with: {store.mlflow_command(['runs', 'restore', '--run-id', run_id], self._backend.uri)}",
             )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rnatracker import files
 from rnatracker.config import Config
-from rnatracker.errors import RNATrackerError, TrackingError, TrainingError, is_disk_full, is_out_of_memory
+from rnatracker.errors import RNATrackerError, TrackingError, TrainingError, is_disk_full, is_out_of_memory, room_for
 from rnatracker.model.kernels.functions import kernel_in_use
 from rnatracker.processes.stop import Interrupted, StopSignal
 from rnatracker.tracking import provenance
@@ -181,5 +181,5 @@ def resource_error(error: BaseException, settings: Config, resume: str, folder: 
         )
     if is_disk_full(error):
         place = getattr(error, "filename", None) or folder
-        return TrainingError(f"{place}: the disk is full", f"free some space, then {resume}")
+        return TrainingError(f"{place}: the disk is full", f"{room_for(place)}, then {resume}")
     return None

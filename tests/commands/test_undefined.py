@@ -108,6 +108,15 @@ def test_measuring_comparing_and_promoting_say_it(mlflow_store: Path, tmp_path: 
     assert _is_said(_run("models", "show", "1", *store))
 
 
+def test_looking_at_a_few_records_and_simulating_them_say_it(tmp_path: Path) -> None:
+    few = write_table(toy_transcripts(5), tmp_path / "few.tsv")
+    enough = write_table(toy_transcripts(10), tmp_path / "enough.tsv")
+    assert "PCC says little of 5 transcripts" in _run("data", "inspect", str(few)).output
+    assert "PCC says little" not in _run("data", "inspect", str(enough)).output
+    simulated = _run("data", "simulate", str(tmp_path / "made.fa"), "--records", "4")
+    assert "PCC says little of 4 transcripts" in simulated.output
+
+
 def test_test_set_on_which_nothing_can_be_measured_is_refused(mlflow_store: Path, tmp_path: Path) -> None:
     tracking = TrackingSettings(mlflow_store)
     run = finished_run(tracking, training_data(tmp_path), 1)

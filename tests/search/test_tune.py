@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,12 +21,13 @@ from typer.testing import CliRunner
 from rnatracker import config
 from rnatracker.app import app
 from rnatracker.commands.tune import seconds_of
+from rnatracker.errors import StudyError
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
-from rnatracker.search import hints, memory, summary, trial_runs, tune
+from rnatracker.search import hints, memory, refit, summary, trial_runs, tune
 from rnatracker.search.study import WORKER
 from rnatracker.search.worker import run_trials
-from rnatracker.tracking.contract import Tracker
+from rnatracker.tracking.contract import DeletedRunError, TrackedRun, Tracker
 from rnatracker.tracking.mlflow_tracker import MlflowTracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -34,7 +36,7 @@ from rnatracker.training.reporting import NullReporter
 from rnatracker.training.trainer import Stopped
 from tests.support import paths
 from tests.support.studies import SPACE, open_context, small_study, work_through
-from tests.support.toys import SMALL, small_config, toy_transcripts, write_table
+from tests.support.toys import SMALL, SilentReporter, small_config, toy_transcripts, write_table
 
 _CLI = paths.CLI
 
@@ -331,3 +333,61 @@ def test_commands_tune_and_study_work_together(data: Path, mlflow_store: Path, t
     assert json.loads(study("toy", "--json"))["best"][0]["trial"] == told["best"]["trial"]
     study("toy", "--delete-weights")
     assert not list(mlflow_store.rglob("best.pt"))
+
+
+@pytest.mark.parametrize("tracked", [False, True])
+def test_study_whose_run_is_gone_for_good_begins_a_new_one(
+    tracked: bool, data: Path, tmp_path: Path, mlflow_store: Path
+) -> None:
+    tracking = TrackingSettings(mlflow_store) if tracked else _no_mlflow(tmp_path)
+    request = small_study(data, tracking, trials=2)
+    _, context = open_context(request)
+    with pytest.raises(Stopped):
+        run_trials(context, NullReporter(), _StopAfter(8))
+    before = context.parent
+    for run in (*before.children().values(), before):
+        _delete_for_good(run, context.tracker)
+    again, context = open_context(request)
+    assert again.study.user_attrs["run_id"] == context.parent.id != before.id
+    run_trials(context, NullReporter(), StopSignal())
+    assert sorted(context.parent.children()) == ["trial0", "trial1"]
+    assert {trial.state.name for trial in again.trials()} == {"COMPLETE"}
+    _delete_for_good(context.parent.children()["trial0"], context.tracker)
+    assert trial_runs.delete_weights(again)[0] == 1
+
+
+def _delete_for_good(run: TrackedRun, tracker: Tracker) -> None:
+    """Delete a run as `mlflow gc` does, or as its folder is deleted."""
+    if isinstance(tracker, MlflowTracker):
+        tracker.backend.client.delete_run(run.id)
+        tracker.backend.client._tracking_client.store._hard_delete_run(run.id)
+    shutil.rmtree(run.folder, ignore_errors=True)
+
+
+def test_study_whose_run_was_deleted_says_how_to_restore_it(data: Path, mlflow_store: Path) -> None:
+    request = small_study(data, TrackingSettings(mlflow_store), trials=1)
+    _, context = open_context(request)
+    assert isinstance(context.tracker, MlflowTracker)
+    context.tracker.backend.client.delete_run(context.parent.id)
+    with pytest.raises(DeletedRunError) as caught:
+        open_context(request)
+    assert f"mlflow runs restore --run-id {context.parent.id}" in caught.value.remedy
+
+
+def test_study_in_which_all_trials_fail_is_failed_with_the_reasons(data: Path, tmp_path: Path) -> None:
+    content = {"train.lr": {"float": [1e30, 1e36], "log": True}}
+    request = small_study(data, _no_mlflow(tmp_path), trials=2, content=content, settings={"train__lr": 1e33})
+    search, context = work_through(request)
+    outcome = tune._finish(search, context.parent, None)
+    assert (outcome.state, context.parent.status()) == ("FAILED", "FAILED")
+    with pytest.raises(StudyError, match="none of its 2 trials has a value; trial 0: epoch 1: the training loss is"):
+        tune.check_any_value(outcome)
+    with pytest.raises(StudyError, match="trial 0: epoch 1: the training loss is"):
+        refit.refit(search, SilentReporter(), lambda _line: None, best=1, seeds=1, jobs=1)
+    assert "the training loss is" in context.parent.tags()["rnatracker.message"]
+    words = ["study", "toy", "--store", str(tmp_path / "mlruns"), "--no-track"]
+    shown = CliRunner().invoke(app, words)
+    assert "Without a value: trial 0: epoch 1: the training loss is" in shown.stdout
+    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert [each["trials"] for each in told["failures"]] == [[0], [1]]
+    assert all("the training loss is" in each["reason"] for each in told["failures"])
