@@ -22,6 +22,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""That a disk, a quota or a file's size is used up."""
+
 
 class RNATrackerError(Exception):
     """Base of all errors that are the input's fault, not the program's.
@@ -117,12 +120,25 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+def disk_fault(error: BaseException, place: object) -> tuple[str, str] | None:
+    """Word what the system says of a file that can't be read or written.
+
+    Args:
+        error: what was raised.
+        place: what to name where it doesn't say which file.
+
+    Returns:
+        The problem and the remedy; None for an error that is none of the system's, or of a connection's.
+    """
+    if not isinstance(error, OSError) or error.errno is None or isinstance(error, ConnectionError | TimeoutError):
+        return None
+    place = error.filename or place
+    if error.errno in _FULL:
+        return f"{place}: the disk is full", room_for(place)
+    return f"{place}: {error.strerror}", "see whether that disk can be read and written"
+
+
 def room_for(place: object) -> str:
     """Return what to do where the disk is full that a file lies on."""
     is_temporary = Path(tempfile.gettempdir()) in Path(str(place)).parents
     return "free some space" + (", or name another folder for temporary files with TMPDIR" if is_temporary else "")
-
-
-def is_disk_full(error: BaseException) -> bool:
-    """Return whether an error says that a disk, a quota or a file's size is used up."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

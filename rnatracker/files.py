@@ -16,8 +16,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
-from rnatracker.errors import is_disk_full
-
 _QUIET_SECONDS = 3600.0
 
 
@@ -28,12 +26,11 @@ def gzipped(file: IO[bytes]) -> IO[bytes]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Say in an error that the disk is full which file it was: the system says it when opening, not when writing."""
+    """Say in an error of the disk's which file it was: the system says it when opening, not when writing."""
     try:
         yield
     except OSError as error:
-        if is_disk_full(error):
-            error.filename = str(path)
+        error.filename = error.filename or str(path)
         raise
 
 

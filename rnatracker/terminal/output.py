@@ -16,7 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from rnatracker.errors import RNATrackerError, is_disk_full, is_out_of_memory, room_for
+from rnatracker.errors import RNATrackerError, disk_fault, is_out_of_memory
 from rnatracker.escapes import printable_lines
 
 CONTEXT = {"help_option_names": ["-h", "--help"]}
@@ -41,9 +41,8 @@ class Group(TyperGroup):
         except (MemoryError, RuntimeError, OSError) as error:
             if is_out_of_memory(error):
                 say("Error: out of memory; close other programs, or use smaller data or a larger machine")
-            elif is_disk_full(error):
-                place = getattr(error, "filename", None) or "standard output or a temporary file"
-                say(f"Error: {place}: the disk is full; {room_for(place)}")
+            elif fault := disk_fault(error, "standard output or a temporary file"):
+                say(f"Error: {'; '.join(fault)}")
             else:
                 raise
         raise typer.Exit(1)

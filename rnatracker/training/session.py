@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rnatracker import files
 from rnatracker.config import Config
-from rnatracker.errors import RNATrackerError, TrackingError, TrainingError, is_disk_full, is_out_of_memory, room_for
+from rnatracker.errors import RNATrackerError, TrackingError, TrainingError, disk_fault, is_out_of_memory
 from rnatracker.model.kernels.functions import kernel_in_use
 from rnatracker.processes.stop import Interrupted, StopSignal
 from rnatracker.tracking import provenance
@@ -179,7 +179,5 @@ def resource_error(error: BaseException, settings: Config, resume: str, folder: 
             f"out of memory with batch_size {settings.train.batch_size} and {size}",
             "use a smaller --batch_size, --max_length or model",
         )
-    if is_disk_full(error):
-        place = getattr(error, "filename", None) or folder
-        return TrainingError(f"{place}: the disk is full", f"{room_for(place)}, then {resume}")
-    return None
+    fault = disk_fault(error, folder)
+    return TrainingError(fault[0], f"{fault[1]}, then {resume}") if fault else None
