@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from rnatracker import files
@@ -22,7 +23,7 @@ from rnatracker.errors import RNATrackerError, TrackingError
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import memory
 from rnatracker.search.pruning import PruneReason, step_of
-from rnatracker.search.study import DEATHS, RUN_ID, SEEN, Claim, Search
+from rnatracker.search.study import RUN_BEGUN, RUN_ID, SEEN, Claim, Search
 from rnatracker.search.trial_runs import Effort, Pruned, TrialEnd, name_of, trim_weights
 from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import DeletedRunError, NoRunError, TrackedRun, Tracker
@@ -76,7 +77,7 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
         Stopped: if it was asked to; the trial can be resumed.
         RNATrackerError: if something is wrong that isn't the settings' fault; the trial can be resumed then too.
     """
-    prepared, run = context.prepared_for(claim), _open_run(context, claim)
+    run, prepared = _open_run(context, claim), context.prepared_for(claim)
     reports = _Reports(context.search, claim)
     end = TrialEnd(context.search, claim, run, reports.effort)
     try:
@@ -101,14 +102,34 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
 
 
 def _open_run(context: TrialContext, claim: Claim) -> TrackedRun:
-    """Return the trial's run, new or interrupted before."""
-    earlier = _earlier_run(context, claim)
-    if earlier is not None:
-        earlier.reopen(even_finished=True)
-        return earlier
+    """Return the trial's run, new or interrupted before.
+
+    Raises:
+        TrackingError: if it can't be made or reopened; the trial is put back then.
+        OSError: if its files can't be written; the same.
+    """
+    try:
+        run = _earlier_run(context, claim)
+        if run is not None:
+            run.reopen(even_finished=True)
+        else:
+            claim.trial.set_user_attr(RUN_BEGUN, True)
+            run = _new_run(context, claim)
+        if claim.trial.user_attrs.get(RUN_ID) != run.id:
+            claim.trial.set_user_attr(RUN_ID, run.id)
+        if not run.files.config.exists():
+            files.write_text(run.files.config, claim.config.to_yaml())
+    except (TrackingError, OSError):
+        with suppress(OSError):  # what stopped it is the thing to tell, and the next command sees that it is dead
+            context.search.pause(claim)
+        raise
+    return run
+
+
+def _new_run(context: TrialContext, claim: Claim) -> TrackedRun:
     prepared = context.prepared_for(claim)
     own_tags = {Tag.STUDY: context.search.request.name, Tag.TRIAL: str(claim.number)}
-    run = context.tracker.start(
+    return context.tracker.start(
         log_name=None,
         params=params_of(prepared),
         tags=tags_of(prepared, KIND, context.split_digest) | own_tags | context.provenance,
@@ -116,9 +137,6 @@ def _open_run(context: TrialContext, claim: Claim) -> TrackedRun:
         parent=context.parent,
         name=name_of(claim.number),
     )
-    claim.trial.set_user_attr(RUN_ID, run.id)
-    files.write_text(run.files.config, claim.config.to_yaml())
-    return run
 
 
 def _earlier_run(context: TrialContext, claim: Claim) -> TrackedRun | None:
@@ -130,7 +148,7 @@ def _earlier_run(context: TrialContext, claim: Claim) -> TrackedRun | None:
             raise
         except NoRunError:  # deleted for good: it is trained anew
             return None
-    if claim.trial.user_attrs.get(DEATHS):  # killed after its run was made and before that was noted
+    if claim.trial.user_attrs.get(RUN_BEGUN):  # interrupted after its run was made and before that was noted
         return context.parent.children().get(name_of(claim.number))
     return None
 

@@ -45,6 +45,8 @@ OUTSIDE = "outside"
 """User attribute of the first trial: keys whose value in the starting config lies outside of the space, and is kept."""
 RUN_ID = "run_id"
 """User attribute with a trial's MLflow run; as one of the study, its parent run."""
+RUN_BEGUN = "run_begun"
+"""User attribute: a trial's run is being made. Where `RUN_ID` doesn't follow, that was interrupted."""
 
 CAUTIONS = "cautions"
 """User attribute of a study: sentences on what a reader of its values should know."""

@@ -37,11 +37,13 @@ def folder() -> Iterator[Path]:
 
 
 def make() -> Path:
-    """Make a temporary folder that whoever asks for it deletes, or `left_over` finds.
+    """Make a temporary folder that whoever asks for it deletes; those of dead processes are deleted first.
 
     Raises:
         OSError: if it can't be made; with the path in it.
     """
+    for old in left_over():
+        shutil.rmtree(old, ignore_errors=True)
     made = Path(tempfile.mkdtemp(prefix=_PREFIX))
     try:
         (made / _OWNER).write_text(json.dumps(identity.own_tags()), encoding="utf-8")

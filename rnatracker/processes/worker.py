@@ -21,7 +21,7 @@ from enum import Enum
 from multiprocessing import connection
 from typing import Any
 
-from rnatracker.errors import RNATrackerError
+from rnatracker.errors import RNATrackerError, disk_fault
 from rnatracker.processes.stop import Interrupted, StopOrOrphaned, StopSignal, ignoring_the_terminal
 
 
@@ -146,8 +146,9 @@ def _work(entry: str, task: Any, channel: Channel) -> None:
         pass
     except RNATrackerError as error:
         ending = Ending(How.FAILED, message=error.problem, remedy=error.remedy)
-    except BaseException:
-        ending = Ending(How.FAILED, message=traceback.format_exc().strip())
+    except BaseException as error:
+        problem, remedy = disk_fault(error, "a file") or (traceback.format_exc().strip(), "")
+        ending = Ending(How.FAILED, message=problem, remedy=remedy)
     channel.send(ending)
 
 

@@ -333,7 +333,7 @@ class TestOrphans:
             path.write_bytes(b"half")
         os.utime(part, (time.time() - 7200,) * 2)
         run.finish("FINISHED")
-        dead, living = scratch.make(), scratch.make()
+        living, dead = scratch.make(), scratch.make()
         with subprocess.Popen(["sleep", "60"]) as other:
             tags = identity.tags_of(other.pid)
             other.kill()
