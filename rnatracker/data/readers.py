@@ -246,13 +246,9 @@ class _Loaded:
         if self.sites is not None and len(self.sites) < 2 and self.strict_sites:
             raise DataError(f"{self.source.name}: expected 2 sites or more, got {', '.join(self.sites)}")
         self.has_values = self.sites is not None and len(self.sites) >= 2
-        if self.strict_sites and site_names.fault(self.sites or ()):
-            raise DataError(
-                f"{self.source.name}: {site_names.fault(self.sites or ())}",
-                "rename the column, or choose others with --sites"
-                if self.format == "table"
-                else "use another name with --sites",
-            )
+        fault = site_names.fault(self.sites or ()) if self.strict_sites else ""
+        if fault:  # of a table's columns: names that a user gives were checked before
+            raise DataError(f"{self.source.name}: {fault}", "rename the column, or choose others with --sites")
 
     def _check_columns(self, record: Record) -> None:
         """Refuse a column of words, such as gene symbols, before each of its rows is a problem of its own."""
@@ -274,7 +270,9 @@ class _Loaded:
         """
         if self.last is None or not self.strict_sites or not self.has_values:
             return
-        for totals, values in zip(self.totals, self.last.values, strict=False):
+        for label, totals, values in zip("AB", self.totals, self.last.values, strict=False):
+            if self.n_replicates == 2 and self.labels not in ("mean", label):
+                continue
             others = np.frombuffer(totals, np.float64)[:-1]
             others = others[np.isfinite(others)]
             if len(others) < 2 or not math.isfinite(totals[-1]):

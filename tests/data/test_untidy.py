@@ -196,6 +196,15 @@ def test_last_record_that_sums_otherwise_is_refused(tmp_path: Path, name: str) -
     assert len(read_unlabelled(tmp_path / "x.fa")) == 4, "a prediction asks for no values"
 
 
+def test_other_replicate_may_be_cut_off_where_one_is_asked_for(tmp_path: Path) -> None:
+    values = "distA:0.25_0.25_0.25_0.25 distB:0.25_0.25_0.25_0.25"
+    records = [f">t{i} {values if i < 3 else values[:-1]}\nACGT\n" for i in range(4)]
+    path = write(tmp_path, "".join(records))
+    assert len(read(path, labels="A")) == 4
+    for labels in ("B", "mean"):
+        assert "got 0.95" in refused(path, labels=labels).problem
+
+
 def test_sums_say_nothing_where_they_differ_or_are_rounded(tmp_path: Path) -> None:
     for last in ("0.33 0.33 0.33 0.00", "0.251 0.249 0.25 0.2499"):
         head = "".join(f"> t{i}\nACGT\n0.25 0.25 0.25 0.25\n" for i in range(4))
