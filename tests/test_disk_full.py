@@ -47,10 +47,10 @@ def test_file_that_is_replaced_is_named_by_its_own_name(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_error_in_reading_is_not_taken_for_one_of_the_file_that_is_written(tmp_path: Path) -> None:
+def test_error_that_names_another_file_keeps_its_name(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="output error") as caught, files.replacing(tmp_path / "out.tsv"):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
-    assert caught.value.filename is None
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "in.fa")
+    assert caught.value.filename == "in.fa"
 
 
 def test_command_says_which_file_and_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

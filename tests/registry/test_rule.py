@@ -40,7 +40,7 @@ def _differences(mean: tuple[float, float], *sites: tuple[float, float]) -> list
         ((0.01, 0.09), [(0.2, 0.3), (-0.2, -0.019)], {}, True, "better"),
         ((math.nan, math.nan), [(0.0, 0.1)], {}, False, "is undefined"),
         # A site that can't be scored says nothing.
-        ((0.01, 0.09), [(math.nan, math.nan)], {}, True, "better"),
+        ((0.01, 0.09), [(math.nan, math.nan)], {}, True, "not judged at site0, where the measured"),
     ],
 )  # fmt: skip
 def test_rule_is_applied_to_the_letter(
