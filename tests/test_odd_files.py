@@ -130,7 +130,7 @@ def _problem(result: Result, folder: Path) -> str:
 
 @pytest.mark.slow
 def test_odd_files_are_read_rightly_or_refused_in_one_line(
-    tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mlflow_store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # Typer would make all commands anew for each call, which takes longer than the call itself.
     monkeypatch.setattr(typer.testing, "_get_command", functools.cache(typer.main.get_command))
@@ -142,5 +142,6 @@ def test_odd_files_are_read_rightly_or_refused_in_one_line(
         odd.path.unlink()
     each = ", ".join(f"{name} {count}" for name, count in trial.runs.items())
     commands = f"{trial.runs.total()} commands ({each}), {trial.accepted} of them accepted"
-    print(f"{_FILES} files, {commands}, {len(trial.faults)} faults")
+    with capsys.disabled():
+        print(f"\nodd files: {_FILES} files, {commands}, {len(trial.faults)} faults")
     assert not trial.faults, "\n".join([f"{len(trial.faults)} faults", *trial.faults[:200]])

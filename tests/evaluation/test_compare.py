@@ -284,7 +284,7 @@ class TestTrained:
     ) -> None:
         for name, message in (("c.pdf", "its name must end in .png"), ("none/c.png", "there is no folder")):
             result = _invoke("exp1", "exp2", "--store", str(trained.store), "--plot", str(tmp_path / name))
-            assert result.exit_code == 1
+            assert result.exit_code == 2
             assert message in result.stderr
         assert not (tmp_path / "none").exists()
 
