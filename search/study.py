@@ -233,8 +233,10 @@ class Search:
     def _ask(self) -> Claim | None:
         """Take or make a trial and draw its settings; None if it repeats another, or its settings can't be."""
         request, before = self.request, self.study.get_trials(deepcopy=False)
+        # Of one that waits its own number: what was interrupted before its settings were drawn draws the same again.
+        number = next((t.number for t in before if t.state == TrialState.WAITING), len(before))
         self.study.sampler = sampling.make(
-            request.sampler, self.study, request.seed, len(before), conditional=request.space.has_conditions
+            request.sampler, self.study, request.seed, number, conditional=request.space.has_conditions
         )
         trial = self.study.ask()
         trial.set_user_attr(WORKER, identity.own_tags())

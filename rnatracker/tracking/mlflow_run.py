@@ -210,10 +210,13 @@ class MlflowRun(TrackedRun):
         """
         self._is_current = True
         self.check_own()
+        self._ensure_folder(self.folder)
+
+    def _ensure_folder(self, folder: Path) -> None:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise store.unwritable(self.folder, error) from None
+            raise store.unwritable(folder, error) from None
 
     @override
     def check_own(self) -> None:
@@ -325,6 +328,8 @@ class MlflowRun(TrackedRun):
             self._client.update_run(self.id, status="RUNNING")
             if self._backend.database:
                 records.clear_end_time(self._backend.database, self.id)
+        if not self._backend.is_remote:
+            self._ensure_folder(self.folder)  # its process may have been killed before it was made
         self._is_finished = False
 
     @override

@@ -62,8 +62,9 @@ def _promoted(_: Path) -> Any:
 
 
 def _searched(_: Path) -> Any:
-    trials = json.loads(_do("study", "s", "--json").out)["best"]
-    return sorted([json.dumps(each["params"], sort_keys=True), each["value"]] for each in trials)
+    found = json.loads(_do("study", "s", "--json").out)
+    values = {json.dumps(each["params"], sort_keys=True): each["value"] for each in found["best"]}
+    return [found["trials"], sorted(values.items())]
 
 
 def _predicted(folder: Path) -> Any:
