@@ -282,9 +282,9 @@ class TestTrained:
     def test_picture_is_refused_before_anything_is_done_where_it_can_not_be(
         self, trained: TrackingSettings, tmp_path: Path
     ) -> None:
-        for name, message in (("c.pdf", "its name must end in .png"), ("none/c.png", "there is no folder")):
+        for name, code, message in (("c.pdf", 2, "must end in .png"), ("none/c.png", 1, "there is no folder")):
             result = _invoke("exp1", "exp2", "--store", str(trained.store), "--plot", str(tmp_path / name))
-            assert result.exit_code == 2
+            assert result.exit_code == code
             assert message in result.stderr
         assert not (tmp_path / "none").exists()
 

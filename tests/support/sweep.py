@@ -64,7 +64,7 @@ def _promoted(_: Path) -> Any:
 def _searched(_: Path) -> Any:
     found = json.loads(_do("study", "s", "--json").out)
     values = {json.dumps(each["params"], sort_keys=True): each["value"] for each in found["best"]}
-    return [found["trials"], sorted(values.items())]
+    return [found["trials"], sorted([params, value] for params, value in values.items())]
 
 
 def _predicted(folder: Path) -> Any:
