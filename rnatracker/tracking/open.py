@@ -75,7 +75,7 @@ def has_store(settings: TrackingSettings) -> bool:
     database = store.database_of(settings)
     if database is None or database.exists():
         return True
-    return database.parent == settings.store and any(places.folders_of_runs(settings.store))
+    return database.parent == settings.store and places.lost_runs(settings.store) > 0
 
 
 def existing_trackers(settings: TrackingSettings) -> list[Tracker]:

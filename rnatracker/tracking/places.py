@@ -166,6 +166,11 @@ def folders_of_runs(folder: Path) -> Iterator[Path]:
         yield from (path for path in _folders(experiment / MODELS) if _MODEL.fullmatch(path.name))
 
 
+def lost_runs(folder: Path) -> int:
+    """Return how many runs or models have files in a store that only its own database can have known."""
+    return 0 if other_databases(folder) else sum(1 for _ in folders_of_runs(folder))
+
+
 def _folders(folder: Path) -> list[Path]:
     if folder.is_symlink() or not folder.is_dir():
         return []

@@ -168,7 +168,7 @@ def is_there(path: Path) -> bool:
 
 def _check_new(path: Path, folder: Path) -> None:
     """Check that a new database doesn't take the place of one that knew of the files in the store."""
-    lying = sum(1 for _ in places.folders_of_runs(folder))
+    lying = places.lost_runs(folder)
     if lying:
         raise TrackingError(
             f"{path}: {'it is empty' if path.exists() else 'it is gone'}, but {folder / ARTIFACTS} holds the files of "

@@ -156,6 +156,7 @@ class TestStore:
         run = begin(open_tracker(settings))
         assert run.folder.is_relative_to(tmp_path / "mine" / "artifacts")
         assert open_tracker(settings).find("exp1").id == run.id
+        assert begin(open_tracker(TrackingSettings(tmp_path / "mine"))).name == "exp1", "its own database is new"
 
 
 class TestUnusableDatabase:
