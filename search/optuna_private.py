@@ -21,6 +21,13 @@ JournalFileLock = BaseJournalFileLock
 GP_LOGGER = "optuna._gp.batched_lbfgsb"
 """Logger of GP's optimizer."""
 
+_GIVEN = "fixed_params"
+
+
+def is_given(trial: FrozenTrial) -> bool:
+    """Tell whether a trial's settings were given to it (`Study.enqueue_trial`) instead of drawn."""
+    return _GIVEN in trial.system_attrs
+
 
 def silence_gp() -> None:
     """Keep GP from saying that it would be faster with another package."""

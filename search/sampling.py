@@ -30,7 +30,10 @@ SamplerName = Literal["tpe", "gp", "random", "cmaes"]
 REASON = "reason"
 """User attribute that says why a trial failed or was pruned."""
 REPEATS = "repeats"
-"""User attribute of a trial that drew what another has drawn: the other's number."""
+"""User attribute of a trial that counts for nothing, since it drew what another has drawn: the other's number.
+
+Of one that was interrupted while it drew: its own, for all is drawn anew in the next.
+"""
 
 
 class _Experience:

@@ -30,6 +30,7 @@ from rnatracker.errors import ConfigError
 from rnatracker.processes import identity
 from rnatracker.search import sampling
 from rnatracker.search import storage as storages
+from rnatracker.search.optuna_private import is_given
 from rnatracker.search.pruning import PrunerName
 from rnatracker.search.sampling import REASON, REPEATS, SamplerName
 from rnatracker.search.space import Space, apply
@@ -235,16 +236,23 @@ class Search:
         request, before = self.request, self.study.get_trials(deepcopy=False)
         # Of one that waits its own number: what was interrupted before its settings were drawn draws the same again.
         number = next((t.number for t in before if t.state == TrialState.WAITING), len(before))
+        n_drawn = sum(t.user_attrs.get(REPEATS) != t.number for t in before[:number])
         self.study.sampler = sampling.make(
-            request.sampler, self.study, request.seed, number, conditional=request.space.has_conditions
+            request.sampler, self.study, request.seed, n_drawn, conditional=request.space.has_conditions
         )
         trial = self.study.ask()
         trial.set_user_attr(WORKER, identity.own_tags())
         trial.set_user_attr(STARTER, identity.starter_tags())
         trial.set_user_attr(SEEN, time.time())
-        is_resumed = bool(trial.params)  # it was interrupted: others may have drawn the same since
+        earlier = set(trial.params)
+        is_resumed = bool(earlier)  # it was interrupted: others may have drawn the same since
         outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
         drawn = request.space.draw(trial, without=outside)
+        if is_resumed and earlier != set(drawn) and not is_given(self.trial(trial.number)):
+            # Interrupted amid its drawing: the rest would not be what it would have been, so all is drawn anew.
+            trial.set_user_attr(REPEATS, trial.number)
+            self.study.tell(trial, state=TrialState.FAIL)
+            return None
         others = (t for t in before if t.number != trial.number and REPEATS not in t.user_attrs)
         same = [t.number for t in others if t.params == drawn and not outside and not is_resumed]
         if same:

@@ -35,6 +35,17 @@ def _study() -> optuna.Study:
     return study
 
 
+def test_settings_that_were_given_are_told_from_drawn_ones() -> None:
+    with _needs("system attribute fixed_params"):
+        from rnatracker.search.optuna_private import is_given
+
+        study = _study()
+        study.enqueue_trial({"x": 0.5})
+        study.ask()
+        study.ask()
+        assert [is_given(each) for each in study.trials] == [False, False, True, False]
+
+
 def test_a_lock_of_our_own_keeps_a_journal(tmp_path: Path) -> None:
     with _needs("optuna.storages.journal._file.BaseJournalFileLock"):
         from rnatracker.search.optuna_private import JournalFileLock

@@ -197,6 +197,32 @@ def test_last_settings_of_a_space_are_found_though_most_are_tried(tmp_path: Path
     assert search.is_used_up
 
 
+@pytest.mark.parametrize("n_drawn", [0, 1])
+def test_settings_are_those_that_would_have_been_drawn_where_their_drawing_was_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_drawn: int
+) -> None:
+    expected = _finish_all(open_search(_request(tmp_path / "whole", trials=3), "d"))
+    search = open_search(_request(tmp_path / "interrupted", trials=1), "d")
+    _finish_all(search)
+    search = replace(search, request=replace(search.request, trials=3))
+    left, write = [n_drawn], type(search.storage).set_trial_param
+
+    def failing(self: Any, *arguments: Any) -> None:
+        if not left[0]:
+            raise OSError(5, "Input/output error")
+        left[0] -= 1
+        write(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(search.storage), "set_trial_param", failing)
+        with pytest.raises(OSError, match="Input/output"):
+            search.claim()
+    (interrupted,) = search.study.get_trials(states=(TrialState.RUNNING,))
+    assert len(interrupted.params) == n_drawn
+    search.put_back_those_of({os.getpid()})
+    assert _finish_all(search) == expected[1:]
+
+
 def test_interrupted_trial_resumes_though_another_has_drawn_the_same_since(tmp_path: Path) -> None:
     search = open_search(_request(tmp_path), "d")
     search.study.tell(search.study.ask(), 0.1)
