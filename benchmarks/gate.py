@@ -1,9 +1,9 @@
 """How often `rnatracker promote` would promote a model whose true worth is known.
 
 Truth is simulated: measured fractions, and two models whose predictions are the truth with noise, so that their PCC on
-ever more transcripts, the true one, is known. In each try a test set is drawn, and the rule of `rnatracker.verdict` is
-applied to it as `promote` does, with as many bootstrap samples. Models share a part of their errors, as networks that
-were trained on the same data do.
+ever more transcripts, the true one, is known. In each try a test set is drawn, and the rule of
+`rnatracker.registry.rule` is applied to it as `promote` does, with as many bootstrap samples. Models share a part of
+their errors, as networks that were trained on the same data do.
 
     python benchmarks/gate.py --tries 200
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +63,17 @@ def predict(
         typer.Option(
             help="Write the attention along each transcript as a TSV: id, start, end, weight.",
             **options.FILE,
+        ),
+    ] = None,
+    interval: Annotated[
+        float | None,
+        typer.Option(
+            help="Add <site>_low and <site>_high, between which so many percent of measured fractions lie; for "
+            "cross-validated models.",
+            metavar="PERCENT",
+            min=1,
+            max=99.9,
+            show_default=False,
         ),
     ] = None,
     skip_bad: Annotated[
@@ -133,6 +145,8 @@ def predict(
     counts = Counts()
     began = time.perf_counter()
     predictor = _predictor(chosen, sites, batch_size, device, threads)
+    if interval is not None:
+        job = replace(job, half_widths=chosen.residuals().half_widths(interval, predictor.sites))
     _run(predictor, job, counts, skip_bad, threads)
     seconds = time.perf_counter() - began
     if json_:

@@ -5,13 +5,15 @@ Owns what a model is to whoever predicts with it. Must not know the registry: `r
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from rnatracker.errors import CheckpointError
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
+from rnatracker.prediction import run_table
+from rnatracker.prediction.intervals import Residuals
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.hints import finish_advice, retrain_command
 from rnatracker.tracking.open import open_tracker, settings_of_run
@@ -28,12 +30,29 @@ class Model:
         checkpoints: one or more.
         data_digest: digest of the data it was trained on, empty where that is unknown.
         description: in words.
+        find_residuals: returns what out-of-fold predictions were off by; None where nobody knows.
     """
 
     name: str
     checkpoints: list[Checkpoint]
     data_digest: str = ""
     description: str = ""
+    find_residuals: Callable[[], Residuals | None] = lambda: None
+
+    def residuals(self) -> Residuals:
+        """Return what out-of-fold predictions were off by, which intervals come from.
+
+        Raises:
+            CheckpointError: if nobody knows.
+            DataError: if they can't be read.
+        """
+        found = self.find_residuals()
+        if found is None:
+            raise CheckpointError(
+                f"{self.name}: no out-of-fold predictions are kept with it, so how far it is off isn't known",
+                "cross-validate with: rnatracker train --fold 5",
+            )
+        return found
 
 
 def model_of_file(path: str) -> Model:
@@ -73,7 +92,8 @@ def model_of(run: TrackedRun, tracking: TrackingSettings) -> Model:
         children = sorted(run.children().items())
         _check_folds(run, {fold for fold, child in children if child.status() == "FINISHED"}, tracking)
         found = [checkpoint.load(_weights_of(child, tracking)) for _, child in children]
-        return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
+        about = f"mean of {len(found)} folds' models"
+        return Model(run.name, found, digest, about, lambda: residuals_of(run))
     of_folds = run.files.trainings_of_folds()
     if of_folds:  # a trial of a study keeps its folds in one run
         ended = run.status() == "FINISHED"
@@ -82,6 +102,19 @@ def model_of(run: TrackedRun, tracking: TrackingSettings) -> Model:
         return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
     found = [checkpoint.load(_weights_of(run, tracking))]
     return Model(run.name, found, digest, f"epoch {found[0].epoch}")
+
+
+def residuals_of(run: TrackedRun) -> Residuals | None:
+    """Return what a cross-validation's out-of-fold predictions were off by; None where a run has left none.
+
+    Raises:
+        DataError: if they can't be read.
+    """
+    path = run.files.out_of_fold_predictions
+    if not path.is_file():
+        return None
+    _, predicted, measured = run_table.read_predictions(path)
+    return Residuals.of(run_table.predicted_sites(path), predicted, measured)
 
 
 def _check_folds(run: TrackedRun, whole: Collection[str], tracking: TrackingSettings) -> None:

@@ -19,6 +19,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
+import numpy as np
+
 from rnatracker import files
 from rnatracker.choices import OutFormat
 from rnatracker.errors import ConfigError, UsageError
@@ -166,7 +168,9 @@ def _silence(name: str) -> None:
 
 
 @contextmanager
-def prediction_writer(file: IO[bytes], form: OutFormat, sites: Sequence[str], ensemble: bool) -> Iterator[Write]:
+def prediction_writer(
+    file: IO[bytes], form: OutFormat, sites: Sequence[str], ensemble: bool, interval: bool = False
+) -> Iterator[Write]:
     """Write predictions into an open output, piece by piece.
 
     Args:
@@ -174,11 +178,12 @@ def prediction_writer(file: IO[bytes], form: OutFormat, sites: Sequence[str], en
         form: its format.
         sites: names of the sites.
         ensemble: whether there is a spread.
+        interval: whether there are intervals.
 
     Raises:
         CheckpointError: if a site has the name of another column.
     """
-    names = [ID, *columns(sites, ensemble)]
+    names = [ID, *columns(sites, ensemble, interval)]
     if form == "parquet":
         with _parquet(file, names) as write:
             yield write
@@ -207,10 +212,9 @@ def _delimited(rows: Iterator[list[Any]] | list[list[str]], delimiter: str) -> s
 
 def _rows(prediction: Prediction) -> Iterator[list[Any]]:
     """Yield rows of `columns`, with the id first; numbers are written with all the digits they have."""
-    fractions = prediction.fractions.tolist()
-    spread = [[]] * len(prediction) if prediction.spread is None else prediction.spread.tolist()
-    for id_, values, spreads, site in zip(prediction.ids, fractions, spread, prediction.likely, strict=True):
-        yield [id_, *values, *spreads, site]
+    figures = np.hstack(prediction.blocks).tolist()
+    for id_, values, site in zip(prediction.ids, figures, prediction.likely, strict=True):
+        yield [id_, *values, site]
 
 
 def _json_lines(names: list[str], prediction: Prediction) -> str:
@@ -237,8 +241,7 @@ def _parquet(file: IO[bytes], names: list[str]) -> Iterator[Write]:
                 writer.write_table(table, row_group_size=_ROW_GROUP)
 
         def write(prediction: Prediction) -> None:
-            numbers = [prediction.fractions] + ([] if prediction.spread is None else [prediction.spread])
-            values = [column for block in numbers for column in block.T]
+            values = [column for block in prediction.blocks for column in block.T]
             arrays = [pa.array(prediction.ids), *map(pa.array, values), pa.array(prediction.likely)]
             waiting.append(pa.record_batch(arrays, schema=schema))
             if sum(batch.num_rows for batch in waiting) >= _ROW_GROUP:

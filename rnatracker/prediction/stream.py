@@ -15,7 +15,7 @@ from typing import IO
 from rnatracker.choices import OutFormat
 from rnatracker.data.source import check_readable
 from rnatracker.data.stream import STANDARD_INPUT, Stream, stream
-from rnatracker.data.transcripts import Transcripts
+from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import ConfigError, UsageError
 from rnatracker.model.attention import Attention, Spans
 from rnatracker.model.threads import Threads
@@ -36,6 +36,7 @@ class Job:
         form: its format; None: that of its name.
         attention: file of where the attention lies; None: it isn't looked at.
         file_format: format of `source`.
+        half_widths: (S,) how far the intervals reach to either side of a prediction; None: there are to be none.
     """
 
     source: str
@@ -43,6 +44,7 @@ class Job:
     form: OutFormat | None = None
     attention: Path | None = None
     file_format: str = "auto"
+    half_widths: Fractions | None = None
 
 
 @dataclass
@@ -126,11 +128,12 @@ def predict_file(
         attend = None if job.attention is None else attention_writer(_open(stack, job.attention, "--attention"))
         out = _open(stack, job.out, "--out")
         form = format_of(job.out, job.form)
-        write = stack.enter_context(prediction_writer(out, form, predictor.sites, len(predictor) > 1))
+        has_ends = job.half_widths is not None
+        write = stack.enter_context(prediction_writer(out, form, predictor.sites, len(predictor) > 1, has_ends))
         for piece in pieces:
             counts.cut += _cut(predictor, piece)
             on_batch = _after_batches(predictor, counts.transcripts, pieces, on_progress, threads)
-            write(_predict(predictor, piece, counts, attend, on_batch))
+            write(_predict(predictor, piece, counts, attend, on_batch, job.half_widths))
             counts.transcripts += len(piece)
             counts.skipped = pieces.skipped
         counts.skipped, counts.notes = pieces.skipped, pieces.notes()
@@ -151,14 +154,16 @@ def _predict(
     counts: Counts,
     attend: Callable[[str, Spans], None] | None,
     on_batch: Callable[[int], None],
+    half_widths: Fractions | None,
 ) -> Prediction:
     """Predict a piece; where its attention lies is written at once."""
     if attend is None:
-        return summarise(piece.ids, predictor.sites, predictor.predict_each(piece, on_batch=on_batch))
+        each = predictor.predict_each(piece, on_batch=on_batch)
+        return summarise(piece.ids, predictor.sites, each, half_widths)
     each, attention = predictor.with_attention(piece, on_batch=on_batch)
     _write_attention(piece, attention, attend)
     counts.on_padding += float(attention.on_padding.sum())
-    return summarise(piece.ids, predictor.sites, each)
+    return summarise(piece.ids, predictor.sites, each, half_widths)
 
 
 def _write_attention(piece: Transcripts, attention: Attention, attend: Callable[[str, Spans], None]) -> None:

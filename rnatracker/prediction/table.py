@@ -1,8 +1,8 @@
 """A prediction as a table: the same columns on the command line, in MLflow's model and over HTTP.
 
 Owns the names and the order of the columns: the sites in the model's order, `<site>_sd` of each where the model is an
-ensemble, `most_likely`. Must not know mlflow or files. Read next: `predictor.py`; `rnatracker/data/sequences.py` for
-what a sequence may be.
+ensemble, `<site>_low` and `<site>_high` of each where intervals are asked for, `most_likely`. Must not know mlflow or
+files. Read next: `predictor.py`; `rnatracker/data/sequences.py` for what a sequence may be.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rnatracker.data.sequences import from_sequences
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import CheckpointError
+from rnatracker.prediction.intervals import bounds
 from rnatracker.prediction.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -23,6 +26,8 @@ INPUT = "sequence"
 """The column that goes in."""
 SPREAD = "_sd"
 """Suffix of the columns that hold the standard deviation over an ensemble's models."""
+LOW, HIGH = "_low", "_high"
+"""Suffixes of the columns that hold the ends of an interval."""
 MOST_LIKELY = "most_likely"
 ID = "id"
 
@@ -36,15 +41,23 @@ class Prediction:
         sites: (S,), in the model's order.
         fractions: (N, S) float64; of an ensemble the mean of its models. Rows sum to 1.
         spread: (N, S) float64, standard deviation over an ensemble's K models (divisor K - 1); None of one model.
+        ends: lower and upper ends of the intervals, (N, S) float64 each; None where none were asked for.
     """
 
     ids: tuple[str, ...]
     sites: tuple[str, ...]
     fractions: Fractions
     spread: Fractions | None
+    ends: tuple[Fractions, Fractions] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def blocks(self) -> list[Fractions]:
+        """All figures in the order of `columns`, (N, S) each; of intervals the ends of a site stand side by side."""
+        ends = [] if self.ends is None else [np.stack(self.ends, axis=2).reshape(len(self), -1)]
+        return [self.fractions, *([] if self.spread is None else [self.spread]), *ends]
 
     @property
     def likely(self) -> list[str]:
@@ -52,13 +65,19 @@ class Prediction:
         return [self.sites[index] for index in self.fractions.argmax(axis=1)]
 
 
-def columns(sites: Sequence[str], ensemble: bool) -> list[str]:
+def columns(sites: Sequence[str], ensemble: bool, interval: bool = False) -> list[str]:
     """Return the names of the columns, without `id`.
+
+    Args:
+        sites: names of the sites.
+        ensemble: whether there is a spread.
+        interval: whether there are intervals.
 
     Raises:
         CheckpointError: if a site has the name of another column.
     """
-    names = [*sites, *(f"{site}{SPREAD}" for site in sites if ensemble), MOST_LIKELY]
+    ends = [f"{site}{end}" for site in sites for end in (LOW, HIGH) if interval]
+    names = [*sites, *(f"{site}{SPREAD}" for site in sites if ensemble), *ends, MOST_LIKELY]
     twice = next((name for name in [ID, *names] if [ID, *names].count(name) > 1), None)
     if twice is not None:
         raise CheckpointError(
@@ -81,10 +100,20 @@ def predict(
     return summarise(transcripts.ids, predictor.sites, predictor.predict_each(transcripts, on_batch=on_batch))
 
 
-def summarise(ids: tuple[str, ...], sites: tuple[str, ...], each: Fractions) -> Prediction:
-    """Put together what the models of an ensemble, or one alone, predict, (K, N, S)."""
+def summarise(
+    ids: tuple[str, ...], sites: tuple[str, ...], each: Fractions, half_widths: Fractions | None = None
+) -> Prediction:
+    """Put together what the models of an ensemble, or one alone, predict.
+
+    Args:
+        ids: (N,).
+        sites: (S,).
+        each: (K, N, S).
+        half_widths: (S,) how far intervals reach to either side; None: there are to be none.
+    """
     spread: Fractions | None = each.std(axis=0, ddof=1) if len(each) > 1 else None
-    return Prediction(ids, sites, each.mean(axis=0), spread)
+    mean = each.mean(axis=0)
+    return Prediction(ids, sites, mean, spread, None if half_widths is None else bounds(mean, half_widths))
 
 
 def prediction_frame(predictor: Predictor, sequences: Sequence[str] | Transcripts) -> pd.DataFrame:

@@ -18,7 +18,6 @@ from rnatracker.data.transcripts import Fractions
 from rnatracker.errors import CheckpointError, DataError, RegistryError
 from rnatracker.evaluation import evaluate, models, training_data
 from rnatracker.evaluation.models import Model
-from rnatracker.files import digest_of
 from rnatracker.model.device import pick_device
 from rnatracker.prediction.predictor import Predictor
 from rnatracker.registry import mlflow_model, test_set
@@ -234,11 +233,7 @@ def _trained_on(registry: Registry, version: Version) -> Fingerprints | None:
     Raises:
         CheckpointError: if the file that tells isn't what was registered.
     """
-    path = registry.folder(version) / mlflow_model.ARTIFACTS / mlflow_model.RECORDS_FILE
-    recorded = version.tags.get(Tag.RECORDS_DIGEST)
-    if recorded and (not path.is_file() or digest_of(path) != recorded):
-        raise CheckpointError(f"{version.label}: {path} is not what was registered", registry.mending(version))
-    return fingerprints.load(path)
+    return fingerprints.load(registry.checked_file(version, mlflow_model.RECORDS_FILE, Tag.RECORDS_DIGEST))
 
 
 class _TestPredictions:

@@ -10,6 +10,7 @@ under which a model finds its weights, their checksums and its input.
     served.py                        a copy of ours
     artifacts/weights/model1.pt ...  our own files of weights, one for each network of an ensemble
     artifacts/training_records.npy   which transcripts it was trained on (`rnatracker/data/fingerprints.py`)
+    artifacts/residuals.npy          what out-of-fold predictions were off by (`rnatracker/prediction/intervals.py`)
     input_example.json, serving_input_example.json, requirements.txt, conda.yaml, python_env.yaml
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +38,9 @@ ARTIFACTS = "artifacts"
 RECORDS = "training_records"
 """The artifact that tells which transcripts a model was trained on."""
 RECORDS_FILE = f"{RECORDS}.npy"
+RESIDUALS = "residuals"
+"""The artifact that tells what out-of-fold predictions were off by."""
+RESIDUALS_FILE = f"{RESIDUALS}.npy"
 
 
 def served_model() -> PythonModel:
@@ -47,15 +51,14 @@ def served_model() -> PythonModel:
 
 
 def write_model(
-    folder: Path, weights: Path, records: Path | None, sites: Sequence[str], *, model_id: str, run_id: str
+    folder: Path, weights: Path, beside: Mapping[str, Path], sites: Sequence[str], *, model_id: str, run_id: str
 ) -> None:
     """Write the folder of a model that MLflow can load and serve, from its weights' files.
 
     Args:
         folder: what is written; not there yet.
         weights: folder of the weights' files, as `write_weights` makes it.
-        records: file that tells which transcripts it was trained on, as `rnatracker.data.fingerprints` writes it; None
-            where that isn't known.
+        beside: the artifacts beside them, `RECORDS` and `RESIDUALS`, as far as there are any.
         sites: names of its sites.
         model_id: of MLflow's logged model.
         run_id: the run that trained it.
@@ -67,7 +70,7 @@ def write_model(
     from mlflow.models import Model
 
     checksums = checksums_of(weights)
-    artifacts = {WEIGHTS: str(weights)} | ({} if records is None else {RECORDS: str(records)})
+    artifacts = {WEIGHTS: str(weights)} | {name: str(path) for name, path in beside.items()}
     with _quiet():
         pyfunc.save_model(
             path=str(folder),

@@ -17,6 +17,7 @@ from rnatracker.errors import CheckpointError, RegistryError
 from rnatracker.escapes import markdown
 from rnatracker.evaluation.models import Model
 from rnatracker.files import digest_of
+from rnatracker.prediction import intervals
 from rnatracker.processes import scratch
 from rnatracker.registry import mlflow_model
 from rnatracker.registry.registry import Registry
@@ -25,6 +26,7 @@ from rnatracker.registry.weights import WEIGHTS, write_weights
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.tags import Tag
 
+_DIGESTS = {mlflow_model.RECORDS: Tag.RECORDS_DIGEST, mlflow_model.RESIDUALS: Tag.RESIDUALS_DIGEST}
 _SUMMARY = re.compile(r"(best|oof|mean|sd|ceiling)/\w+")
 
 
@@ -46,21 +48,29 @@ def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fing
         known = _same(registry, run, checksums)
         if known is not None:
             return known
-        told = temporary / mlflow_model.RECORDS_FILE
-        if trained_on is not None:
-            fingerprints.write(told, trained_on)
+        beside = _beside(temporary, model, trained_on)
         sites = model.checkpoints[0].sites
 
         def build(model_id: str, folder: Path) -> None:
-            mlflow_model.write_model(
-                folder, weights, told if told.exists() else None, sites, model_id=model_id, run_id=run.id
-            )
+            mlflow_model.write_model(folder, weights, beside, sites, model_id=model_id, run_id=run.id)
 
         size = sum(path.stat().st_size for path in weights.iterdir())
-        tags = _tags(run, model, checksums, size)
-        if told.exists():
-            tags[Tag.RECORDS_DIGEST] = digest_of(told)
+        digests = {_DIGESTS[name]: digest_of(path) for name, path in beside.items()}
+        tags = _tags(run, model, checksums, size) | digests
         return registry.register(run.id, build, tags, description(run, model))
+
+
+def _beside(folder: Path, model: Model, trained_on: Fingerprints | None) -> dict[str, Path]:
+    """Write what is kept beside the weights, as far as it is known; return the files by the artifact's name."""
+    beside = {}
+    if trained_on is not None:
+        beside[mlflow_model.RECORDS] = folder / mlflow_model.RECORDS_FILE
+        fingerprints.write(beside[mlflow_model.RECORDS], trained_on)
+    residuals = model.find_residuals()
+    if residuals is not None:
+        beside[mlflow_model.RESIDUALS] = folder / mlflow_model.RESIDUALS_FILE
+        intervals.write(beside[mlflow_model.RESIDUALS], residuals.ordered(model.checkpoints[0].sites))
+    return beside
 
 
 def _same(registry: Registry, run: TrackedRun, checksums: dict[str, str]) -> Version | None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnatracker.errors import CheckpointError, RegistryError, UsageError
+from rnatracker.files import digest_of
 from rnatracker.processes import scratch
 from rnatracker.registry import model_files
 from rnatracker.registry.version import CHAMPION, NAME, PREVIOUS, Version, version_of
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
     from rnatracker.evaluation.models import Model
+    from rnatracker.prediction.intervals import Residuals
 
 _MAX_DESCRIPTION = 5000
 """Characters of a version's description; a database other than SQLite takes no more."""
@@ -268,8 +271,39 @@ class Registry:
         found = load_weights(folder, version.checksums, version.label, self.mending(version))
         description = version.tags.get(Tag.DESCRIPTION) or f"{len(found)} networks"
         return Model(
-            version.label, found, version.tags.get(Tag.DATA_DIGEST, ""), f"run {version.run_name}, {description}"
+            version.label,
+            found,
+            version.tags.get(Tag.DATA_DIGEST, ""),
+            f"run {version.run_name}, {description}",
+            partial(self._residuals, version, found[0].sites),
         )
+
+    def _residuals(self, version: Version, sites: Sequence[str]) -> Residuals | None:
+        from rnatracker.prediction import intervals
+        from rnatracker.registry.mlflow_model import RESIDUALS_FILE
+
+        if Tag.RESIDUALS_DIGEST not in version.tags:
+            return None
+        return intervals.read(self.checked_file(version, RESIDUALS_FILE, Tag.RESIDUALS_DIGEST), sites)
+
+    def checked_file(self, version: Version, name: str, tag: str) -> Path:
+        """Return a file beside a version's weights, after holding it against its recorded digest.
+
+        Args:
+            version: the version.
+            name: the file's name; it may not be there where nothing is recorded.
+            tag: where its digest is recorded; versions from before there was one have none.
+
+        Raises:
+            CheckpointError: if it isn't what was registered.
+        """
+        from rnatracker.registry.mlflow_model import ARTIFACTS
+
+        path = self.folder(version) / ARTIFACTS / name
+        recorded = version.tags.get(tag)
+        if recorded and (not path.is_file() or digest_of(path) != recorded):
+            raise CheckpointError(f"{version.label}: {path} is not what was registered", self.mending(version))
+        return path
 
     def _model(self) -> RegisteredModel | None:
         from mlflow.exceptions import MlflowException

@@ -87,6 +87,7 @@ class Tag:
     METRICS: Final = "rnatracker.metrics"
     DESCRIPTION: Final = "rnatracker.description"
     SIZE: Final = "rnatracker.size_bytes"
+    RESIDUALS_DIGEST: Final = "rnatracker.residuals_sha256"
     MODEL_ID: Final = "rnatracker.model_id"
     VERDICT: Final = "rnatracker.verdict"
     TEST_SET: Final = "rnatracker.test_set"
