@@ -6,6 +6,7 @@ Owns its options and what it prints. The work is in `rnatracker/tracking/listing
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -249,7 +250,12 @@ def _value(text: str | None) -> str:
     try:
         return text if len(text) < 7 else f"{float(text):.4g}"
     except ValueError:
-        return text.translate({ord(letter): None for letter in '[]" '}) if text.startswith("[") else text
+        pass
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    return ",".join(map(str, found)) if isinstance(found, list) else text
 
 
 def _width(name: str, cells: list[str]) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rnatracker import metrics
-from rnatracker.errors import TrackingError
+from rnatracker.errors import UsageError
 from rnatracker.evaluation.contrast import Contrast, corrected_p_values, judge, too_few_resamples
 from rnatracker.evaluation.evaluate import About
 from rnatracker.evaluation.predictions import Predicted, align, of_file, of_run
@@ -109,7 +109,8 @@ def compare(
         reading: how to read the test file and where to compute; see `predictions.of_file`.
 
     Raises:
-        TrackingError: if there is no such run, or one is named twice.
+        UsageError: if there are fewer than two, or one is named twice.
+        TrackingError: if there is no such run.
         RNATrackerError: if the test file can't be read or predicted.
     """
     sides = _sides(names, tracking)
@@ -143,10 +144,10 @@ def _sides(names: Sequence[str], tracking: TrackingSettings) -> list[Side]:
         parent = run.parent_name()
         called = f"{parent}/{run.name}" if parent else run.name
         if any(side.run.id == run.id for side in sides):
-            raise TrackingError(f"rnatracker compare: {name} is a run that was named already, {called}", "name others")
+            raise UsageError(f"rnatracker compare: {name} is a run that was named already, {called}", "name others")
         sides.append(Side(run, tracker, called, run.status(), run.params(), run.metrics(), run.tags()))
     if len(sides) < 2:
-        raise TrackingError("rnatracker compare: give two runs or more, as in: rnatracker compare exp1 exp2")
+        raise UsageError("rnatracker compare: give two runs or more, as in: rnatracker compare exp1 exp2")
     return sides
 
 

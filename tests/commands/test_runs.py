@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from rnatracker.app import app
+from rnatracker.commands.runs import _value
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support import paths
@@ -208,3 +209,16 @@ def test_runs_gives_one_line_when_asked_for_what_cant_be(
     assert result.exit_code == code
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (None, "-"),
+        ("0.00012345678", "0.0001235"),
+        ('["[nuc]", "Insoluble", "a b", "[/red]"]', "[nuc],Insoluble,a b,[/red]"),
+        ("[broken", "[broken"),
+    ],
+)
+def test_a_parameter_is_shown_as_it_is(text: str | None, shown: str) -> None:
+    assert _value(text) == shown

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from rnatracker import metrics
 from rnatracker.app import app
-from rnatracker.errors import TrackingError
+from rnatracker.errors import UsageError
 from rnatracker.evaluation import compare
 from rnatracker.evaluation.compare import curves
 from rnatracker.evaluation.predictions import Predicted
@@ -220,7 +220,7 @@ def test_compare_refuses_fewer_than_two_runs(
     make: Make, settings: TrackingSettings, names: list[str], message: str
 ) -> None:
     make(0.5)
-    with pytest.raises(TrackingError, match=message):
+    with pytest.raises(UsageError, match=message):
         _compare(*names, settings=settings)
 
 
