@@ -38,9 +38,12 @@ def _of_json(body: bytes) -> list[Any]:
         content = json.loads(body)
     except RecursionError:
         raise DataError("the body is nested too deeply", _SEND) from None
-    except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits
-        reason = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else "its text"
-        raise DataError(f"the body is no JSON: {reason}", _SEND) from None
+    except UnicodeDecodeError:
+        raise DataError("the body is no JSON: its text is no UTF-8", _SEND) from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"the body is no JSON: {error.msg} at character {error.pos + 1}", _SEND) from None
+    except ValueError:  # Python reads no number of so many thousand digits
+        raise DataError("the body has a number of too many digits", _SEND) from None
     keys = [key for key in _KEYS if isinstance(content, dict) and key in content]
     if len(keys) != 1:
         raise DataError(
