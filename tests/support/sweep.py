@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from tests.support.faults import KINDS, Ended, Faults, fork_workers, in_fork
@@ -125,18 +126,27 @@ def _wrong_afterwards(swept: Swept, folder: Path, expected: Any, was_killed: boo
     return f"left: {found} {parts}" if found or parts else ""
 
 
-def _warm_up(swept: Swept, folder: Path) -> None:
-    """Do all of it once in this process, so that a fork has imported everything; in a folder that isn't used again.
-
-    Pictures take most of the time and are not what is tried here: they are files of a few letters.
-    """
-    import torch
+def _draw_nothing() -> None:
+    """Let pictures be files of a few letters: they take most of the time, and are not what is tried here."""
     from matplotlib.figure import Figure
+    from optuna import visualization
+    from optuna.visualization import matplotlib as drawing
+
+    Figure.savefig = lambda self, file, **options: file.write(b"a picture")  # type: ignore[method-assign,assignment,misc]
+    page = SimpleNamespace(to_html=lambda **options: "a page")
+    for name in [name for name in dir(visualization) if name.startswith("plot_")]:
+        setattr(visualization, name, lambda *given, **options: page)
+        setattr(drawing, name, lambda *given, **options: Figure().subplots())
+
+
+def _warm_up(swept: Swept, folder: Path) -> None:
+    """Do all of it once in this process, so that a fork has imported everything; in a folder that isn't used again."""
+    import torch
 
     import rnatracker.search.worker  # noqa: F401 (its workers are forks here, and would import it each)
 
     torch.set_num_threads(1)
-    Figure.savefig = lambda self, file, **options: file.write(b"a picture")  # type: ignore[method-assign,assignment,misc]
+    _draw_nothing()
     folder.mkdir()
     os.chdir(folder)
     fork_workers()
