@@ -20,6 +20,7 @@ import typer
 
 from rnatracker import __version__
 from rnatracker.commands import (
+    baseline,
     compare,
     data,
     doctor,
@@ -49,6 +50,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.command("import", rich_help_panel="Data")(imports.import_)
 app.command("train", rich_help_panel="Train and measure")(train.train)
+app.command("baseline", rich_help_panel="Train and measure")(baseline.baseline)
 app.command("evaluate", rich_help_panel="Train and measure")(evaluate.evaluate)
 app.command("tune", rich_help_panel="Search")(tune.tune)
 app.command("study", rich_help_panel="Search")(study.study)

@@ -20,6 +20,7 @@ _ORDER = (
     ("model",),
     ("prediction",),
     ("training",),
+    ("baselines",),
     ("evaluation",),
     ("registry",),
     ("old_names",),
@@ -49,6 +50,7 @@ _NEVER = {
     "model": {"mlflow", "optuna", "typer"},
     "prediction": {"mlflow", "optuna", "typer"},
     "training": {"mlflow", "optuna", "typer"},
+    "baselines": {"mlflow", "optuna", "typer"},
     "evaluation": {"mlflow", "optuna", "typer"},
     "registry": {"optuna", "typer"},
     "search": {"mlflow", "typer"},
@@ -56,10 +58,22 @@ _NEVER = {
 }
 """Packages of others that one of ours never imports, not even inside a function; `*`: none at all."""
 _COMMANDS = (
-    "train", "data", "evaluate", "predict", "tune", "study", "runs", "compare", "replay", "doctor", "promote", "models",
-    "serve",
+    "train", "baseline", "data", "evaluate", "predict", "tune", "study", "runs", "compare", "replay", "doctor",
+    "promote", "models", "serve",
 )  # fmt: skip
-_HEAVY = ("torch", "mlflow", "pandas", "optuna", "scipy", "pydantic", "numpy", "matplotlib", "requests")
+_HEAVY = (
+    "torch",
+    "mlflow",
+    "pandas",
+    "optuna",
+    "scipy",
+    "pydantic",
+    "numpy",
+    "matplotlib",
+    "requests",
+    "lightgbm",
+    "sklearn",
+)
 
 
 def _files() -> dict[str, Path]:

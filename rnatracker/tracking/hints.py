@@ -14,7 +14,7 @@ from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 
-_WITH_NO_TRACK = ("train", "tune", "study")
+_WITH_NO_TRACK = ("train", "baseline", "tune", "study")
 """Commands that have the option; the others find untracked runs without."""
 
 
@@ -29,6 +29,8 @@ def finish_advice(run: TrackedRun, tracking: TrackingSettings) -> str:
     tags = run.tags()
     if run.status() == "RUNNING" and identity.is_alive_elsewhere(tags):
         return "wait for its end"
+    if tags.get(Tag.KIND) == "baseline":
+        return f"run it again with: {retrain_command(run, tracking)}"
     if tags.get(Tag.KIND) != "trial":
         return f"finish it first with: {resume_command(run, tracking)}"
     if Tag.PRUNED in tags:
@@ -40,6 +42,10 @@ def finish_advice(run: TrackedRun, tracking: TrackingSettings) -> str:
 
 def retrain_command(run: TrackedRun, tracking: TrackingSettings) -> str:
     """Return what to type to train with a run's settings once more; a fold is trained with the others of its run."""
+    tags = run.tags()
+    if tags.get(Tag.KIND) == "baseline":
+        kind = tags.get(Tag.BASELINE, "all")
+        return command(["baseline", "--config", str(run.files.config), "--kind", kind], tracking)
     if not run.files.config.is_file():
         return replay_command(run.parent_name() or run.name, run.folder.parent, tracking)
     return command(["train", "--config", str(run.files.config)], tracking)

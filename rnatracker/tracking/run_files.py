@@ -50,7 +50,7 @@ class RunFiles:
     def trainings_of_folds(self) -> list[TrainingFiles]:
         """Return the trainings of folds that have left weights in this run, in the folds' order."""
         folders = [TrainingFiles(path) for path in self.checkpoints.glob("fold*") if path.is_dir()]
-        with_weights = (each for each in folders if each.best.is_file())
+        with_weights = (each for each in folders if each.best.is_file() or each.baseline.is_file())
         return sorted(with_weights, key=lambda each: int(each.folder.name.removeprefix("fold")))
 
     @property
@@ -126,6 +126,11 @@ class TrainingFiles:
     def best(self) -> Path:
         """Weights of the best epoch."""
         return self.folder / "best.pt"
+
+    @property
+    def baseline(self) -> Path:
+        """A model without a network."""
+        return self.folder / "best.npz"
 
     @property
     def last(self) -> Path:

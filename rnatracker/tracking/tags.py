@@ -15,7 +15,9 @@ class Tag:
 
     # What a run is, and what it is made of.
     KIND: Final = "rnatracker.kind"
-    """`train`, `cross-validation`, `fold`, `study`, `trial` or `imported`."""
+    """`train`, `cross-validation`, `fold`, `study`, `trial`, `baseline` or `imported`."""
+    BASELINE: Final = "rnatracker.baseline"
+    """Of a baseline: which."""
     STUDY: Final = "rnatracker.study"
     TRIAL: Final = "rnatracker.trial"
     FOLD: Final = "rnatracker.fold"
@@ -30,6 +32,8 @@ class Tag:
     WEIGHTS: Final = "rnatracker.weights"
     """The file of weights that a run began from."""
     WEIGHTS_DIGEST: Final = "rnatracker.weights_digest"
+    MODEL_DIGEST: Final = "rnatracker.model_digest"
+    """Of a baseline: the digest of the files of its models, which are read only if they still have it."""
 
     # How it ended.
     MESSAGE: Final = "rnatracker.message"

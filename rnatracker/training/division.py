@@ -80,6 +80,11 @@ def said_of_folds(found: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def split_digest(prepared: PreparedRun) -> str:
-    """Return what identifies the division of the transcripts."""
-    parts = [part for each in plan(prepared) for part in (each.train, each.validation, each.test) if part is not None]
-    return folds.assignment_digest(parts, prepared.transcripts.ids)
+    """Return what identifies the division of a run's transcripts."""
+    return digest_of(plan(prepared), prepared.transcripts)
+
+
+def digest_of(trainings: Iterable[Training], transcripts: Transcripts) -> str:
+    """Return what identifies a division: the same for all runs that divide these transcripts so."""
+    parts = [part for each in trainings for part in (each.train, each.validation, each.test) if part is not None]
+    return folds.assignment_digest(parts, transcripts.ids)

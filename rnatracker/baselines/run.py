@@ -1,0 +1,275 @@
+"""Baselines as tracked runs: each kind one run, on the division that a training of the same settings makes.
+
+Owns what such a run leaves. Must not know typer. Read next: `fit.py` for the models,
+`rnatracker/training/division.py` for the division.
+
+Nothing of a baseline is chosen on a fold's inner validation part, so in a cross-validation that part is trained on too:
+the same transcripts have a part in it as in a network, and none of the fold that measures.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from rnatracker import files, metrics, plain_yaml, plots
+from rnatracker.baselines import models
+from rnatracker.baselines.features import features_of
+from rnatracker.baselines.fit import FEWEST, fit, settings_of
+from rnatracker.baselines.kept import digest_of_models
+from rnatracker.baselines.models import Baseline
+from rnatracker.choices import BaselineKind
+from rnatracker.config import Config
+from rnatracker.data.encoding import Indices
+from rnatracker.data.kmers import Features
+from rnatracker.data.readers import read
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.errors import DataError, UsageError
+from rnatracker.escapes import markdown
+from rnatracker.prediction import run_table
+from rnatracker.processes.stop import StopSignal
+from rnatracker.tracking import provenance
+from rnatracker.tracking.contract import SUMMARY_STEP, DatasetInput, TrackedRun, Tracker
+from rnatracker.tracking.hints import retrain_command
+from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.tracking.tags import Tag
+from rnatracker.training.division import Training, digest_of, divide
+from rnatracker.training.out_of_fold import OutOfFold
+from rnatracker.training.reporting import LogFile, Reporter
+from rnatracker.training.request import Outcome, RunRequest
+from rnatracker.training.session import ending
+
+NAMES: dict[BaselineKind, str] = {
+    "mean": "the mean of the training transcripts",
+    "length": "a cubic of the log length",
+    "kmer-ridge": "ridge regression on shares of 1- to 3-mers and log length",
+    "kmer-boosting": "boosted trees on shares of 1- to 5-mers and log length",
+}
+"""What each kind is, in words."""
+_PACKAGES: dict[BaselineKind, str] = {"kmer-ridge": "scikit-learn", "kmer-boosting": "lightgbm"}
+
+
+@dataclass(frozen=True)
+class BaselineRequest:
+    """Which baselines are to be run.
+
+    Attributes:
+        config: the settings, of which those of the data and the seed count.
+        tracking: where the runs are kept.
+        kinds: which.
+        log_name: what to add to the runs' names; None: the kind.
+    """
+
+    config: Config
+    tracking: TrackingSettings
+    kinds: tuple[BaselineKind, ...] = models.KINDS
+    log_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all baselines of a request share.
+
+    Attributes:
+        request: which.
+        transcripts: the data.
+        trainings: their division.
+        features: what is looked at.
+    """
+
+    request: BaselineRequest
+    transcripts: Transcripts
+    trainings: list[Training]
+    features: Features
+
+
+@dataclass(frozen=True)
+class BaselineOutcome:
+    """How a baseline ended.
+
+    Attributes:
+        kind: which.
+        outcome: its run.
+        seconds: how long it took to train and predict.
+    """
+
+    kind: BaselineKind
+    outcome: Outcome
+    seconds: float
+
+
+def run_baselines(request: BaselineRequest, reporter: Reporter) -> list[BaselineOutcome]:
+    """Train baselines, the simplest first, and leave each as a run in the store.
+
+    Args:
+        request: which.
+        reporter: takes in how it goes.
+
+    Raises:
+        Interrupted: if it was stopped; the run it was at is KILLED.
+        RNATrackerError: if it can't be done; the run, if there is one already, is FAILED.
+    """
+    prepared = _prepare(request)
+    kinds = _possible(prepared, reporter)
+    with StopSignal() as stop:
+        tracker = open_tracker(request.tracking)
+        return [_run(tracker, prepared, kind, reporter, stop) for kind in kinds]
+
+
+def _prepare(request: BaselineRequest) -> Prepared:
+    data = request.config.data
+    if data.path is None:
+        raise UsageError(
+            "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate FILE"
+        )
+    transcripts = read(data.path, format=data.format, sites=data.sites, labels=data.labels)
+    trainings = divide(transcripts, data)
+    return Prepared(request, transcripts, trainings, features_of(transcripts, request.tracking))
+
+
+def _possible(prepared: Prepared, reporter: Reporter) -> list[BaselineKind]:
+    """Return the kinds that were asked for, without trees where there are too few transcripts for one and others.
+
+    Raises:
+        DataError: if nothing is left.
+    """
+    kinds = [kind for kind in models.KINDS if kind in prepared.request.kinds]
+    fewest = min(len(trained_on(each)) for each in prepared.trainings)
+    if "kmer-boosting" not in kinds or fewest >= FEWEST:
+        return kinds
+    problem = f"kmer-boosting needs {FEWEST} training transcripts or more, and there are {fewest}"
+    if len(kinds) == 1:
+        raise DataError(f"{prepared.transcripts.source}: {problem}", "use another --kind")
+    reporter.line(f"{problem}: it is left out")
+    return kinds[:-1]
+
+
+def _run(
+    tracker: Tracker, prepared: Prepared, kind: BaselineKind, reporter: Reporter, stop: StopSignal
+) -> BaselineOutcome:
+    request = RunRequest(prepared.request.config, prepared.request.tracking)
+    with stop.shielded():
+        run = _start(tracker, prepared, kind)
+    with (
+        ending(run, request, stop, command=retrain_command(run, request.tracking)),
+        LogFile(run.files.log, reporter) as log,
+    ):
+        _describe_start(run, prepared, kind, log)
+        began = time.perf_counter()
+        if prepared.trainings[0].fold:
+            summary, by_fold = _folds(run, prepared, kind)
+        else:
+            summary, by_fold = _single(run, prepared, kind), []
+        seconds = time.perf_counter() - began
+        run.log_metrics({"time/seconds": seconds}, SUMMARY_STEP)
+        run.set_tags({Tag.MODEL_DIGEST: digest_of_models(run.files)})
+        group = "oof" if by_fold else "best"
+        mean, overall = (metrics.shown(summary[f"{group}/pcc_{name}"]) for name in ("mean", "overall"))
+        where = "out-of-fold" if by_fold else "validation"
+        log.line(f"{run.name}: {where} PCC: mean {mean}, overall {overall}, in {seconds:.1f} s")
+    sites = prepared.transcripts.sites
+    return BaselineOutcome(kind, Outcome(run.id, run.name, "FINISHED", 0, summary, run.folder, sites, by_fold), seconds)
+
+
+def _start(tracker: Tracker, prepared: Prepared, kind: BaselineKind) -> TrackedRun:
+    """Start a run in the store with all that is known before it is trained; none is left half started."""
+    request, transcripts = prepared.request, prepared.transcripts
+    config, digest = request.config, transcripts.digest()
+    params = {key: value for key, value in config.flat().items() if key.startswith("data.")}
+    params |= {"data.sites": list(transcripts.sites), "baseline.kind": kind}
+    params |= {f"baseline.{key}": value for key, value in settings_of(kind, config.train.seed).items()}
+    tags = {
+        Tag.KIND: "baseline",
+        Tag.BASELINE: kind,
+        Tag.DATA_DIGEST: digest,
+        Tag.SPLIT_DIGEST: digest_of(prepared.trainings, transcripts),
+        Tag.SITES: ",".join(transcripts.sites),
+        Tag.SEED: str(config.train.seed),
+    }
+    if kind in _PACKAGES:
+        tags[f"rnatracker.{_PACKAGES[kind]}"] = metadata.version(_PACKAGES[kind])
+    path = Path(str(config.data.path))
+    return tracker.start(
+        log_name=request.log_name or kind,
+        params=params,
+        tags=tags | provenance.tags(),
+        dataset=DatasetInput(path.name, digest, str(path), len(transcripts)),
+    )
+
+
+def _describe_start(run: TrackedRun, prepared: Prepared, kind: BaselineKind, log: Reporter) -> None:
+    config = prepared.request.config
+    settings = {"data": config.data.model_dump(mode="json"), "train": {"seed": config.train.seed}}
+    files.write_text(run.files.config, plain_yaml.dump(settings))
+    transcripts = prepared.transcripts
+    assumed = "" if transcripts.sites_named else " (assumed: the file names none; --sites gives others)"
+    log.line(f"{run.name}: {NAMES[kind]}; {len(transcripts)} transcripts of {transcripts.source}")
+    log.line(f"sites {', '.join(transcripts.sites)}{assumed}")
+    for note in transcripts.notes:
+        log.line(note)
+
+
+def trained_on(training: Training) -> Indices:
+    """Return the transcripts that a baseline is trained on: of a fold all that it doesn't measure."""
+    if training.test is None:
+        return training.train
+    return np.sort(np.concatenate([training.train, training.validation]))
+
+
+def _train(run: TrackedRun, prepared: Prepared, kind: BaselineKind, training: Training) -> Baseline:
+    """Train one model and leave its file in the run."""
+    transcripts, settings, indices = prepared.transcripts, prepared.request.config.train, trained_on(training)
+    measured, threads = transcripts.measured(), settings.threads or 1
+    model = fit(kind, prepared.features, measured, transcripts.sites, indices, seed=settings.seed, threads=threads)
+    path = run.files.training(training.name).baseline
+    path.parent.mkdir(parents=True, exist_ok=True)
+    models.save(model, path)
+    return model
+
+
+def _folds(run: TrackedRun, prepared: Prepared, kind: BaselineKind) -> tuple[dict[str, float], list[dict[str, float]]]:
+    transcripts, measured = prepared.transcripts, prepared.transcripts.measured()
+    predicted, by_fold = np.empty_like(measured), []
+    for each in prepared.trainings:
+        assert each.test is not None  # noqa: S101 - for the type checker
+        model = _train(run, prepared, kind, each)
+        predicted[each.test] = model.predict(prepared.features.take(each.test))
+        scores = metrics.summarise(predicted[each.test], measured[each.test], transcripts.sites)
+        by_fold.append({f"test/{name}": value for name, value in scores.items()})
+        run.log_metrics({f"fold/{name}": value for name, value in scores.items()} | _chosen(model), each.fold)
+    return OutOfFold(transcripts, prepared.trainings, predicted, by_fold).leave(run), by_fold
+
+
+def _single(run: TrackedRun, prepared: Prepared, kind: BaselineKind) -> dict[str, float]:
+    (training,) = prepared.trainings
+    model = _train(run, prepared, kind, training)
+    part = prepared.transcripts.take(training.validation)
+    predicted = model.predict(prepared.features.take(training.validation))
+    measured, sites = part.measured(), part.sites
+    scores = metrics.summarise(predicted, measured, sites) | {"loss": metrics.kl_divergence(predicted, measured)}
+    summary = {f"best/{name}": value for name, value in scores.items()}
+    run.log_metrics(summary | _chosen(model), SUMMARY_STEP)
+    run_table.write_predictions(run.files.validation_predictions, part.ids, sites, predicted, measured)
+    plots.predicted_against_measured(
+        predicted,
+        measured,
+        sites,
+        run.files.predicted_against_measured,
+        title=f"{run.name}: {len(part)} validation transcripts",
+    )
+    rows = [(name, metrics.shown(summary[f"best/pcc_{name}"])) for name in (*sites, "mean", "overall")]
+    table = "\n".join(f"| {markdown(name)} | {value} |" for name, value in rows)
+    run.describe(
+        f"Validation PCC, {len(part)} transcripts, on which nothing was chosen:\n\n| site | PCC |\n|---|---|\n{table}"
+    )
+    return summary
+
+
+def _chosen(model: Baseline) -> dict[str, float]:
+    """Return what a model has chosen inside its training part, as figures."""
+    return {"ridge/penalty": model.penalty} if isinstance(model, models.Linear) and model.penalty else {}
