@@ -34,7 +34,7 @@ def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fing
     Args:
         registry: where.
         run: the run.
-        model: its networks.
+        model: its models.
         trained_on: what they were trained on; None where that isn't known.
 
     Raises:
@@ -42,14 +42,14 @@ def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fing
     """
     with scratch.folder() as temporary:
         weights = temporary / WEIGHTS
-        checksums = write_weights(weights, model.checkpoints)
+        checksums = write_weights(weights, model.members)
         known = _same(registry, run, checksums)
         if known is not None:
             return known
         told = temporary / mlflow_model.RECORDS_FILE
         if trained_on is not None:
             fingerprints.write(told, trained_on)
-        sites = model.checkpoints[0].sites
+        sites = model.sites
 
         def build(model_id: str, folder: Path) -> None:
             mlflow_model.write_model(
@@ -82,7 +82,7 @@ def _tags(run: TrackedRun, model: Model, checksums: dict[str, str], size: int) -
         Tag.RUN_NAME: full_name(run),
         Tag.DATA_DIGEST: model.data_digest,
         Tag.SPLIT_DIGEST: tags.get(Tag.SPLIT_DIGEST, ""),
-        Tag.SITES: json.dumps(list(model.checkpoints[0].sites)),
+        Tag.SITES: json.dumps(list(model.sites)),
         Tag.METRICS: json.dumps({key: value for key, value in run.metrics().items() if _SUMMARY.match(key)}),
         Tag.DESCRIPTION: model.description,
         Tag.SIZE: str(size),
@@ -102,10 +102,10 @@ def description(run: TrackedRun, model: Model) -> str:
     figures = run.metrics()
     headings = {"best": "validation", "oof": "out-of-fold"}
     group = next((each for each in ("oof", "best") if f"{each}/pcc_mean" in figures), None)
-    about = f"Run {full_name(run)}: {model.description}. Sites: {', '.join(model.checkpoints[0].sites)}."
+    about = f"Run {full_name(run)}: {model.description}. Sites: {', '.join(model.sites)}."
     lines = [markdown(about)]
     if group:
-        rows = [(name, figures.get(f"{group}/pcc_{name}")) for name in (*model.checkpoints[0].sites, "mean", "overall")]
+        rows = [(name, figures.get(f"{group}/pcc_{name}")) for name in (*model.sites, "mean", "overall")]
         lines += ["", f"| site | {headings[group]} PCC |", "|---|---|"]
         lines += [f"| {markdown(name)} | {value:.3f} |" for name, value in rows if value is not None]
     return "\n".join(lines)
