@@ -88,5 +88,5 @@ def test_tutorial_commands_work_one_after_another(tmp_path: Path) -> None:
     refused = _run(["rnatracker", "promote", "exp1"], tmp_path)
     assert (refused.returncode, "--force" in refused.stdout + refused.stderr) == (0, False)
     loser = _run(["rnatracker", "promote", "exp3"], tmp_path)
-    assert loser.returncode == 1
+    assert loser.returncode == 3
     assert "stays challenger" in loser.stdout
