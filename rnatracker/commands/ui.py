@@ -74,7 +74,9 @@ def _serve(command: list[str], port: int, address: str | None) -> None:
     try:
         _wait_until_ready(server, port)
         output.tell(f"Open {address}\nEnd with Ctrl-C")
-        server.communicate()
+        for _ in server.stderr or ():  # not communicate(), which would close the pipe that the server lives by
+            pass
+        server.wait()
     except KeyboardInterrupt:
         output.say("ended")
     finally:
