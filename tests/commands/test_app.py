@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support import paths
 from tests.support.toys import SMALL, toy_transcripts, write_table
+from tests.support.waiting import wait_until
 
 _SHARED = paths.SHARED
 _SETS = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
@@ -268,8 +268,13 @@ def test_ui_answers_and_ends_with_its_server_when_told_to(number: signal.Signals
     process.send_signal(number)
     process.communicate(timeout=60)  # until the server has closed the pipes that it shares with the command
     assert process.returncode == (-number if number == signal.SIGKILL else 0)
+    port = int(base.rsplit(":", 1)[1])  # killed outright, its server sees that by itself, a moment later
+    assert wait_until(lambda: not _answers(port), "the server has ended")
+
+
+def _answers(port: int) -> bool:
     with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", int(base.rsplit(":", 1)[1]))) != 0
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.shared
