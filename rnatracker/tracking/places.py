@@ -149,7 +149,7 @@ def check_own(place: str | Path, folder: Path, uri: str) -> None:
     for original in map(Path, _lines(folder / ORIGINALS)):
         if _names(original / DATABASE, path):
             raise TrackingError(
-                f"{path}: these are files of {original}, of which {folder} is a copy that writes and deletes nothing there",
+                f"{path}: these are files of {original}, which {folder} is a copy of, so it leaves them alone",
                 f"use that store: --store {original}",
             )
 
