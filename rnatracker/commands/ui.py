@@ -74,14 +74,19 @@ def _serve(command: list[str], port: int, address: str | None) -> None:
     try:
         _wait_until_ready(server, port)
         output.tell(f"Open {address}\nEnd with Ctrl-C")
-        for _ in server.stderr or ():  # not communicate(), which would close the pipe that the server lives by
-            pass
-        server.wait()
+        _wait_until_ended(server)
     except KeyboardInterrupt:
         output.say("ended")
     finally:
         server.send_signal(signal.SIGTERM)
         server.communicate(timeout=20)
+
+
+def _wait_until_ended(server: subprocess.Popen[str]) -> None:
+    """Wait until the server ends; `communicate` would close the pipe by which it knows that this process lives."""
+    for _ in server.stderr or ():
+        pass
+    server.wait()
 
 
 def _free_port(first: int) -> int:

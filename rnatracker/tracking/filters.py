@@ -89,16 +89,30 @@ def check_names(text: str, known: Mapping[Kind, Collection[str]]) -> None:
         TrackingError: for the first that none has, with the nearest that one has.
     """
     for each in parse(text):
-        names = known.get(each.kind)
-        if names is None or each.key in names:
-            continue
-        near = difflib.get_close_matches(each.key, names, 1, cutoff=0.5)
-        section = f"{each.kind if each.kind != 'parameter' else 'param'}s"
-        some = f"{', '.join(sorted(names)[:10])}{', ...' if len(names) > 10 else ''}" if names else "none"
-        raise TrackingError(
-            f"--where {text!r}: no run has a {each.kind} {each.key}",
-            f"did you mean {section}.{near[0]}?" if near else f"there are: {some}",
-        )
+        check_name(f"--where {text!r}", each.kind, each.key, known)
+
+
+def check_name(option: str, kind: Kind, name: str, known: Mapping[Kind, Collection[str]]) -> None:
+    """Check that some run has a metric, parameter or tag of this name.
+
+    Args:
+        option: where the name stands, as the user typed it.
+        kind: what it is the name of.
+        name: the name.
+        known: the names of all metrics, parameters and tags.
+
+    Raises:
+        TrackingError: if none has, with the nearest that one has.
+    """
+    names = known.get(kind)
+    if names is None or name in names:
+        return
+    near = difflib.get_close_matches(name, names, 1, cutoff=0.5)
+    section = f"{kind if kind != 'parameter' else 'param'}s"
+    some = f"{', '.join(sorted(names)[:10])}{', ...' if len(names) > 10 else ''}" if names else "none"
+    raise TrackingError(
+        f"{option}: no run has a {kind} {name}", f"did you mean {section}.{near[0]}?" if near else f"there are: {some}"
+    )
 
 
 def _value(kind: str, value: Any) -> float | str | tuple[str, ...] | None:

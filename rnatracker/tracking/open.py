@@ -129,29 +129,39 @@ def select(
         unfold: a row for each fold and trial too.
 
     Raises:
-        TrackingError: if the filter or the key is bad, or the runs can't be read.
+        TrackingError: if the filter or the key is bad, names what no run has, or the runs can't be read.
     """
     latest_will_do = sort == "when" and not (reverse or unfold or study) and limit
     lists = [tracker.list_runs(where, limit if latest_will_do else None) for tracker in trackers]
     if where and not any(run.matches for each in lists for run in each.runs):
-        _check_names(where, trackers)
+        filters.check_names(where, _known_names(trackers))
     runs = sorted((run for each in lists for run in each.runs), key=lambda run: run.started, reverse=True)
     rows = listing.rows(runs, unfold=unfold, study=study)
     keepers = {run.run_id: tracker for tracker, each in zip(trackers, lists, strict=True) for run in each.runs}
     if sort.startswith(("metric", "param")):
         _fill(rows, keepers)
+        _check_key(sort, rows, trackers)
     shown = listing.sort(rows, sort, reverse=reverse)[: limit or None]
     _fill(shown, keepers)
     return Selection(shown, len(rows), any(each.is_partial for each in lists))
 
 
-def _check_names(where: str, trackers: Sequence[Tracker]) -> None:
-    """Check that what a filter names is there, in any of these places."""
+def _check_key(sort: str, rows: Sequence[Row], trackers: Sequence[Tracker]) -> None:
+    """Check that what rows are sorted by is there, where none of them has it; other keys are `listing.sort`'s."""
+    section, _, name = sort.partition(".")
+    if section in ("metrics", "metric") and name and not any(name in row.run.metrics for row in rows):
+        filters.check_name(f"--sort {sort}", "metric", name, _known_names(trackers))
+    if section in ("params", "param") and name and not any(name in row.run.params for row in rows):
+        filters.check_name(f"--sort {sort}", "parameter", name, _known_names(trackers))
+
+
+def _known_names(trackers: Sequence[Tracker]) -> dict[filters.Kind, set[str]]:
+    """Return the names of all metrics, parameters and tags of any of these places."""
     known: dict[filters.Kind, set[str]] = {}
     for tracker in trackers:
         for kind, names in tracker.known_names().items():
             known.setdefault(kind, set()).update(names)
-    filters.check_names(where, known)
+    return known
 
 
 def _fill(rows: Sequence[Row], keepers: dict[str, Tracker]) -> None:

@@ -4,8 +4,9 @@ Owns the note of where a store was last used, and what is another store's. Must 
 `database/places.py` for the columns in which MLflow keeps places, all absolute.
 
 Nothing outside of a store's own folder is written or deleted, unless an experiment was made with a place of its own
-that is no other store's. So a store that was moved or copied must be known as such: by its note `place`, and by runs
-whose files lie here at the same place below it as the database says they do elsewhere.
+that is no other store's, and the files are not also those of the store that this one was copied from. So a store that
+was moved or copied must be known as such: by its note `place`, and by runs whose files lie here at the same place below
+it as the database says they do elsewhere.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from urllib.request import url2pathname
 from rnatracker.errors import TrackingError
 from rnatracker.files import write_text
 from rnatracker.tracking.database import places as columns
+from rnatracker.tracking.database.connection import DatabaseError
 from rnatracker.tracking.names import masked
 
 DATABASE = "mlflow.db"
@@ -27,6 +29,8 @@ NOTE = "place"
 """File in a store that says where it is: elsewhere than it lies, if it was moved or copied since."""
 OTHERS = "other-databases"
 """File in a store that lists other databases whose runs have their files in it."""
+ORIGINALS = "copied-from"
+"""File in a store that lists the stores that it was copied from."""
 MODELS = "models"
 """Folder, within an experiment's, of logged models."""
 
@@ -45,22 +49,25 @@ def mend(path: Path, folder: Path) -> list[Path]:
         DatabaseError: if the database can't be read or written.
         OSError: if the note can't be written.
     """
-    former = rewrite(path, folder)
+    former = _former(path, folder)
+    for old in former:
+        if (old / DATABASE).exists():  # copied, not moved: what lies outside of both is that one's
+            _add_line(folder / ORIGINALS, str(old))
+    for old in former:
+        columns.move(path, old, folder)
     if _noted(folder) != folder:
         write_text(folder / NOTE, f"{folder}\n")
     return former
 
 
-def rewrite(path: Path, folder: Path) -> list[Path]:
+def rewrite(path: Path, folder: Path) -> None:
     """Rewrite the places in a store's database, or in a copy of it, and leave the store as it is; see `mend`.
 
     Raises:
         DatabaseError: if the database can't be read or written.
     """
-    former = _former(path, folder)
-    for old in former:
+    for old in _former(path, folder):
         columns.move(path, old, folder)
-    return former
 
 
 def _noted(folder: Path) -> Path | None:
@@ -120,7 +127,7 @@ def outside(path: Path, folder: Path) -> list[Path]:
 
 
 def check_own(place: str | Path, folder: Path, uri: str) -> None:
-    """Check that a place isn't in another store than this one, unless that one knows of this database.
+    """Check that a place is neither in another store, unless that one knows of this database, nor an original's.
 
     Args:
         place: where something would be written or deleted.
@@ -139,6 +146,20 @@ def check_own(place: str | Path, folder: Path, uri: str) -> None:
                 f"{path}: it is in another store, {parent}, so {folder} writes and deletes nothing there",
                 f"use that store: --store {parent}",
             )
+    for original in map(Path, _lines(folder / ORIGINALS)):
+        if _names(original / DATABASE, path):
+            raise TrackingError(
+                f"{path}: these are files of {original}, which {folder} is a copy of, so it leaves them alone",
+                f"use that store: --store {original}",
+            )
+
+
+def _names(database: Path, place: Path) -> bool:
+    """Tell whether a database names a place of files; one that is there and can't be asked may."""
+    try:
+        return database.exists() and place in known(database)
+    except DatabaseError:
+        return True
 
 
 def note_database(folder: Path, uri: str) -> None:
@@ -147,15 +168,22 @@ def note_database(folder: Path, uri: str) -> None:
     Raises:
         OSError: if that can't be written.
     """
-    noted = other_databases(folder)
-    if masked(uri) not in noted:
-        write_text(folder / OTHERS, "\n".join([*noted, masked(uri)]) + "\n")
+    _add_line(folder / OTHERS, masked(uri))
 
 
 def other_databases(folder: Path) -> list[str]:
     """Return the other databases whose runs have their files in this store."""
-    path = folder / OTHERS
+    return _lines(folder / OTHERS)
+
+
+def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+
+def _add_line(path: Path, line: str) -> None:
+    lines = _lines(path)
+    if line not in lines:
+        write_text(path, "\n".join([*lines, line]) + "\n")
 
 
 def folders_of_runs(folder: Path) -> Iterator[Path]:

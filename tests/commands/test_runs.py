@@ -178,6 +178,20 @@ def test_unknown_name_in_a_filter_is_an_error_with_the_nearest(
     assert result.stderr.startswith(f"Error: --where {where!r}: {problem}; {remedy}")
 
 
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("metrics.best/pcc_men", "no run has a metric best/pcc_men; did you mean metrics.best/pcc_mean?"),
+        ("params.train.rl", "no run has a parameter train.rl; did you mean params.train.lr?"),
+        ("metricsx.best/loss", "unknown; sort by when"),
+    ],
+)
+def test_unknown_name_to_sort_by_is_an_error_with_the_nearest(key: str, said: str, folder: str) -> None:
+    result = _run("--store", folder, "--sort", key)
+    assert (result.exit_code != 0, result.stdout) == (True, "")
+    assert result.stderr.startswith(f"Error: --sort {key}: {said}")
+
+
 def test_runs_says_so_when_there_is_no_store_and_makes_none(tmp_path: Path) -> None:
     result = _run("--store", str(tmp_path / "none"))
     assert result.exit_code == 0

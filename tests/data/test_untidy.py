@@ -83,6 +83,21 @@ def test_other_delimiters_are_named_and_the_advice_makes_a_table_of_it(tmp_path:
     assert read(tmp_path / "x.tsv").measured().tolist() == [[0.25, 0.75], [0.5, 0.5]]
 
 
+@pytest.mark.parametrize(("name", "written"), [("x.csv", "x.tsv"), ("x.tsv", "x_tabs.tsv"), ("x y.txt", "x y.tsv")])
+def test_advice_never_writes_over_the_file_that_it_reads(tmp_path: Path, name: str, written: str) -> None:
+    content = "id;sequence;a;b\nt;ACGT;0,5;1,5\n"
+    command = refused(write(tmp_path, content, name)).remedy.partition("as in: ")[2]
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert (tmp_path / name).read_text() == content
+    assert read(tmp_path / written).measured().tolist() == [[0.25, 0.75]]
+
+
+def test_advice_is_in_words_when_the_file_is_packed(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"id;sequence;a;b\nt;ACGT;1;1\n"))
+    assert refused(path).remedy == "convert them, and decimal commas to points"
+
+
 def test_semicolons_before_an_index_are_no_comment(tmp_path: Path) -> None:
     assert "got semicolons" in refused(write(tmp_path, ";id;sequence;a;b\n0;t;ACGT;1;1\n")).problem
 

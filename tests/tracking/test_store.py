@@ -146,6 +146,26 @@ class TestStore:
         assert begin(open_tracker(settings)).folder.is_relative_to(tmp_path / "disk" / "big")
         assert "disk/big" in doctor.check_places(settings)[0].text
 
+    def test_what_a_copy_and_its_original_both_name_is_the_originals(self, mlflow_store: Path, tmp_path: Path) -> None:
+        settings = TrackingSettings(mlflow_store, experiment="big")
+        backend = open_tracker(TrackingSettings(mlflow_store))._backend  # type: ignore[attr-defined]
+        backend.client.create_experiment("big", str(tmp_path / "disk" / "big"))
+        run = begin(open_tracker(settings))
+        run.finish("KILLED")
+        (run.folder / "checkpoints").mkdir()
+        copy = mlflow_store.with_name("copy")
+        shutil.copytree(mlflow_store, copy)
+        copied = open_tracker(replace(settings, store=copy))
+        theirs = copied.find(run.id)
+        for act in (theirs.reopen, lambda: drop_weights(theirs)):
+            with pytest.raises(TrackingError) as caught:
+                act()
+            assert caught.value.remedy == f"use that store: --store {mlflow_store}"
+        assert (run.folder / "checkpoints").is_dir()
+        begin(copied).finish("FINISHED")  # a run of its own has a folder of its own
+        shutil.rmtree(mlflow_store)  # so that it was moved, as it turns out
+        theirs.reopen()
+
     def test_database_writes_ahead(self, mlflow_store: Path) -> None:
         with closing(sqlite3.connect(mlflow_store / places.DATABASE)) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -94,11 +94,19 @@ def _delimiter(name: str, line: str) -> str:
     if not found:
         return ","
     sign = next(sign for sign in _OTHER_DELIMITERS if sign in line)
-    changed = f"tr {shlex.quote(sign + ',')} '\\t.' < {shlex.quote(name)} > {shlex.quote(Path(name).stem + '.tsv')}"
     raise DataError(
         f"{name}, header: expected tabs or commas between columns, got {found}",
-        f"convert them, and decimal commas to points, as in: {changed}",
+        f"convert them, and decimal commas to points{_converting(name, sign)}",
     )
+
+
+def _converting(name: str, sign: str) -> str:
+    """Return how to type that; the table is another file, since the shell empties the one that it writes first."""
+    path = Path(name)
+    if path.suffix in ("", ".gz"):  # standard input, or packed: nothing that can be typed without its address
+        return ""
+    table = f"{path.stem}.tsv" if path.suffix != ".tsv" else f"{path.stem}_tabs.tsv"
+    return f", as in: tr {shlex.quote(sign + ',')} '\\t.' < {shlex.quote(name)} > {shlex.quote(table)}"
 
 
 def _check_names(source: str, named: Mapping[int, str], known: Mapping[str, int]) -> None:
