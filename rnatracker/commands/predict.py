@@ -169,15 +169,15 @@ def _predictor(model: Model, sites: str | None, batch_size: int, device: Device,
     from rnatracker.prediction.predictor import Predictor
 
     use_threads(threads)
-    checkpoints = model.checkpoints
+    members = model.members
     if sites is not None:
         names = tuple(options.site_names(sites) or ())
-        checkpoints = [checkpoint.named(names) for checkpoint in checkpoints]
-        if checkpoints[0].sites != names:
+        members = [each.named(names) for each in members]
+        if members[0].sites != names:
             raise ConfigError(
-                f"--sites {sites}: {model.name} predicts {', '.join(checkpoints[0].sites)}", "leave --sites out"
+                f"--sites {sites}: {model.name} predicts {', '.join(members[0].sites)}", "leave --sites out"
             )
-    return Predictor(checkpoints, pick_device(TrainConfig(device=device)), batch_size=batch_size)
+    return Predictor(members, pick_device(TrainConfig(device=device)), batch_size=batch_size)
 
 
 def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threads: int) -> None:
@@ -198,7 +198,7 @@ def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threa
             output.say(f"Skipped: {message}")
 
     try:
-        free = n_threads == 0 and predictor.device.type == "cpu"
+        free = n_threads == 0 and predictor.has_networks and predictor.device.type == "cpu"
         with StopSignal() as stop, _bar(job) as show, Threads(predictor.rehearse if free else None) as threads:
 
             def on_progress(done: int, share: float | None) -> None:

@@ -58,7 +58,7 @@ def serve(
         registry = Registry(tracking, name)
         version = _version(registry, model, tracking)
         output.say(f"loading {version.label}, a few seconds ...")
-        predictor = Predictor(registry.model(version).checkpoints, pick_device(TrainConfig()))
+        predictor = Predictor(registry.model(version).members, pick_device(TrainConfig()))
         limit = int(max_body * 1e6)
         try:
             server.serve(predictor, taken, lambda: _announce(version, host, port), host=host, max_body=limit)

@@ -19,7 +19,7 @@ from rnatracker import metrics
 from rnatracker.errors import UsageError
 from rnatracker.evaluation.contrast import Contrast, corrected_p_values, judge, too_few_resamples
 from rnatracker.evaluation.evaluate import About
-from rnatracker.evaluation.predictions import Predicted, align, of_file, of_run
+from rnatracker.evaluation.predictions import Predicted, align, measured_as, of_file, of_run
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
@@ -56,6 +56,11 @@ class Side:
     def kind(self) -> str:
         """What it is."""
         return self.tags.get(Tag.KIND, "")
+
+    @property
+    def measured_as(self) -> str:
+        """The kind of run that it is measured like."""
+        return measured_as(self.tags, self.params)
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ def _problems(sides: list[Side]) -> list[str]:
             found.append(f"{both}: on which transcripts {unknown} was trained is not recorded")
         elif data[0] != data[1]:
             found.append(f"{both} were trained on different data: {_data_of(first)} and {_data_of(other)}")
-        elif first.kind != other.kind:
+        elif first.measured_as != other.measured_as:
             found.append(f"{both} were measured in different ways: {_kind(first)} and {_kind(other)}")
         elif split[0] != split[1] or (not any(split) and not _same_division(first, other)):
             found.append(f"{both} divided their data differently: {_split_of(first)} and {_split_of(other)}")
@@ -177,7 +182,7 @@ def _problems(sides: list[Side]) -> list[str]:
 
 
 def _kind(side: Side) -> str:
-    return _KINDS.get(side.kind, f"a {side.kind}")
+    return _KINDS.get(side.measured_as, f"a {side.measured_as}")
 
 
 def _data_of(side: Side) -> str:

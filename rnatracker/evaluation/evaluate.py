@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from rnatracker import metrics
-from rnatracker.config import TrainConfig
+from rnatracker.config import EncodingConfig, TrainConfig
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError
@@ -86,7 +86,7 @@ def evaluate(
     Raises:
         DataError: if the data can't be read, or measure other sites than the model predicts.
     """
-    found = [each.named(tuple(sites or ())) for each in model.checkpoints]
+    found = [each.named(tuple(sites or ())) for each in model.members]
     predictor = Predictor(found, pick_device(train))
     transcripts = match_sites(
         read_labelled(data, file_format, sites, labels, predictor.sites), predictor.sites, model.name
@@ -94,7 +94,7 @@ def evaluate(
     total = len(transcripts) * len(predictor)
     predicted = predictor.predict(transcripts, on_batch=(lambda done: on_batch(done, total)) if on_batch else None)
     scores = metrics.report(predicted, transcripts.measured(), transcripts.sites, resamples=resamples)
-    return Evaluation(model, transcripts, predicted, scores, _warnings(model, transcripts))
+    return Evaluation(model, transcripts, predicted, scores, _warnings(model, transcripts, predictor.encoding))
 
 
 def read_labelled(
@@ -140,12 +140,11 @@ def match_sites(transcripts: Transcripts, sites: tuple[str, ...], model: str) ->
     )
 
 
-def _warnings(model: Model, transcripts: Transcripts) -> list[Note]:
+def _warnings(model: Model, transcripts: Transcripts, encoding: EncodingConfig) -> list[Note]:
     notes = [Note(About.FILE, text) for text in metrics.cautions(transcripts.measured(), transcripts.sites)]
     if model.data_digest and model.data_digest == transcripts.digest():
         remembered = "these figures say how well it remembers, not how well it predicts"
         notes.append(Note(About.MODEL, f"it was trained on transcripts of this very file: {remembered}"))
-    encoding = model.checkpoints[0].encoding
     cut = int((transcripts.lengths > encoding.max_length).sum())
     if cut and not encoding.full_length:
         text = f"{cut} transcripts are longer than {encoding.max_length} nt and were cut, as in training"

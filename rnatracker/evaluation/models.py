@@ -5,10 +5,13 @@ Owns what a model is to whoever predicts with it. Must not know the registry: `r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rnatracker.baselines import kept
+from rnatracker.baselines import models as baselines
+from rnatracker.baselines.models import Baseline
 from rnatracker.errors import CheckpointError
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
@@ -20,21 +23,24 @@ from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 
+Member = Checkpoint | Baseline
+"""One model of an ensemble, each with a file of its own kind."""
+
 
 @dataclass(frozen=True)
 class Model:
-    """What predicts: one checkpoint, or the folds of a cross-validation.
+    """What predicts: one model, or those of the folds of a cross-validation.
 
     Attributes:
         name: what to call it.
-        checkpoints: one or more.
+        members: one or more: networks or baselines.
         data_digest: digest of the data it was trained on, empty where that is unknown.
         description: in words.
         find_residuals: returns what out-of-fold predictions were off by; None where nobody knows.
     """
 
     name: str
-    checkpoints: list[Checkpoint]
+    members: Sequence[Member]
     data_digest: str = ""
     description: str = ""
     find_residuals: Callable[[], Residuals | None] = lambda: None
@@ -54,13 +60,21 @@ class Model:
             )
         return found
 
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of its sites."""
+        return self.members[0].sites
+
 
 def model_of_file(path: str) -> Model:
-    """Return the model of a file of weights, ours or the PyTorch port's.
+    """Return the model of a file of weights, ours or the PyTorch port's, or of a baseline's file.
 
     Raises:
         CheckpointError: if it can't be loaded.
     """
+    if Path(path).suffix == baselines.SUFFIX:
+        baseline = baselines.load(Path(path))
+        return Model(Path(path).name, [baseline], description=f"baseline {baseline.kind}")
     found = checkpoint.load(Path(path))
     origin = "the port's weights" if found.origin == "port" else "weights"
     return Model(Path(path).name, [found], description=f"{origin} after epoch {found.epoch}")
@@ -88,6 +102,8 @@ def model_of(run: TrackedRun, tracking: TrackingSettings) -> Model:
     """
     tags = run.tags()
     digest = tags.get(Tag.DATA_DIGEST, "")
+    if tags.get(Tag.KIND) == "baseline":
+        return _baseline(run, tracking, digest)
     if tags.get(Tag.KIND) == "cross-validation":
         children = sorted(run.children().items())
         _check_folds(run, {fold for fold, child in children if child.status() == "FINISHED"}, tracking)
@@ -115,6 +131,12 @@ def residuals_of(run: TrackedRun) -> Residuals | None:
         return None
     _, predicted, measured = run_table.read_predictions(path)
     return Residuals.of(run_table.predicted_sites(path), predicted, measured)
+
+
+def _baseline(run: TrackedRun, tracking: TrackingSettings, digest: str) -> Model:
+    found = kept.models_of_run(run, tracking)
+    of_folds = f", mean of {len(found)} folds' models" if len(found) > 1 else ""
+    return Model(run.name, found, digest, f"baseline {found[0].kind}{of_folds}", lambda: residuals_of(run))
 
 
 def _check_folds(run: TrackedRun, whole: Collection[str], tracking: TrackingSettings) -> None:

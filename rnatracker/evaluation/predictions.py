@@ -6,7 +6,7 @@ Read next: `compare.py`, which compares them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,11 +26,19 @@ from rnatracker.tracking.tags import Tag
 _TABLES: dict[str, tuple[Callable[[RunFiles], Path], str]] = {
     "cross-validation": (lambda files: files.out_of_fold_predictions, "out-of-fold predictions"),
     "fold": (lambda files: files.test_predictions, "the fold's predictions"),
-    "train": (lambda files: files.validation_predictions, "the validation part, on which each run chose its epoch"),
+    "train": (lambda files: files.validation_predictions, "the validation part, on which networks chose their epoch"),
 }
 """For each kind of run the table that it leaves, and what that holds."""
 _SAME = 1e-9
 """Measured fractions that differ by no more are the same."""
+
+
+def measured_as(tags: Mapping[str, str], params: Mapping[str, str]) -> str:
+    """Return the kind of run that a run is measured like: a baseline like a training of as many folds."""
+    kind = tags.get(Tag.KIND, "")
+    if kind != "baseline":
+        return kind
+    return "train" if params.get("data.fold", "0") == "0" else "cross-validation"
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def of_run(runs: Sequence[TrackedRun]) -> tuple[list[Predicted], list[str]]:
     """
     found, problems = [], []
     for run in runs:
-        table = _TABLES.get(run.tags().get(Tag.KIND, ""))
+        table = _TABLES.get(measured_as(run.tags(), run.params()))
         if table is None:
             problems.append(
                 f"{run.name} keeps no predictions: let the runs predict a file that none was trained on, with --data"

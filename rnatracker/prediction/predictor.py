@@ -1,17 +1,21 @@
-"""Trained networks and transcripts to site fractions.
+"""Trained models and transcripts to site fractions.
 
-Owns prediction, of one network or of an ensemble's mean. Must not know the trainer or mlflow. Read next:
-`rnatracker/model/checkpoint.py`.
+Owns prediction, of one model or of an ensemble's mean, and what a model is to it: a network's checkpoint, or what looks
+at features of the sequence. Must not know the trainer or mlflow. Read next: `rnatracker/model/checkpoint.py`,
+`rnatracker/baselines/models.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from rnatracker.config import EncodingConfig
 from rnatracker.data.encoding import Encoded, cut
+from rnatracker.data.kmers import Features
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import CheckpointError
 from rnatracker.model.attention import Attention
@@ -21,6 +25,26 @@ from rnatracker.model.network import RNATracker
 
 _REHEARSED, _REHEARSED_LENGTH = 32, 2000
 """Sequences and their nucleotides: enough for several threads, little enough to take some hundredths of a second."""
+
+
+class FeatureModel(Protocol):
+    """A model without a network, which looks at features of whole transcripts."""
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of its outputs."""
+
+    def named(self, sites: tuple[str, ...]) -> FeatureModel:
+        """Return itself: it knows its sites' names."""
+
+    def predict(self, features: Features) -> Fractions:
+        """Return predicted fractions, (N, S) float64; rows sum to 1."""
+
+
+Member = Checkpoint | FeatureModel
+"""One model of an ensemble, as its file holds it."""
+_WHOLE = EncodingConfig(full_length=True)
+"""How features see transcripts."""
 
 
 def predict_fractions(
@@ -64,49 +88,52 @@ def predict_fractions(
 
 
 class Predictor:
-    """Predicts with one checkpoint, or with the mean of several: the folds of a cross-validation.
+    """Predicts with one model, or with the mean of several: the folds of a cross-validation.
 
     Args:
-        checkpoints: at least one, all of the same sites and encoding.
+        members: at least one, all of the same sites, the networks of the same encoding.
         device: where to compute.
         batch_size: the maximum number of transcripts in a batch; 0: as many as fit into memory.
 
     Raises:
-        CheckpointError: if the checkpoints don't predict the same sites from the same input.
+        CheckpointError: if the members don't predict the same sites, or networks not from the same input.
     """
 
-    def __init__(self, checkpoints: Sequence[Checkpoint], device: torch.device, *, batch_size: int = 0) -> None:
-        self.sites = checkpoints[0].sites
-        self.encoding = checkpoints[0].encoding
-        for other in checkpoints[1:]:
-            if (other.sites, other.encoding) != (self.sites, self.encoding):
+    def __init__(self, members: Sequence[Member], device: torch.device, *, batch_size: int = 0) -> None:
+        self.sites = members[0].sites
+        encodings = [each.encoding for each in members if isinstance(each, Checkpoint)]
+        self.encoding = encodings[0] if encodings else _WHOLE
+        for other in members[1:]:
+            encoding = other.encoding if isinstance(other, Checkpoint) else self.encoding
+            if (other.sites, encoding) != (self.sites, self.encoding):
                 raise CheckpointError(
-                    f"the ensemble's checkpoints differ in their sites or encoding: {self.sites}, {self.encoding} "
-                    f"and {other.sites}, {other.encoding}",
-                    "use checkpoints of one run",
+                    f"the ensemble's models differ in their sites or encoding: {self.sites}, {self.encoding} "
+                    f"and {other.sites}, {encoding}",
+                    "use models of one run",
                 )
-        self._networks = [checkpoint.network().to(device) for checkpoint in checkpoints]
+        self._models = [each.network().to(device) if isinstance(each, Checkpoint) else each for each in members]
+        self._networks = [each for each in self._models if isinstance(each, RNATracker)]
         self.device = device
         self._batch_size = batch_size
 
     def predict(self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None) -> Fractions:
-        """Return predicted fractions, (N, S) float64, in the transcripts' order: the mean over the networks.
+        """Return predicted fractions, (N, S) float64, in the transcripts' order: the mean over the models.
 
         Args:
             transcripts: any, measured or not.
-            on_batch: called with the number of transcripts done so far, counting each once per network.
+            on_batch: called with the number of transcripts done so far, counting each once per model.
         """
         fractions: Fractions = self.predict_each(transcripts, on_batch=on_batch).mean(axis=0)
         return fractions
 
     def predict_each(self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None) -> Fractions:
-        """Return every network's fractions, (K, N, S) float64, in the transcripts' order.
+        """Return every model's fractions, (K, N, S) float64, in the transcripts' order.
 
         Args:
             transcripts: any, measured or not.
-            on_batch: called with the number of transcripts done so far, counting each once per network.
+            on_batch: called with the number of transcripts done so far, counting each once per model.
         """
-        return self._each(self.encode(transcripts), on_batch, None)
+        return self._each(transcripts, on_batch, None)
 
     def with_attention(
         self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None
@@ -117,9 +144,8 @@ class Predictor:
             CheckpointError: if a network has no attention, or they are not of one size.
         """
         self.check_attention()
-        encoded = self.encode(transcripts)
-        attention = Attention(encoded, self.encoding, self._networks[0].config)
-        return self._each(encoded, on_batch, attention), attention
+        attention = Attention(self.encode(transcripts), self.encoding, self._networks[0].config)
+        return self._each(transcripts, on_batch, attention), attention
 
     def check_attention(self) -> None:
         """Check that there is attention to look at, and that it can be averaged.
@@ -131,6 +157,11 @@ class Predictor:
             (config.pool, config.conv1_kernel, config.conv2_kernel, config.masked)
             for config in (network.config for network in self._networks)
         }
+        if len(self._networks) < len(self._models):
+            raise CheckpointError(
+                "this model is no network, or not only networks, so there is no attention to show",
+                "leave out --attention",
+            )
         if not self.has_attention:
             raise CheckpointError(
                 "this model was trained with model.attention: false, so there is no attention to show",
@@ -144,11 +175,16 @@ class Predictor:
 
     @property
     def has_attention(self) -> bool:
-        """Whether all networks have attention."""
-        return all(network.config.attention for network in self._networks)
+        """Whether all models are networks that have attention."""
+        return all(isinstance(each, RNATracker) and each.config.attention for each in self._models)
+
+    @property
+    def has_networks(self) -> bool:
+        """Whether there is a network among the models."""
+        return bool(self._networks)
 
     def rehearse(self) -> None:
-        """Predict some sequences whose result nobody needs: to be timed."""
+        """Let a network predict some sequences whose result nobody needs: to be timed; there must be one."""
         network, n, length = self._networks[0], _REHEARSED, min(_REHEARSED_LENGTH, self.encoding.max_length)
         if not network.config.masked:
             length = self.encoding.max_length
@@ -161,19 +197,27 @@ class Predictor:
         """Return what the networks see of transcripts."""
         return cut(transcripts.codes, transcripts.offsets, self.encoding)
 
-    def _each(self, encoded: Encoded, on_batch: Callable[[int], None] | None, attention: Attention | None) -> Fractions:
-        each = np.empty((len(self._networks), len(encoded), len(self.sites)))
-        for number, network in enumerate(self._networks):
-            batches = Batches(encoded, self.encoding, network.config.masked, self.device)
+    def _each(
+        self, transcripts: Transcripts, on_batch: Callable[[int], None] | None, attention: Attention | None
+    ) -> Fractions:
+        encoded = self.encode(transcripts)
+        features = Features(cut(transcripts.codes, transcripts.offsets, _WHOLE))
+        each = np.empty((len(self), len(encoded), len(self.sites)))
+        for number, model in enumerate(self._models):
 
             def report(done: int, before: int = number * len(encoded)) -> None:
                 if on_batch:
                     on_batch(before + done)
 
-            each[number] = predict_fractions(
-                network, batches, on_batch=report, batch_size=self._batch_size, attention=attention
-            )
+            if isinstance(model, RNATracker):
+                batches = Batches(encoded, self.encoding, model.config.masked, self.device)
+                each[number] = predict_fractions(
+                    model, batches, on_batch=report, batch_size=self._batch_size, attention=attention
+                )
+            else:
+                each[number] = model.predict(features)
+                report(len(encoded))
         return each
 
     def __len__(self) -> int:
-        return len(self._networks)
+        return len(self._models)

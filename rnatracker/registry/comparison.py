@@ -67,7 +67,7 @@ class Candidate:
 
     Attributes:
         run: the run.
-        model: its networks.
+        model: its models.
         trained_on: what they were trained on; None where that can't be known, which only --force passes.
     """
 
@@ -78,7 +78,7 @@ class Candidate:
     @property
     def sites(self) -> tuple[str, ...]:
         """Names of its sites."""
-        return self.model.checkpoints[0].sites
+        return self.model.sites
 
 
 def candidate_of(request: PromotionRequest) -> Candidate:
@@ -179,7 +179,7 @@ def _compare(
     if champion is None:
         scores = {}
         if held is not None:
-            predicted = _TestPredictions(held, candidate.sites, request, on_batch, len(candidate.model.checkpoints))
+            predicted = _TestPredictions(held, candidate.sites, request, on_batch, len(candidate.model.members))
             scores = {CHALLENGER: predicted.scores(predicted.of(candidate.model))}
         return replace(verdict, outcome="champion", reason="there was no champion", scores=scores)
     if held is None:
@@ -202,14 +202,14 @@ def _compare_with_champion(
 ) -> Verdict:
     rival = registry.model(champion)
     test_set.check_unseen(held, f"the champion, {rival.name},", rival.data_digest, _trained_on(registry, champion))
-    if sorted(rival.checkpoints[0].sites) != sorted(candidate.sites):
+    if sorted(rival.sites) != sorted(candidate.sites):
         raise RegistryError(
-            f"the champion, {rival.name}, predicts {', '.join(rival.checkpoints[0].sites)}, and {candidate.model.name} "
+            f"the champion, {rival.name}, predicts {', '.join(rival.sites)}, and {candidate.model.name} "
             f"{', '.join(candidate.sites)}: they can't be compared",
             "register it under another --name",
         )
     predictions = _TestPredictions(
-        held, candidate.sites, request, on_batch, len(candidate.model.checkpoints) + len(rival.checkpoints)
+        held, candidate.sites, request, on_batch, len(candidate.model.members) + len(rival.members)
     )
     ours, theirs = predictions.of(candidate.model), predictions.of(rival)
     differences = metrics.paired_differences(ours, theirs, predictions.measured, candidate.sites, resamples=RESAMPLES)
@@ -252,7 +252,7 @@ class _TestPredictions:
 
     def of(self, model: Model) -> Fractions:
         """Return what a model predicts, (N, S) in the order of the sites here."""
-        predictor = Predictor(model.checkpoints, self._device)
+        predictor = Predictor(model.members, self._device)
         before = self._done
 
         def tell(done: int) -> None:

@@ -8,7 +8,7 @@ under which a model finds its weights, their checksums and its input.
 
     MLmodel                          MLflow's description: signature, checksums of the weights
     served.py                        a copy of ours
-    artifacts/weights/model1.pt ...  our own files of weights, one for each network of an ensemble
+    artifacts/weights/model1.pt ...  our own files of weights, one for each model of an ensemble; model1.npz: a baseline
     artifacts/training_records.npy   which transcripts it was trained on (`rnatracker/data/fingerprints.py`)
     artifacts/residuals.npy          what out-of-fold predictions were off by (`rnatracker/prediction/intervals.py`)
     input_example.json, serving_input_example.json, requirements.txt, conda.yaml, python_env.yaml
@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnatracker import __version__
+from rnatracker.baselines.models import SUFFIX
 from rnatracker.prediction import table
 from rnatracker.registry.weights import CHECKSUMS, WEIGHTS, checksums_of
 
@@ -78,7 +79,7 @@ def write_model(
             artifacts=artifacts,
             signature=signature(sites, ensemble=len(checksums) > 1),
             input_example=example(),
-            pip_requirements=requirements(),
+            pip_requirements=requirements(checksums),
             metadata={"rnatracker": {"sites": list(sites), CHECKSUMS: checksums}},
             model_config={CHECKSUMS: checksums},
             mlflow_model=Model(run_id=run_id, model_id=model_id),
@@ -102,9 +103,10 @@ def example() -> pd.DataFrame:
     return pd.DataFrame({table.INPUT: ["AUGGCUUCACGGAUUGCUUAAAGGCUUACGAUUGCAGGAUCCAAUAAA", "ACGTACGTNNACGTTTGACA"]})
 
 
-def requirements() -> list[str]:
-    """Return the packages that a model needs, at the versions that are installed here."""
-    packages = ("mlflow", "torch", "numpy", "pandas")
+def requirements(weights: Collection[str]) -> list[str]:
+    """Return the packages that a model of these files needs, at the versions that are installed here."""
+    trees = ["lightgbm"] if any(name.endswith(SUFFIX) for name in weights) else []
+    packages = ("mlflow", "torch", "numpy", "pandas", *trees)
     # Without what names a build, as in 2.13.0+cpu: it isn't found everywhere.
     found = (f"{name}=={metadata.version(name).partition('+')[0]}" for name in packages)
     return [f"rnatracker=={__version__}", *found]

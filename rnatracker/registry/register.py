@@ -36,7 +36,7 @@ def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fing
     Args:
         registry: where.
         run: the run.
-        model: its networks.
+        model: its models.
         trained_on: what they were trained on; None where that isn't known.
 
     Raises:
@@ -44,12 +44,12 @@ def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fing
     """
     with scratch.folder() as temporary:
         weights = temporary / WEIGHTS
-        checksums = write_weights(weights, model.checkpoints)
+        checksums = write_weights(weights, model.members)
         known = _same(registry, run, checksums)
         if known is not None:
             return known
         beside = _beside(temporary, model, trained_on)
-        sites = model.checkpoints[0].sites
+        sites = model.sites
 
         def build(model_id: str, folder: Path) -> None:
             mlflow_model.write_model(folder, weights, beside, sites, model_id=model_id, run_id=run.id)
@@ -69,7 +69,7 @@ def _beside(folder: Path, model: Model, trained_on: Fingerprints | None) -> dict
     residuals = model.find_residuals()
     if residuals is not None:
         beside[mlflow_model.RESIDUALS] = folder / mlflow_model.RESIDUALS_FILE
-        intervals.write(beside[mlflow_model.RESIDUALS], residuals.ordered(model.checkpoints[0].sites))
+        intervals.write(beside[mlflow_model.RESIDUALS], residuals.ordered(model.sites))
     return beside
 
 
@@ -92,7 +92,7 @@ def _tags(run: TrackedRun, model: Model, checksums: dict[str, str], size: int) -
         Tag.RUN_NAME: full_name(run),
         Tag.DATA_DIGEST: model.data_digest,
         Tag.SPLIT_DIGEST: tags.get(Tag.SPLIT_DIGEST, ""),
-        Tag.SITES: json.dumps(list(model.checkpoints[0].sites)),
+        Tag.SITES: json.dumps(list(model.sites)),
         Tag.METRICS: json.dumps({key: value for key, value in run.metrics().items() if _SUMMARY.match(key)}),
         Tag.DESCRIPTION: model.description,
         Tag.SIZE: str(size),
@@ -112,10 +112,10 @@ def description(run: TrackedRun, model: Model) -> str:
     figures = run.metrics()
     headings = {"best": "validation", "oof": "out-of-fold"}
     group = next((each for each in ("oof", "best") if f"{each}/pcc_mean" in figures), None)
-    about = f"Run {full_name(run)}: {model.description}. Sites: {', '.join(model.checkpoints[0].sites)}."
+    about = f"Run {full_name(run)}: {model.description}. Sites: {', '.join(model.sites)}."
     lines = [markdown(about)]
     if group:
-        rows = [(name, figures.get(f"{group}/pcc_{name}")) for name in (*model.checkpoints[0].sites, "mean", "overall")]
+        rows = [(name, figures.get(f"{group}/pcc_{name}")) for name in (*model.sites, "mean", "overall")]
         lines += ["", f"| site | {headings[group]} PCC |", "|---|---|"]
         lines += [f"| {markdown(name)} | {value:.3f} |" for name, value in rows if value is not None]
     return "\n".join(lines)

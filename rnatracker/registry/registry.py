@@ -269,7 +269,7 @@ class Registry:
 
         folder = self.folder(version) / ARTIFACTS / WEIGHTS
         found = load_weights(folder, version.checksums, version.label, self.mending(version))
-        description = version.tags.get(Tag.DESCRIPTION) or f"{len(found)} networks"
+        description = version.tags.get(Tag.DESCRIPTION) or f"{len(found)} models"
         return Model(
             version.label,
             found,

@@ -46,7 +46,7 @@ def resolve(reference: str, tracking: TrackingSettings, name: str = NAME) -> Mod
     if is_file and not re.fullmatch(r"exp\d+(_.*)?|[0-9a-f]{6,32}", reference):
         return models.model_of_file(reference)
     no_file = CheckpointError(f"{reference}: no such file of weights", "give a file, a run, a version or champion")
-    if not is_file and Path(reference).suffix == ".pt":
+    if not is_file and Path(reference).suffix in (".pt", ".npz"):
         raise no_file
     try:
         return models.model_of_run(reference, tracking)

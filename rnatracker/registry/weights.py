@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rnatracker.baselines import models as baselines
 from rnatracker.errors import CheckpointError
+from rnatracker.evaluation.models import Member
 from rnatracker.files import digest_of
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
@@ -29,7 +31,7 @@ def checksums_of(folder: Path) -> dict[str, str]:
     return {path.name: digest_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
 
 
-def load_weights(folder: Path, checksums: Mapping[str, str], what: str, remedy: str) -> list[Checkpoint]:
+def load_weights(folder: Path, checksums: Mapping[str, str], what: str, remedy: str) -> list[Member]:
     """Load the files of weights in a folder, after holding each against its recorded checksum.
 
     Args:
@@ -60,7 +62,12 @@ def load_weights(folder: Path, checksums: Mapping[str, str], what: str, remedy: 
                 f"{expected[:12]}...): damaged or changed, so not loaded",
                 remedy,
             )
-    return [checkpoint.load(folder / name) for name in sorted(checksums, key=_number)]
+    return [_load(folder / name) for name in sorted(checksums, key=_number)]
+
+
+def _load(path: Path) -> Member:
+    """Load one model by what its file's name ends with: each kind refuses the files of the others."""
+    return baselines.load(path) if path.suffix == baselines.SUFFIX else checkpoint.load(path)
 
 
 def _number(name: str) -> tuple[int, str]:
@@ -69,8 +76,10 @@ def _number(name: str) -> tuple[int, str]:
     return int(digits or 0), name
 
 
-def write_weights(folder: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
-    """Write what is needed to predict, `model1.pt` and so on, without what only training needs.
+def write_weights(folder: Path, members: Sequence[Member]) -> dict[str, str]:
+    """Write what is needed to predict, without what only training needs.
+
+    A network becomes `model1.pt`, a baseline `model1.npz`, and so on in the order of the members.
 
     Returns:
         The files' checksums.
@@ -79,6 +88,9 @@ def write_weights(folder: Path, checkpoints: Sequence[Checkpoint]) -> dict[str, 
         OSError: if they can't be written.
     """
     folder.mkdir(parents=True)
-    for number, each in enumerate(checkpoints, start=1):
-        checkpoint.save(replace(each, optimizer=None, progress=None), folder / f"model{number}.pt")
+    for number, each in enumerate(members, start=1):
+        if isinstance(each, Checkpoint):
+            checkpoint.save(replace(each, optimizer=None, progress=None), folder / f"model{number}.pt")
+        else:
+            baselines.save(each, folder / f"model{number}{baselines.SUFFIX}")
     return checksums_of(folder)

@@ -77,7 +77,7 @@ class Listed:
 
     @property
     def kind(self) -> str:
-        """What it is: `train`, `cross-validation`, `fold`, `study`, `trial`, `imported`; empty if not ours."""
+        """What it is, as `Tag.KIND` says; empty if not ours."""
         return self.tags.get(Tag.KIND, "")
 
     @property

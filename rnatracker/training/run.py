@@ -16,6 +16,7 @@ from rnatracker.escapes import markdown
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker, check_reopenable
+from rnatracker.tracking.hints import retrain_command
 from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
@@ -85,7 +86,7 @@ def resume(
     if tags.get(Tag.KIND) not in ("train", "cross-validation"):
         raise TrackingError(
             f"run {run.name} is no training that can be resumed (its kind: {tags.get(Tag.KIND, 'unknown')})",
-            _instead_of_resuming(run, tags.get(Tag.KIND, "")),
+            _instead_of_resuming(run, tags.get(Tag.KIND, ""), tracking),
         )
     check_reopenable(run)
     prepared = _prepare_again(run, tags, tracking, data, jobs)
@@ -136,11 +137,13 @@ def _prepare_again(
     return prepared
 
 
-def _instead_of_resuming(run: TrackedRun, kind: str) -> str:
+def _instead_of_resuming(run: TrackedRun, kind: str, tracking: TrackingSettings) -> str:
     if kind == "fold":
         return f"resume its whole run {run.parent_name()}"
     if kind in ("study", "trial"):
         return "resume its study, with its tune command"
+    if kind == "baseline":
+        return f"run it again with: {retrain_command(run, tracking)}"
     return "to train further from its weights, use --weights FILE"
 
 

@@ -56,7 +56,7 @@ def test_cross_validation_killed_between_folds_is_not_taken_for_whole(n_folds: i
         fold.finish("FINISHED")
     run.finish("FAILED")
     if n_folds == 3:
-        assert len(model_of_run(str(run.folder), tracking).checkpoints) == 3
+        assert len(model_of_run(str(run.folder), tracking).members) == 3
         return
     error = _refused(run, tracking)
     missing = [f"fold{number}" for number in range(n_folds + 1, 4)]
@@ -69,7 +69,7 @@ def test_trial_killed_between_folds_is_not_taken_for_whole(tracking: TrackingSet
     assert "fold3 has not finished" in error.problem
     assert error.remedy == "resume its study s, with its tune command"
     whole = _trial(tracking, "fold1", "fold2", "fold3", status="FINISHED")
-    assert len(model_of_run(str(whole.folder), tracking).checkpoints) == 3
+    assert len(model_of_run(str(whole.folder), tracking).members) == 3
 
 
 def test_trial_whose_weights_were_deleted_is_not_said_to_have_had_none(tracking: TrackingSettings) -> None:

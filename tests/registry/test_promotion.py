@@ -172,9 +172,9 @@ def test_cross_validation_is_promoted_as_the_mean_of_its_folds(tracking: Trackin
     version = _promote(tracking, run.id).version
     assert list(version.checksums) == ["model1.pt", "model2.pt", "model3.pt"]
     model = resolve("champion", tracking)
-    assert len(model.checkpoints) == 3
+    assert len(model.members) == 3
     assert model.description == "run exp1, mean of 3 folds' models"
-    assert model.checkpoints[0].optimizer is None
+    assert model.members[0].optimizer is None
     with pytest.raises(RegistryError, match="fold1 is one fold of exp1; promote that"):
         _promote(tracking, "fold1")
 
@@ -521,10 +521,10 @@ def _interrupted_everywhere(
             where = f"{'after' if after else 'before'} {fuse.calls[-1]}, step {at}"
             aliases = _aliases(tracking)
             assert aliases["champion"] in (1, 2), where
-            assert resolve("champion", tracking).checkpoints, where
+            assert resolve("champion", tracking).members, where
             assert aliases.get("previous") in (None, 1), where
             for version in Registry(tracking).versions():
-                assert resolve(str(version.number), tracking).checkpoints, where
+                assert resolve(str(version.number), tracking).members, where
             _promote(tracking, run, test)  # the same command goes on
             assert _aliases(tracking) == {"champion": 2, "previous": 1}, where
             shutil.rmtree(folder)

@@ -57,12 +57,12 @@ def test_resolve_finds_a_version_by_number_alias_and_address(
     registry = Registry(tracking)
     number = _bare_version(registry, trained, tmp_path / "v1")
     registry.set_alias("champion", number)
-    expected = resolve(trained.name, tracking).checkpoints[0].weights
+    expected = resolve(trained.name, tracking).members[0].weights
     for reference in ("1", "champion", "models:/rnatracker@champion", "models:/rnatracker/1"):
         model = resolve(reference, tracking)
         assert model.name == "rnatracker version 1"
         assert "exp1" in model.description
-        assert all(torch.equal(expected[name], tensor) for name, tensor in model.checkpoints[0].weights.items())
+        assert all(torch.equal(expected[name], tensor) for name, tensor in model.members[0].weights.items())
 
 
 def test_resolve_finds_runs_and_files(

@@ -81,7 +81,7 @@ def _letters(transcripts: Transcripts) -> list[str]:
 
 
 def _expected(tracking: TrackingSettings, transcripts: Transcripts) -> pd.DataFrame:
-    return prediction_frame(Predictor(resolve("champion", tracking).checkpoints, torch.device("cpu")), transcripts)
+    return prediction_frame(Predictor(resolve("champion", tracking).members, torch.device("cpu")), transcripts)
 
 
 def _same(found: pd.DataFrame, expected: pd.DataFrame) -> None:

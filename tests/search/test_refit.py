@@ -113,7 +113,7 @@ def test_trial_with_folds_is_evaluated_as_the_mean_of_its_folds(request_with_fol
     _, context = work_through(request_with_folds)
     trial = context.parent.children()["trial0"]
     model = model_of_run(trial.id, request_with_folds.tracking)
-    assert len(model.checkpoints) == 2
+    assert len(model.members) == 2
     assert "folds" in model.description
 
 
