@@ -26,7 +26,7 @@ from rnatracker.tracking.tags import Tag
 _TABLES: dict[str, tuple[Callable[[RunFiles], Path], str]] = {
     "cross-validation": (lambda files: files.out_of_fold_predictions, "out-of-fold predictions"),
     "fold": (lambda files: files.test_predictions, "the fold's predictions"),
-    "train": (lambda files: files.validation_predictions, "the validation part, on which networks chose their epoch"),
+    "train": (lambda files: files.validation_predictions, "the validation part, on which each network chose its epoch"),
 }
 """For each kind of run the table that it leaves, and what that holds."""
 _SAME = 1e-9

@@ -320,7 +320,7 @@ class TestTrained:
 
     def test_single_trainings_are_compared_on_their_validation_part(self, trained: TrackingSettings) -> None:
         found = compare.compare(["exp1", "exp2"], trained, resamples=100)
-        assert found.measured_on.startswith("the validation part, on which each run chose")
+        assert found.measured_on.startswith("the validation part, on which each network chose")
         scores = [value for value in found.metrics["best/pcc_mean"] if value is not None]
         assert found.contrasts[0].differences[3].value == pytest.approx(scores[1] - scores[0], abs=1e-6)
 
