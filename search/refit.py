@@ -34,6 +34,7 @@ from rnatracker.search.study import RUN_ID, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
+from rnatracker.training.beside import Beside, nothing
 from rnatracker.training.reporting import Reporter
 from rnatracker.training.request import RunRequest
 from rnatracker.training.run import resume, train
@@ -107,7 +108,14 @@ class Verdict:
 
 
 def refit(
-    search: Search, reporter: Reporter, say: Callable[[str], None], *, best: int, seeds: int, jobs: int
+    search: Search,
+    reporter: Reporter,
+    say: Callable[[str], None],
+    *,
+    best: int,
+    seeds: int,
+    jobs: int,
+    beside: Beside = nothing,
 ) -> Verdict:
     """Cross-validate the best settings and the starting config with fresh seeds; resumes where it was interrupted.
 
@@ -118,6 +126,7 @@ def refit(
         best: how many of the best settings beside the starting config.
         seeds: how many fresh seeds.
         jobs: folds that are trained at a time.
+        beside: compares each cross-validation with simple models.
 
     Raises:
         StudyError: if no trial has been completed, or not the one with the starting config.
@@ -135,7 +144,7 @@ def refit(
         )
     trials = [*others, start]
     tracker = open_tracker(search.request.tracking)
-    refitted = [_refit_one(search, tracker, trial, start, reporter, say, seeds, jobs) for trial in trials]
+    refitted = [_refit_one(search, tracker, trial, start, reporter, say, seeds, jobs, beside) for trial in trials]
     verdict = judge(_objective(search), refitted)
     _record(search, tracker, verdict)
     return verdict
@@ -181,12 +190,13 @@ def _refit_one(
     say: Callable[[str], None],
     seeds: int,
     jobs: int,
+    beside: Beside,
 ) -> Refitted:
     runs, values = [], []
     for i in range(seeds):
         seed = (search.request.seed + _SEEDS_FROM + i) % 2**32
         say(f"refit: trial {trial.number}, seed {seed}, {i + 1} of {seeds}")
-        run = _trained(search, tracker, trial, seed, reporter, jobs)
+        run = _trained(search, tracker, trial, seed, reporter, jobs, beside)
         values.append(_fold_values(search, run))
         runs.append(run.id)
     is_start = trial.number == start.number
@@ -204,7 +214,7 @@ def _claimed(search: Search, tracker: Tracker, trial: FrozenTrial) -> float:
 
 
 def _trained(
-    search: Search, tracker: Tracker, trial: FrozenTrial, seed: int, reporter: Reporter, jobs: int
+    search: Search, tracker: Tracker, trial: FrozenTrial, seed: int, reporter: Reporter, jobs: int, beside: Beside
 ) -> TrackedRun:
     """Return the finished cross-validation of a trial's settings with a seed, made or resumed if need be."""
     study, key = search.study, _RUN.format(f"{trial.number}:{seed}")
@@ -212,7 +222,7 @@ def _trained(
     begun = _find(tracker, study.user_attrs.get(key))
     if begun is not None:
         if begun.status() != "FINISHED":
-            resume(begun.id, tracking, reporter, jobs=jobs)
+            resume(begun.id, tracking, reporter, jobs=jobs, beside=beside)
         return begun
 
     def note(run: TrackedRun) -> None:
@@ -221,7 +231,7 @@ def _trained(
 
     name = f"{search.request.name}-refit-trial{trial.number}-seed{seed}"
     request = RunRequest(_config(search, trial, seed), tracking, log_name=name, jobs=jobs)
-    return tracker.find(train(request, reporter, started=note).run_id)
+    return tracker.find(train(request, reporter, started=note, beside=beside).run_id)
 
 
 def _find(tracker: Tracker, run_id: str | None) -> TrackedRun | None:

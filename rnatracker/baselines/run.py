@@ -1,10 +1,7 @@
 """Baselines as tracked runs: each kind one run, on the division that a training of the same settings makes.
 
-Owns what such a run leaves. Must not know typer. Read next: `fit.py` for the models,
-`rnatracker/training/division.py` for the division.
-
-Nothing of a baseline is chosen on a fold's inner validation part, so in a cross-validation that part is trained on too:
-the same transcripts have a part in it as in a network, and none of the fold that measures.
+Owns what such a run leaves. Must not know typer. Read next: `division.py` for what they are trained on,
+`fit.py` for the models.
 """
 
 from __future__ import annotations
@@ -14,20 +11,19 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-
 from rnatracker import files, metrics, plain_yaml, plots
 from rnatracker.baselines import models
+from rnatracker.baselines.beside import cache_of
+from rnatracker.baselines.division import measured_on, predict, trained_on
 from rnatracker.baselines.features import features_of
-from rnatracker.baselines.fit import FEWEST, fit, settings_of
+from rnatracker.baselines.fit import FEWEST, settings_of
 from rnatracker.baselines.kept import digest_of_models
 from rnatracker.baselines.models import Baseline
 from rnatracker.choices import BaselineKind
 from rnatracker.config import Config
-from rnatracker.data.encoding import Indices
 from rnatracker.data.kmers import Features
 from rnatracker.data.readers import read
-from rnatracker.data.transcripts import Transcripts
+from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError, UsageError
 from rnatracker.escapes import markdown
 from rnatracker.prediction import run_table
@@ -214,42 +210,39 @@ def _describe_start(run: TrackedRun, prepared: Prepared, kind: BaselineKind, log
         log.line(note)
 
 
-def trained_on(training: Training) -> Indices:
-    """Return the transcripts that a baseline is trained on: of a fold all that it doesn't measure."""
-    if training.test is None:
-        return training.train
-    return np.sort(np.concatenate([training.train, training.validation]))
-
-
-def _train(run: TrackedRun, prepared: Prepared, kind: BaselineKind, training: Training) -> Baseline:
-    """Train one model and leave its file in the run."""
-    transcripts, settings, indices = prepared.transcripts, prepared.request.config.train, trained_on(training)
-    measured, threads = transcripts.measured(), settings.threads or 1
-    model = fit(kind, prepared.features, measured, transcripts.sites, indices, seed=settings.seed, threads=threads)
-    path = run.files.training(training.name).baseline
-    path.parent.mkdir(parents=True, exist_ok=True)
-    models.save(model, path)
-    return model
+def _train(run: TrackedRun, prepared: Prepared, kind: BaselineKind) -> tuple[Fractions, list[Baseline]]:
+    """Train and predict, and leave the models' files in the run."""
+    settings = prepared.request.config.train
+    predicted, trained = predict(
+        kind,
+        prepared.features,
+        prepared.transcripts,
+        prepared.trainings,
+        seed=settings.seed,
+        threads=settings.threads or 1,
+    )
+    for training, model in zip(prepared.trainings, trained, strict=True):
+        path = run.files.training(training.name).baseline
+        path.parent.mkdir(parents=True, exist_ok=True)
+        models.save(model, path)
+    cache_of(prepared.transcripts, prepared.trainings, prepared.request.tracking).put(kind, predicted)
+    return predicted, trained
 
 
 def _folds(run: TrackedRun, prepared: Prepared, kind: BaselineKind) -> tuple[dict[str, float], list[dict[str, float]]]:
-    transcripts, measured = prepared.transcripts, prepared.transcripts.measured()
-    predicted, by_fold = np.empty_like(measured), []
-    for each in prepared.trainings:
-        assert each.test is not None  # noqa: S101 - for the type checker
-        model = _train(run, prepared, kind, each)
-        predicted[each.test] = model.predict(prepared.features.take(each.test))
-        scores = metrics.summarise(predicted[each.test], measured[each.test], transcripts.sites)
+    measured, by_fold = prepared.transcripts.measured(), []
+    predicted, trained = _train(run, prepared, kind)
+    for each, model in zip(prepared.trainings, trained, strict=True):
+        part = measured_on(each)
+        scores = metrics.summarise(predicted[part], measured[part], prepared.transcripts.sites)
         by_fold.append({f"test/{name}": value for name, value in scores.items()})
         run.log_metrics({f"fold/{name}": value for name, value in scores.items()} | _chosen(model), each.fold)
-    return OutOfFold(transcripts, prepared.trainings, predicted, by_fold).leave(run), by_fold
+    return OutOfFold(prepared.transcripts, prepared.trainings, predicted, by_fold).leave(run), by_fold
 
 
 def _single(run: TrackedRun, prepared: Prepared, kind: BaselineKind) -> dict[str, float]:
-    (training,) = prepared.trainings
-    model = _train(run, prepared, kind, training)
-    part = prepared.transcripts.take(training.validation)
-    predicted = model.predict(prepared.features.take(training.validation))
+    predicted, (model,) = _train(run, prepared, kind)
+    part = prepared.transcripts.take(measured_on(prepared.trainings[0]))
     measured, sites = part.measured(), part.sites
     scores = metrics.summarise(predicted, measured, sites) | {"loss": metrics.kl_divergence(predicted, measured)}
     summary = {f"best/{name}": value for name, value in scores.items()}

@@ -51,6 +51,7 @@ def promote(
             rich_help_panel=options.DATA_PANEL,
         ),
     ] = None,
+    no_baseline: options.NoBaseline = False,
     file_format: options.FileFormat = "auto",
     sites: options.Sites = None,
     labels: options.Labels = "mean",
@@ -93,6 +94,7 @@ def promote(
         max_drop=max_drop,
         force=(reason or "").strip(),
         device=device,
+        baselines=not no_baseline,
     )
     with progress.progress("predicting") as on_batch:
         result = promotion.promote(request, on_batch)

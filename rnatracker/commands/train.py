@@ -17,8 +17,9 @@ from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
     from rnatracker.tracking.settings import TrackingSettings
+    from rnatracker.training.beside import Beside
     from rnatracker.training.reporting import Reporter
-    from rnatracker.training.request import Outcome
+    from rnatracker.training.request import Outcome, RunRequest
 
 _RUN = "Run"
 
@@ -103,6 +104,7 @@ def train(
         ),
     ] = None,
     objective: options.Objective = None,
+    no_baseline: options.NoBaseline = False,
     patience: Annotated[
         int | None,
         typer.Option(
@@ -181,15 +183,30 @@ def train(
 
     def work(reporter: Reporter) -> Outcome:
         if resume is None:
-            return _start(tracking, config, settings_given, set_ or [], weights, log_name, tensorboard, jobs, reporter)
+            request = _request(tracking, config, settings_given, set_ or [], weights, log_name, tensorboard, jobs)
+            return _start(request, reporter, no_baseline)
         others = {"--config": config, "--set": set_, "--weights": weights, "--log-name": log_name}
         given = [name for name, value in others.items() if value]
-        return _resume(resume, tracking, jobs, settings_given, given, reporter)
+        return _resume(resume, tracking, jobs, settings_given, given, reporter, no_baseline)
 
     _run(work, tracking, json_)
 
 
-def _start(
+def _beside(no_baseline: bool) -> Beside:
+    """Return what compares a run with simple models."""
+    from rnatracker.baselines.beside import beside
+    from rnatracker.training.beside import nothing
+
+    return nothing if no_baseline else beside
+
+
+def _start(request: RunRequest, reporter: Reporter, no_baseline: bool) -> Outcome:
+    from rnatracker.training.run import train as run_training
+
+    return run_training(request, reporter, beside=_beside(no_baseline))
+
+
+def _request(
     tracking: TrackingSettings,
     config: str | None,
     settings_given: dict[str, Any],
@@ -198,8 +215,7 @@ def _start(
     log_name: str | None,
     tensorboard: bool,
     jobs: int,
-    reporter: Reporter,
-) -> Outcome:
+) -> RunRequest:
     from rnatracker import config as settings
 
     if weights is None:
@@ -210,9 +226,8 @@ def _start(
         checked = settings.assemble(config, settings_of_weights(weights), settings_given, sets)
 
     from rnatracker.training.request import RunRequest
-    from rnatracker.training.run import train as run_training
 
-    return run_training(RunRequest(checked, tracking, log_name, weights, tensorboard, jobs), reporter)
+    return RunRequest(checked, tracking, log_name, weights, tensorboard, jobs)
 
 
 def _resume(
@@ -222,6 +237,7 @@ def _resume(
     settings_given: dict[str, Any],
     others: list[str],
     reporter: Reporter,
+    no_baseline: bool,
 ) -> Outcome:
     given = [key for key, value in settings_given.items() if value is not None and key != "data.path"] + others
     if given:
@@ -232,7 +248,8 @@ def _resume(
     from rnatracker.tracking.open import settings_of_run
     from rnatracker.training.run import resume as resume_run
 
-    return resume_run(resume, settings_of_run(resume, tracking), reporter, data=settings_given["data.path"], jobs=jobs)
+    data, place = settings_given["data.path"], settings_of_run(resume, tracking)
+    return resume_run(resume, place, reporter, data=data, jobs=jobs, beside=_beside(no_baseline))
 
 
 def _run(work: Callable[[Reporter], Outcome], tracking: TrackingSettings, json_: bool) -> None:
@@ -263,6 +280,7 @@ def _run(work: Callable[[Reporter], Outcome], tracking: TrackingSettings, json_:
                 "best_epoch": outcome.best_epoch,
                 "metrics": outcome.metrics,
                 "folds": outcome.folds,
+                "beside": list(outcome.beside),
                 "folder": str(outcome.folder),
             }
         )

@@ -107,6 +107,7 @@ def tune(
     ] = False,
     refit_best: Annotated[int, typer.Option(help="Number of best settings to refit.", min=1, rich_help_panel=_RUN)] = 3,
     refit_seeds: Annotated[int, typer.Option(help="Number of fresh seeds for each.", min=1, rich_help_panel=_RUN)] = 3,
+    no_baseline: options.NoBaseline = False,
     json_: options.Json = False,
     storage: options.Storage = None,
     experiment: options.Experiment = "rnatracker",
@@ -157,7 +158,7 @@ def tune(
     try:
         check_any_value(outcome)
         if refit and not stopped and outcome.state != "RUNNING":  # when its time is over too
-            verdict = _refit(outcome, refit_best, refit_seeds)
+            verdict = _refit(outcome, refit_best, refit_seeds, no_baseline)
             stopped = verdict is None
     except StudyError as error:
         _print_outcome(outcome, json_, None, error)
@@ -168,16 +169,19 @@ def tune(
         raise typer.Exit(130)
 
 
-def _refit(outcome: TuneOutcome, best: int, seeds: int) -> Verdict | None:
+def _refit(outcome: TuneOutcome, best: int, seeds: int, no_baseline: bool) -> Verdict | None:
     """Refit under a progress display; None if it was stopped."""
+    from rnatracker.baselines.beside import beside
     from rnatracker.processes.stop import Interrupted
     from rnatracker.search.refit import refit as refit_study
     from rnatracker.terminal.progress import reporter
+    from rnatracker.training.beside import nothing
 
-    search = outcome.search
+    search, compare = outcome.search, nothing if no_baseline else beside
+    jobs = search.request.jobs
     try:
         with reporter() as display:
-            return refit_study(search, display, display.line, best=best, seeds=seeds, jobs=search.request.jobs)
+            return refit_study(search, display, display.line, best=best, seeds=seeds, jobs=jobs, beside=compare)
     except Interrupted:
         return None
 

@@ -66,15 +66,32 @@ def parts_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -
         yield from _of_weights(run, weights, tracker, files)
 
 
-def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
-    """Return those of a run's own data, which must have the digest that the run recorded."""
-    digest = run.tags().get(Tag.DATA_DIGEST, "")
-    path = run.files.config
-    data = config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
+def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcripts | None:
+    """Return a run's own data, which must have the digest that it recorded; None where they aren't found.
+
+    Args:
+        run: the run.
+        files: data files, where they aren't where they were.
+    """
+    digest, data = run.tags().get(Tag.DATA_DIGEST, ""), _settings(run)
     for place in [*([data.path] if data.path else []), *files]:
         transcripts = _read(place, data)
         if transcripts is not None and transcripts.digest() == digest:
-            return fingerprints(transcripts)
+            return transcripts
+    return None
+
+
+def _settings(run: TrackedRun) -> DataConfig:
+    path = run.files.config
+    return config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
+
+
+def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
+    """Return those of a run's own data."""
+    found = transcripts_of_run(run, files)
+    if found is not None:
+        return fingerprints(found)
+    digest, data = run.tags().get(Tag.DATA_DIGEST, ""), _settings(run)
     if files and not digest:
         return np.concatenate([fingerprints(read_unlabelled(file)) for file in files])
     where = f"its data, {data.path}, are gone or have changed" if data.path else "it has recorded no data"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rnatracker import metrics
+from rnatracker.baselines.beside import compared, on_test_set
 from rnatracker.choices import Device
 from rnatracker.config import TrainConfig
 from rnatracker.data import fingerprints
@@ -48,6 +49,7 @@ class PromotionRequest:
         max_drop: what no site may surely fall by.
         force: why it shall be champion whatever the rule says; empty: it is judged.
         device: where to predict.
+        baselines: compare it with simple models trained on the same data.
     """
 
     run: str
@@ -59,6 +61,7 @@ class PromotionRequest:
     max_drop: float = MAX_DROP
     force: str = ""
     device: Device = "auto"
+    baselines: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,9 @@ def _compare(
         scores = {}
         if held is not None:
             predicted = _TestPredictions(held, candidate.sites, request, on_batch, len(candidate.model.members))
-            scores = {CHALLENGER: predicted.scores(predicted.of(candidate.model))}
+            ours = predicted.of(candidate.model)
+            scores = {CHALLENGER: predicted.scores(ours)}
+            verdict = _beside(verdict, candidate, predicted, ours, request)
         return replace(verdict, outcome="champion", reason="there was no champion", scores=scores)
     if held is None:
         reason = (
@@ -215,7 +220,7 @@ def _compare_with_champion(
     differences = metrics.paired_differences(ours, theirs, predictions.measured, candidate.sites, resamples=RESAMPLES)
     better, reason = judge(differences, margin=request.margin, max_drop=request.max_drop)
     return replace(
-        verdict,
+        _beside(verdict, candidate, predictions, ours, request),
         outcome="champion" if better else "challenger",
         reason=reason,
         scores={CHALLENGER: predictions.scores(ours), CHAMPION: predictions.scores(theirs)},
@@ -225,6 +230,22 @@ def _compare_with_champion(
             for each in registry.versions()
         ),
     )
+
+
+def _beside(
+    verdict: Verdict, candidate: Candidate, predictions: _TestPredictions, ours: Fractions, request: PromotionRequest
+) -> Verdict:
+    """Add how simple models do that are trained on the candidate's data, and how it compares with them."""
+    if not request.baselines:
+        return verdict
+    train = training_data.transcripts_of_run(candidate.run, request.trained_on)
+    if train is None or sorted(train.sites) != sorted(predictions.sites):
+        reason = "baselines: not shown, since the data that the run was trained on are not found"
+        return replace(verdict, beside=(reason,))
+    train = evaluate.match_sites(train, predictions.sites, candidate.model.name)
+    theirs = on_test_set(train, predictions.transcripts, request.tracking)
+    found = compared(ours, theirs, predictions.measured, predictions.sites)
+    return replace(verdict, baselines=found.metrics, beside=found.lines)
 
 
 def _trained_on(registry: Registry, version: Version) -> Fingerprints | None:

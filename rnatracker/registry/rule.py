@@ -38,6 +38,8 @@ class Verdict:
         scores: PCC of each site, `pcc_mean` and `pcc_overall` by name, of `challenger` and of `champion`.
         differences: challenger less champion, with 95 % intervals: each site, `pcc_mean`, `pcc_overall`.
         forced: why the rule was set aside, in its user's words; empty where it wasn't.
+        baselines: how simple models do on the test set, and how the challenger compares, each `baseline/...`.
+        beside: the same in words.
         time: when, UTC.
         user: who.
     """
@@ -55,6 +57,8 @@ class Verdict:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     differences: Sequence[Difference] = ()
     forced: str = ""
+    baselines: Mapping[str, float] = field(default_factory=dict)
+    beside: Sequence[str] = ()
     time: str = ""
     user: str = ""
 

@@ -123,6 +123,12 @@ ThreadsSetting = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0: all.", min=0, rich_help_panel=COMPUTING_PANEL)]
+NoBaseline = Annotated[
+    bool,
+    typer.Option(
+        "--no-baseline", help="Don't compare with simple models of k-mers and length.", rich_help_panel=VALIDATION_PANEL
+    ),
+]
 Jobs = Annotated[
     int,
     typer.Option(

@@ -32,6 +32,8 @@ def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
         show(_fold_table(outcome), title)
     else:
         show(_single_table(outcome), f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
+    for line in outcome.beside:
+        output.tell(f"{line[0].upper()}{line[1:]}")
     output.tell(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
     print_ui(tracking)
     output.tell(f"Next: {evaluate_command(outcome.name, outcome.folder, tracking)}")
@@ -193,6 +195,8 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
     show(table, f"PCC on {verdict['data']}, {verdict['transcripts']} transcripts")
     for text in verdict_cautions(verdict):
         output.tell(f"Note: {text}")
+    for line in verdict.get("beside") or ():
+        output.tell(f"{line[0].upper()}{line[1:]}")
     if verdict.get("earlier"):
         output.tell(
             f"This test set has judged {output.amount(verdict['earlier'], 'version')} before. Each makes its verdicts "

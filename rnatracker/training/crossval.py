@@ -19,6 +19,7 @@ from rnatracker import metrics
 from rnatracker.prediction import run_table
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import TrackedRun, Tracker
+from rnatracker.training.beside import Beside, nothing
 from rnatracker.training.division import Training
 from rnatracker.training.fold_run import run_folds
 from rnatracker.training.fold_workers import run_in_parallel
@@ -35,6 +36,7 @@ def cross_validate(
     trainings: list[Training],
     reporter: Reporter,
     stop: StopSignal,
+    beside: Beside = nothing,
 ) -> Outcome:
     """Train and measure every fold that has not finished yet, then sum them up in the parent run.
 
@@ -51,10 +53,10 @@ def cross_validate(
             run_in_parallel(run, prepared, pending, log, stop)
         else:
             run_folds(tracker, run, prepared, pending, log, stop)
-        return _summarise(run, prepared, trainings, log)
+        return _summarise(run, prepared, trainings, log, beside)
 
 
-def _summarise(run: TrackedRun, prepared: PreparedRun, folds: list[Training], log: Reporter) -> Outcome:
+def _summarise(run: TrackedRun, prepared: PreparedRun, folds: list[Training], log: Reporter, beside: Beside) -> Outcome:
     """Pool the folds' predictions and log mean, standard deviation and out-of-fold figures."""
     transcripts, children = prepared.transcripts, run.children()
     predicted = np.empty_like(transcripts.measured())
@@ -67,11 +69,12 @@ def _summarise(run: TrackedRun, prepared: PreparedRun, folds: list[Training], lo
         best_epochs.append(int(child.metrics()["best/epoch"]))
         run.log_metrics({f"fold/{name}": value for name, value in scores.items()}, each.fold)
     found = OutOfFold(transcripts, folds, predicted, by_fold)
-    summary = found.leave(run)
+    compared = beside(prepared, folds, predicted)
+    summary = found.leave(run, compared.note) | compared.metrics
     for text in found.cautions:
         log.line(text)
     mean, overall = (metrics.shown(summary[f"oof/pcc_{name}"]) for name in ("mean", "overall"))
     log.line(f"out-of-fold PCC: mean {mean}, overall {overall}")
-    return Outcome(
-        run.id, run.name, "FINISHED", int(median(best_epochs)), summary, run.folder, transcripts.sites, by_fold
-    )
+    compared.leave(run, log)
+    epoch, sites = int(median(best_epochs)), transcripts.sites
+    return Outcome(run.id, run.name, "FINISHED", epoch, summary, run.folder, sites, by_fold, compared.lines)

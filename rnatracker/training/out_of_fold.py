@@ -32,12 +32,12 @@ class OutOfFold:
     predicted: Fractions
     by_fold: Sequence[dict[str, float]]
 
-    def leave(self, run: TrackedRun) -> dict[str, float]:
-        """Leave figures, table, picture and description in a run, and return the figures."""
+    def leave(self, run: TrackedRun, below: str = "") -> dict[str, float]:
+        """Leave figures, table, picture and description, with this text below it, in a run; return the figures."""
         summary = self.summary()
         run.log_metrics(summary, SUMMARY_STEP)
         self._leave_files(run)
-        run.describe(self.note(summary))
+        run.describe(self.note(summary) + below)
         return summary
 
     def summary(self) -> dict[str, float]:

@@ -81,6 +81,7 @@ class Outcome:
         folder: where its files lie.
         sites: names of the sites.
         folds: for each fold its `test/...` metrics.
+        beside: how it compares with simple models, in words.
     """
 
     run_id: str
@@ -91,6 +92,7 @@ class Outcome:
     folder: Path
     sites: tuple[str, ...]
     folds: list[dict[str, float]] = field(default_factory=list)
+    beside: tuple[str, ...] = ()
 
 
 def prepare(request: RunRequest, *, threads: int | None = None) -> PreparedRun:

@@ -22,6 +22,7 @@ from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 from rnatracker.training import crossval
 from rnatracker.training.artifacts import leave_results
+from rnatracker.training.beside import Beside, nothing
 from rnatracker.training.division import Training, plan, split_digest
 from rnatracker.training.fold_loop import into, train_all
 from rnatracker.training.reporting import LogFile, Reporter
@@ -38,6 +39,7 @@ def train(
     *,
     started: Callable[[TrackedRun], None] = lambda _run: None,
     prepared: PreparedRun | None = None,
+    beside: Beside = nothing,
 ) -> Outcome:
     """Train once, or once for each fold, and leave everything about it in the store.
 
@@ -46,6 +48,7 @@ def train(
         reporter: takes in how it goes.
         started: told the run before its first epoch.
         prepared: what `prepare` made of the request, if it has been done already.
+        beside: compares what it has predicted with simple models.
 
     Raises:
         Interrupted: if it was stopped; the run is KILLED and can be resumed.
@@ -58,11 +61,17 @@ def train(
         tracker = open_tracker(request.tracking)
         run = start_run(tracker, prepared, kind, digest, stop)
         started(run)
-        return _train(tracker, run, prepared, reporter, stop)
+        return _train(tracker, run, prepared, reporter, stop, beside)
 
 
 def resume(
-    name: str, tracking: TrackingSettings, reporter: Reporter, *, data: str | None = None, jobs: int = 1
+    name: str,
+    tracking: TrackingSettings,
+    reporter: Reporter,
+    *,
+    data: str | None = None,
+    jobs: int = 1,
+    beside: Beside = nothing,
 ) -> Outcome:
     """Resume a run that was interrupted, in the same run, as if nothing had happened.
 
@@ -72,6 +81,7 @@ def resume(
         reporter: takes in how it goes.
         data: where the data lie now, if they were moved.
         jobs: folds that are trained at a time.
+        beside: as for `train`.
 
     Raises:
         TrackingError: if there is no such run, it has finished, or is still being run: workers whose main process was
@@ -94,7 +104,7 @@ def resume(
     with StopSignal() as stop:
         with stop.shielded():
             run.reopen()
-        return _train(tracker, run, prepared, reporter, stop)
+        return _train(tracker, run, prepared, reporter, stop, beside)
 
 
 def _wait_for_orphans(run: TrackedRun, reporter: Reporter) -> None:
@@ -155,15 +165,17 @@ def _recorded_config(run: TrackedRun, data: str | None) -> Config:
     return settings if data is None else config.with_data(settings, data)
 
 
-def _train(tracker: Tracker, run: TrackedRun, prepared: PreparedRun, reporter: Reporter, stop: StopSignal) -> Outcome:
+def _train(
+    tracker: Tracker, run: TrackedRun, prepared: PreparedRun, reporter: Reporter, stop: StopSignal, beside: Beside
+) -> Outcome:
     trainings = plan(prepared)
     if prepared.config.data.fold:
-        return crossval.cross_validate(tracker, run, prepared, trainings, reporter, stop)
-    return _train_single(run, prepared, trainings[0], reporter, stop)
+        return crossval.cross_validate(tracker, run, prepared, trainings, reporter, stop, beside)
+    return _train_single(run, prepared, trainings[0], reporter, stop, beside)
 
 
 def _train_single(
-    run: TrackedRun, prepared: PreparedRun, training: Training, reporter: Reporter, stop: StopSignal
+    run: TrackedRun, prepared: PreparedRun, training: Training, reporter: Reporter, stop: StopSignal, beside: Beside
 ) -> Outcome:
     """Train a single run, new or resumed, to its end."""
     with ending(run, prepared.request, stop), LogFile(run.files.log, reporter) as log:
@@ -178,8 +190,11 @@ def _train_single(
             f"Epoch {best} was chosen as the best of {len(trained.history)} on the same transcripts that give its PCC: "
             "these are optimistic. --fold K measures without that."
         )
-        run.describe(_note(summary, part, best))
-    return Outcome(run.id, run.name, "FINISHED", best, summary, run.folder, part.sites)
+        compared = beside(prepared, [training], predicted)
+        compared.leave(run, log)
+        run.describe(_note(summary, part, best) + compared.note)
+    figures = summary | compared.metrics
+    return Outcome(run.id, run.name, "FINISHED", best, figures, run.folder, part.sites, beside=compared.lines)
 
 
 def _summarise(part: Transcripts, predicted: Fractions) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rnatracker.app import app
-from rnatracker.baselines import features, fit, run
+from rnatracker.baselines import division, features, fit
 from rnatracker.baselines.features import features_of
 from rnatracker.baselines.models import KINDS
 from rnatracker.data import kmers
@@ -106,7 +106,7 @@ def test_a_baseline_that_fails_is_recorded_so(data: str, tmp_path: Path, monkeyp
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(run, "fit", fail)
+    monkeypatch.setattr(division, "fit", fail)
     words = ["baseline", "--data", data, "--no-track", "--store", str(tmp_path / "store"), "--kind", "length"]
     result = CliRunner().invoke(app, words)
     assert (result.exit_code, isinstance(result.exception, SystemExit)) == (1, True)
