@@ -21,6 +21,7 @@ import typer
 from rnatracker import __version__
 from rnatracker.commands import (
     baseline,
+    blend,
     compare,
     data,
     doctor,
@@ -51,6 +52,7 @@ app.add_typer(data.app, name="data", rich_help_panel="Data")
 app.command("import", rich_help_panel="Data")(imports.import_)
 app.command("train", rich_help_panel="Train and measure")(train.train)
 app.command("baseline", rich_help_panel="Train and measure")(baseline.baseline)
+app.command("blend", rich_help_panel="Train and measure")(blend.blend)
 app.command("evaluate", rich_help_panel="Train and measure")(evaluate.evaluate)
 app.command("tune", rich_help_panel="Search")(tune.tune)
 app.command("study", rich_help_panel="Search")(study.study)

@@ -22,6 +22,7 @@ _ORDER = (
     ("training",),
     ("baselines",),
     ("evaluation",),
+    ("blends",),
     ("registry",),
     ("old_names",),
     ("orphans", "doctor"),
@@ -52,13 +53,14 @@ _NEVER = {
     "training": {"mlflow", "optuna", "typer"},
     "baselines": {"mlflow", "optuna", "typer"},
     "evaluation": {"mlflow", "optuna", "typer"},
+    "blends": {"mlflow", "optuna", "typer"},
     "registry": {"optuna", "typer"},
     "search": {"mlflow", "typer"},
     "commands": {"torch", "mlflow", "optuna"},
 }
 """Packages of others that one of ours never imports, not even inside a function; `*`: none at all."""
 _COMMANDS = (
-    "train", "baseline", "data", "evaluate", "predict", "tune", "study", "runs", "compare", "replay", "doctor",
+    "train", "baseline", "blend", "data", "evaluate", "predict", "tune", "study", "runs", "compare", "replay", "doctor",
     "promote", "models", "serve",
 )  # fmt: skip
 _HEAVY = (

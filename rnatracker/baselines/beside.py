@@ -90,23 +90,32 @@ def cache_of(transcripts: Transcripts, trainings: Sequence[Training], tracking: 
 
 
 def beside(prepared: PreparedRun, trainings: Sequence[Training], predicted: Fractions) -> Compared:
-    """Compare what a run has predicted with simple models on the same transcripts.
+    """Compare what a training has predicted with simple models on the same transcripts, as `beside_data` does."""
+    return beside_data(prepared.transcripts, trainings, predicted, prepared.request.tracking)
 
-    Never the end of a training: where they can't be computed, that is said instead.
+
+def beside_data(
+    transcripts: Transcripts, trainings: Sequence[Training], predicted: Fractions, tracking: TrackingSettings
+) -> Compared:
+    """Compare predictions with those of simple models of the same transcripts.
+
+    Never the end of a run: where they can't be computed, that is said instead.
 
     Args:
-        prepared: the run.
-        trainings: its division.
-        predicted: all transcripts out of fold, or the validation part.
+        transcripts: the run's data.
+        trainings: their division.
+        predicted: of all transcripts out of fold, or of the validation part.
+        tracking: the store.
     """
     try:
-        return _beside(prepared, trainings, predicted)
+        return _beside(transcripts, trainings, predicted, tracking)
     except (ArithmeticError, ValueError, MemoryError) as error:
         return Compared(lines=(f"baselines could not be computed: {error or type(error).__name__}",))
 
 
-def _beside(prepared: PreparedRun, trainings: Sequence[Training], predicted: Fractions) -> Compared:
-    transcripts, tracking = prepared.transcripts, prepared.request.tracking
+def _beside(
+    transcripts: Transcripts, trainings: Sequence[Training], predicted: Fractions, tracking: TrackingSettings
+) -> Compared:
     features: list[Features] = []
 
     def compute(kind: BaselineKind) -> Fractions:

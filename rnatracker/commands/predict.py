@@ -166,18 +166,13 @@ def _predictor(model: Model, sites: str | None, batch_size: int, device: Device,
     from rnatracker.config import TrainConfig
     from rnatracker.model.device import pick_device
     from rnatracker.model.threads import use_threads
-    from rnatracker.prediction.predictor import Predictor
 
     use_threads(threads)
-    members = model.members
-    if sites is not None:
-        names = tuple(options.site_names(sites) or ())
-        members = [each.named(names) for each in members]
-        if members[0].sites != names:
-            raise ConfigError(
-                f"--sites {sites}: {model.name} predicts {', '.join(members[0].sites)}", "leave --sites out"
-            )
-    return Predictor(members, pick_device(TrainConfig(device=device)), batch_size=batch_size)
+    names = tuple(options.site_names(sites) or ())
+    predictor = model.predictor(pick_device(TrainConfig(device=device)), sites=names, batch_size=batch_size)
+    if names and predictor.sites != names:
+        raise ConfigError(f"--sites {sites}: {model.name} predicts {', '.join(predictor.sites)}", "leave --sites out")
+    return predictor
 
 
 def _run(predictor: Predictor, job: Job, counts: Counts, skip_bad: bool, n_threads: int) -> None:

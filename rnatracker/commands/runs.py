@@ -183,7 +183,7 @@ def _print(selection: Selection, tracking: TrackingSettings, *, is_unfolded: boo
 
 def _next(shown: list[Row]) -> list[str]:
     """Return what to try: comparing the first two runs that can be compared, else measuring one."""
-    kinds = ("train", "cross-validation", "baseline")
+    kinds = ("train", "cross-validation", "baseline", "blend")
     able = [row for row in shown if row.run.state == "finished" and row.run.kind in kinds]
     for i, row in enumerate(able):
         split = row.run.tags.get(Tag.SPLIT_DIGEST)

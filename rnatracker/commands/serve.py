@@ -50,7 +50,6 @@ def serve(
         from rnatracker.config import TrainConfig
         from rnatracker.model.device import pick_device
         from rnatracker.model.threads import use_threads
-        from rnatracker.prediction.predictor import Predictor
         from rnatracker.registry.registry import Registry
 
         use_threads(threads)
@@ -58,7 +57,7 @@ def serve(
         registry = Registry(tracking, name)
         version = _version(registry, model, tracking)
         output.say(f"loading {version.label}, a few seconds ...")
-        predictor = Predictor(registry.model(version).members, pick_device(TrainConfig()))
+        predictor = registry.model(version).predictor(pick_device(TrainConfig()))
         limit = int(max_body * 1e6)
         try:
             server.serve(predictor, taken, lambda: _announce(version, host, port), host=host, max_body=limit)

@@ -118,8 +118,8 @@ def compare(
         TrackingError: if there is no such run.
         RNATrackerError: if the test file can't be read or predicted.
     """
-    sides = _sides(names, tracking)
-    problems = _problems(sides)
+    sides = sides_of(names, tracking, "compare")
+    problems = problems_of(sides)
     warnings: list[str] = []
     predicted: list[Predicted] = []
     if data is not None:
@@ -141,7 +141,18 @@ def compare(
     return _contrasted(_with_figures_of(made, predicted) if data is not None else made, predicted, resamples)
 
 
-def _sides(names: Sequence[str], tracking: TrackingSettings) -> list[Side]:
+def sides_of(names: Sequence[str], tracking: TrackingSettings, command: str) -> list[Side]:
+    """Return the runs of these names, each read once.
+
+    Args:
+        names: two or more.
+        tracking: where they are kept.
+        command: what is done with them, for messages.
+
+    Raises:
+        UsageError: if there are fewer than two, or one is named twice.
+        TrackingError: if there is no such run.
+    """
     sides: list[Side] = []
     for name in names:
         tracker = open_tracker(settings_of_run(name, tracking))
@@ -149,15 +160,15 @@ def _sides(names: Sequence[str], tracking: TrackingSettings) -> list[Side]:
         parent = run.parent_name()
         called = f"{parent}/{run.name}" if parent else run.name
         if any(side.run.id == run.id for side in sides):
-            raise UsageError(f"rnatracker compare: {name} is a run that was named already, {called}", "name others")
+            raise UsageError(f"rnatracker {command}: {name} is a run that was named already, {called}", "name others")
         sides.append(Side(run, tracker, called, run.status(), run.params(), run.metrics(), run.tags()))
     if len(sides) < 2:
-        raise UsageError("rnatracker compare: give two runs or more, as in: rnatracker compare exp1 exp2")
+        raise UsageError(f"rnatracker {command}: give two runs or more, as in: rnatracker {command} exp1 exp2")
     return sides
 
 
-def _problems(sides: list[Side]) -> list[str]:
-    """Return why these runs' figures can't be compared."""
+def problems_of(sides: Sequence[Side]) -> list[str]:
+    """Return why these runs' figures can't be compared; nothing: they can."""
     found = []
     first = sides[0]
     for other in sides[1:]:

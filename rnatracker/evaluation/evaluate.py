@@ -18,7 +18,6 @@ from rnatracker.errors import DataError
 from rnatracker.evaluation.models import Model
 from rnatracker.metrics import Score
 from rnatracker.model.device import pick_device
-from rnatracker.prediction.predictor import Predictor
 
 
 class About(Enum):
@@ -86,8 +85,7 @@ def evaluate(
     Raises:
         DataError: if the data can't be read, or measure other sites than the model predicts.
     """
-    found = [each.named(tuple(sites or ())) for each in model.members]
-    predictor = Predictor(found, pick_device(train))
+    predictor = model.predictor(pick_device(train), sites=sites or ())
     transcripts = match_sites(
         read_labelled(data, file_format, sites, labels, predictor.sites), predictor.sites, model.name
     )

@@ -9,27 +9,27 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from rnatracker.baselines import kept
 from rnatracker.baselines import models as baselines
-from rnatracker.baselines.models import Baseline
 from rnatracker.errors import CheckpointError
+from rnatracker.evaluation import weights
+from rnatracker.evaluation.weights import Member
 from rnatracker.model import checkpoint
-from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.prediction import run_table
 from rnatracker.prediction.intervals import Residuals
+from rnatracker.prediction.predictor import Predictor
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.hints import finish_advice, retrain_command
 from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 
-Member = Checkpoint | Baseline
-"""One model of an ensemble, each with a file of its own kind."""
-
 
 @dataclass(frozen=True)
 class Model:
-    """What predicts: one model, or those of the folds of a cross-validation.
+    """What predicts: one model, those of the folds of a cross-validation, or a blend of several runs'.
 
     Attributes:
         name: what to call it.
@@ -37,6 +37,7 @@ class Model:
         data_digest: digest of the data it was trained on, empty where that is unknown.
         description: in words.
         find_residuals: returns what out-of-fold predictions were off by; None where nobody knows.
+        weights: what each member counts; empty: all count the same.
     """
 
     name: str
@@ -44,6 +45,18 @@ class Model:
     data_digest: str = ""
     description: str = ""
     find_residuals: Callable[[], Residuals | None] = lambda: None
+    weights: tuple[float, ...] = ()
+
+    def predictor(self, device: torch.device, *, sites: Sequence[str] = (), batch_size: int = 0) -> Predictor:
+        """Return what predicts with this model.
+
+        Args:
+            device: where to compute.
+            sites: names of its sites, for weights of the PyTorch port, which don't name them.
+            batch_size: the maximum number of transcripts in a batch; 0: as many as fit into memory.
+        """
+        members = [each.named(tuple(sites)) for each in self.members]
+        return Predictor(members, device, weights=self.weights, batch_size=batch_size)
 
     def residuals(self) -> Residuals:
         """Return what out-of-fold predictions were off by, which intervals come from.
@@ -104,6 +117,8 @@ def model_of(run: TrackedRun, tracking: TrackingSettings) -> Model:
     digest = tags.get(Tag.DATA_DIGEST, "")
     if tags.get(Tag.KIND) == "baseline":
         return _baseline(run, tracking, digest)
+    if tags.get(Tag.KIND) == "blend":
+        return _blend(run, tracking, digest)
     if tags.get(Tag.KIND) == "cross-validation":
         children = sorted(run.children().items())
         _check_folds(run, {fold for fold, child in children if child.status() == "FINISHED"}, tracking)
@@ -131,6 +146,28 @@ def residuals_of(run: TrackedRun) -> Residuals | None:
         return None
     _, predicted, measured = run_table.read_predictions(path)
     return Residuals.of(run_table.predicted_sites(path), predicted, measured)
+
+
+def _blend(run: TrackedRun, tracking: TrackingSettings, digest: str) -> Model:
+    """Load a blend's members, after holding their files against the digest that the run has recorded."""
+    expected = run.tags().get(Tag.MODEL_DIGEST, "")
+    if run.status() != "FINISHED" or not expected:
+        raise CheckpointError(f"run {run.name}: it has not finished", finish_advice(run, tracking))
+    folder, again = run.files.blend, f"blend its runs again with: {retrain_command(run, tracking)}"
+    try:
+        checksums = weights.checksums_of(folder)
+    except OSError as error:
+        problem = f"run {run.name}: its models {error.filename} can't be read ({error.strerror})"
+        raise CheckpointError(problem, again) from None
+    if weights.digest_of_all(checksums) != expected:
+        raise CheckpointError(
+            f"run {run.name}: the files of its models in {folder} are not what was blended: damaged or changed, so not "
+            "loaded",
+            again,
+        )
+    found = weights.load_weights(folder, checksums, f"run {run.name}", again)
+    about = f"blend of {len(found.models)} models"
+    return Model(run.name, found.models, digest, about, lambda: residuals_of(run), found.weights)
 
 
 def _baseline(run: TrackedRun, tracking: TrackingSettings, digest: str) -> Model:

@@ -34,8 +34,10 @@ _SAME = 1e-9
 
 
 def measured_as(tags: Mapping[str, str], params: Mapping[str, str]) -> str:
-    """Return the kind of run that a run is measured like: a baseline like a training of as many folds."""
+    """Return the kind of run that a run is measured like: a blend, and a baseline, like trainings of as many folds."""
     kind = tags.get(Tag.KIND, "")
+    if kind == "blend":
+        return "cross-validation"
     if kind != "baseline":
         return kind
     return "train" if params.get("data.fold", "0") == "0" else "cross-validation"

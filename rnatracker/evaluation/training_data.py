@@ -6,6 +6,7 @@ Owns the search for them: the run's own data, and those behind weights that it c
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -61,9 +62,16 @@ def parts_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -
         DataError: as `of_run` does, where the first that is missing would have come.
     """
     yield _of_data(run, files)
-    weights = run.tags().get(Tag.WEIGHTS)
-    if weights:
+    for weights in weights_behind(run):
         yield from _of_weights(run, weights, tracker, files)
+
+
+def weights_behind(run: TrackedRun) -> list[str]:
+    """Return the files of weights that a run began from; of a blend, those that its runs began from."""
+    tags = run.tags()
+    if Tag.MEMBERS_WEIGHTS in tags:
+        return [str(path) for path in json.loads(tags[Tag.MEMBERS_WEIGHTS])]
+    return [tags[Tag.WEIGHTS]] if tags.get(Tag.WEIGHTS) else []
 
 
 def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcripts | None:
@@ -73,7 +81,7 @@ def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcript
         run: the run.
         files: data files, where they aren't where they were.
     """
-    digest, data = run.tags().get(Tag.DATA_DIGEST, ""), _settings(run)
+    digest, data = run.tags().get(Tag.DATA_DIGEST, ""), settings_of(run)
     for place in [*([data.path] if data.path else []), *files]:
         transcripts = _read(place, data)
         if transcripts is not None and transcripts.digest() == digest:
@@ -81,7 +89,8 @@ def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcript
     return None
 
 
-def _settings(run: TrackedRun) -> DataConfig:
+def settings_of(run: TrackedRun) -> DataConfig:
+    """Return a run's settings of its data, as its config says; those of the default where it has none."""
     path = run.files.config
     return config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
 
@@ -91,7 +100,7 @@ def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
     found = transcripts_of_run(run, files)
     if found is not None:
         return fingerprints(found)
-    digest, data = run.tags().get(Tag.DATA_DIGEST, ""), _settings(run)
+    digest, data = run.tags().get(Tag.DATA_DIGEST, ""), settings_of(run)
     if files and not digest:
         return np.concatenate([fingerprints(read_unlabelled(file)) for file in files])
     where = f"its data, {data.path}, are gone or have changed" if data.path else "it has recorded no data"

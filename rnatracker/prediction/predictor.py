@@ -7,6 +7,7 @@ at features of the sequence. Must not know the trainer or mlflow. Read next: `rn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -87,44 +88,70 @@ def predict_fractions(
     return fractions
 
 
+def mean_of(each: Fractions, weights: Fractions | None) -> Fractions:
+    """Return the mean (N, S) of what several models predict, (K, N, S), each counting its weight, (K,), or the same."""
+    mean: Fractions = each.mean(axis=0) if weights is None else np.tensordot(weights, each, axes=1)
+    return mean
+
+
+def spread_of(each: Fractions, weights: Fractions | None) -> Fractions | None:
+    """Return the standard deviation (N, S) over several models, (K, N, S); None of one.
+
+    Without weights the divisor is K - 1. With weights w it is 1 - sum(w^2), which is the same where all are 1 / K.
+    """
+    if len(each) < 2:
+        return None
+    if weights is None:
+        spread: Fractions = each.std(axis=0, ddof=1)
+        return spread
+    squares = np.tensordot(weights, (each - mean_of(each, weights)) ** 2, axes=1)
+    of_weights: Fractions = np.sqrt(squares / (1 - np.sum(weights**2)))
+    return of_weights
+
+
 class Predictor:
-    """Predicts with one model, or with the mean of several: the folds of a cross-validation.
+    """Predicts with one model, or with the mean of several: the folds of a cross-validation, the runs of a blend.
 
     Args:
-        members: at least one, all of the same sites, the networks of the same encoding.
+        members: at least one, all of the same sites.
         device: where to compute.
+        weights: (K,) what each counts in the mean; empty: all the same. They sum to 1.
         batch_size: the maximum number of transcripts in a batch; 0: as many as fit into memory.
 
+    Attributes:
+        sites: (S,).
+        weights: (K,) float64; None where all count the same.
+        encoding: what a network sees; of networks that differ in that, the one that sees least of long transcripts.
+
     Raises:
-        CheckpointError: if the members don't predict the same sites, or networks not from the same input.
+        CheckpointError: if the members don't predict the same sites.
     """
 
-    def __init__(self, members: Sequence[Member], device: torch.device, *, batch_size: int = 0) -> None:
+    def __init__(
+        self, members: Sequence[Member], device: torch.device, *, weights: Sequence[float] = (), batch_size: int = 0
+    ) -> None:
         self.sites = members[0].sites
-        encodings = [each.encoding for each in members if isinstance(each, Checkpoint)]
-        self.encoding = encodings[0] if encodings else _WHOLE
         for other in members[1:]:
-            encoding = other.encoding if isinstance(other, Checkpoint) else self.encoding
-            if (other.sites, encoding) != (self.sites, self.encoding):
-                raise CheckpointError(
-                    f"the ensemble's models differ in their sites or encoding: {self.sites}, {self.encoding} "
-                    f"and {other.sites}, {encoding}",
-                    "use models of one run",
-                )
+            if other.sites != self.sites:
+                theirs = f"{', '.join(self.sites)} and {', '.join(other.sites)}"
+                raise CheckpointError(f"the ensemble's models differ in their sites: {theirs}", "use models of one run")
+        self.weights = np.array(weights) if len(weights) else None
+        self._encodings = [each.encoding if isinstance(each, Checkpoint) else _WHOLE for each in members]
+        seen = [each.encoding for each in members if isinstance(each, Checkpoint)]
+        self.encoding = min(seen, key=lambda each: math.inf if each.full_length else each.max_length, default=_WHOLE)
         self._models = [each.network().to(device) if isinstance(each, Checkpoint) else each for each in members]
         self._networks = [each for each in self._models if isinstance(each, RNATracker)]
         self.device = device
         self._batch_size = batch_size
 
     def predict(self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None) -> Fractions:
-        """Return predicted fractions, (N, S) float64, in the transcripts' order: the mean over the models.
+        """Return predicted fractions, (N, S) float64, in the transcripts' order: the weighted mean over the models.
 
         Args:
             transcripts: any, measured or not.
             on_batch: called with the number of transcripts done so far, counting each once per model.
         """
-        fractions: Fractions = self.predict_each(transcripts, on_batch=on_batch).mean(axis=0)
-        return fractions
+        return mean_of(self.predict_each(transcripts, on_batch=on_batch), self.weights)
 
     def predict_each(self, transcripts: Transcripts, *, on_batch: Callable[[int], None] | None = None) -> Fractions:
         """Return every model's fractions, (K, N, S) float64, in the transcripts' order.
@@ -154,8 +181,12 @@ class Predictor:
             CheckpointError: if not.
         """
         shapes = {
-            (config.pool, config.conv1_kernel, config.conv2_kernel, config.masked)
-            for config in (network.config for network in self._networks)
+            (config.pool, config.conv1_kernel, config.conv2_kernel, config.masked, encoding)
+            for config, encoding in (
+                (model.config, encoding)
+                for model, encoding in zip(self._models, self._encodings, strict=True)
+                if isinstance(model, RNATracker)
+            )
         }
         if len(self._networks) < len(self._models):
             raise CheckpointError(
@@ -169,7 +200,8 @@ class Predictor:
             )
         if len(shapes) > 1:
             raise CheckpointError(
-                "the ensemble's networks differ in their kernels, pooling or mask, so that their attention has no mean",
+                "the ensemble's networks differ in their kernels, pooling, mask or encoding, so that their attention "
+                "has no mean",
                 "leave out --attention, or use one of them",
             )
 
@@ -200,23 +232,25 @@ class Predictor:
     def _each(
         self, transcripts: Transcripts, on_batch: Callable[[int], None] | None, attention: Attention | None
     ) -> Fractions:
-        encoded = self.encode(transcripts)
-        features = Features(cut(transcripts.codes, transcripts.offsets, _WHOLE))
-        each = np.empty((len(self), len(encoded), len(self.sites)))
-        for number, model in enumerate(self._models):
+        seen = {each: cut(transcripts.codes, transcripts.offsets, each) for each in {*self._encodings}}
+        features: Features | None = None
+        n = len(transcripts)
+        each = np.empty((len(self), n, len(self.sites)))
+        for number, (model, encoding) in enumerate(zip(self._models, self._encodings, strict=True)):
 
-            def report(done: int, before: int = number * len(encoded)) -> None:
+            def report(done: int, before: int = number * n) -> None:
                 if on_batch:
                     on_batch(before + done)
 
             if isinstance(model, RNATracker):
-                batches = Batches(encoded, self.encoding, model.config.masked, self.device)
+                batches = Batches(seen[encoding], encoding, model.config.masked, self.device)
                 each[number] = predict_fractions(
                     model, batches, on_batch=report, batch_size=self._batch_size, attention=attention
                 )
             else:
+                features = features or Features(seen[_WHOLE])
                 each[number] = model.predict(features)
-                report(len(encoded))
+                report(n)
         return each
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ from rnatracker.data.sequences import from_sequences
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import CheckpointError
 from rnatracker.prediction.intervals import bounds
-from rnatracker.prediction.predictor import Predictor
+from rnatracker.prediction.predictor import Predictor, mean_of, spread_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,8 +39,8 @@ class Prediction:
     Attributes:
         ids: (N,).
         sites: (S,), in the model's order.
-        fractions: (N, S) float64; of an ensemble the mean of its models. Rows sum to 1.
-        spread: (N, S) float64, standard deviation over an ensemble's K models (divisor K - 1); None of one model.
+        fractions: (N, S) float64; of an ensemble the mean of its models, of a blend by their weights. Rows sum to 1.
+        spread: (N, S) float64, standard deviation over an ensemble's K models, as `spread_of` says; None of one model.
         ends: lower and upper ends of the intervals, (N, S) float64 each; None where none were asked for.
     """
 
@@ -97,23 +97,22 @@ def predict(
         transcripts: any, measured or not.
         on_batch: called with the number of transcripts done so far, counting each once per model.
     """
-    return summarise(transcripts.ids, predictor.sites, predictor.predict_each(transcripts, on_batch=on_batch))
+    return summarise(transcripts.ids, predictor, predictor.predict_each(transcripts, on_batch=on_batch))
 
 
 def summarise(
-    ids: tuple[str, ...], sites: tuple[str, ...], each: Fractions, half_widths: Fractions | None = None
+    ids: tuple[str, ...], predictor: Predictor, each: Fractions, half_widths: Fractions | None = None
 ) -> Prediction:
     """Put together what the models of an ensemble, or one alone, predict.
 
     Args:
         ids: (N,).
-        sites: (S,).
+        predictor: which models these are.
         each: (K, N, S).
         half_widths: (S,) how far intervals reach to either side; None: there are to be none.
     """
-    spread: Fractions | None = each.std(axis=0, ddof=1) if len(each) > 1 else None
-    mean = each.mean(axis=0)
-    return Prediction(ids, sites, mean, spread, None if half_widths is None else bounds(mean, half_widths))
+    mean, spread = mean_of(each, predictor.weights), spread_of(each, predictor.weights)
+    return Prediction(ids, predictor.sites, mean, spread, None if half_widths is None else bounds(mean, half_widths))
 
 
 def prediction_frame(predictor: Predictor, sequences: Sequence[str] | Transcripts) -> pd.DataFrame:

@@ -20,7 +20,6 @@ from rnatracker.errors import CheckpointError, DataError, RegistryError
 from rnatracker.evaluation import evaluate, models, training_data
 from rnatracker.evaluation.models import Model
 from rnatracker.model.device import pick_device
-from rnatracker.prediction.predictor import Predictor
 from rnatracker.registry import mlflow_model, test_set
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.rule import MARGIN, MAX_DROP, RESAMPLES, Verdict, judge
@@ -273,7 +272,7 @@ class _TestPredictions:
 
     def of(self, model: Model) -> Fractions:
         """Return what a model predicts, (N, S) in the order of the sites here."""
-        predictor = Predictor(model.members, self._device)
+        predictor = model.predictor(self._device)
         before = self._done
 
         def tell(done: int) -> None:

@@ -9,6 +9,7 @@ under which a model finds its weights, their checksums and its input.
     MLmodel                          MLflow's description: signature, checksums of the weights
     served.py                        a copy of ours
     artifacts/weights/model1.pt ...  our own files of weights, one for each model of an ensemble; model1.npz: a baseline
+    artifacts/weights/blend.json     what each of them counts, where that isn't the same
     artifacts/training_records.npy   which transcripts it was trained on (`rnatracker/data/fingerprints.py`)
     artifacts/residuals.npy          what out-of-fold predictions were off by (`rnatracker/prediction/intervals.py`)
     input_example.json, serving_input_example.json, requirements.txt, conda.yaml, python_env.yaml
@@ -26,8 +27,8 @@ from typing import TYPE_CHECKING
 
 from rnatracker import __version__
 from rnatracker.baselines.models import SUFFIX
+from rnatracker.evaluation.weights import CHECKSUMS, WEIGHTS, checksums_of, files_of_members
 from rnatracker.prediction import table
-from rnatracker.registry.weights import CHECKSUMS, WEIGHTS, checksums_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,7 +78,7 @@ def write_model(
             path=str(folder),
             python_model=str(Path(__file__).with_name("served.py")),
             artifacts=artifacts,
-            signature=signature(sites, ensemble=len(checksums) > 1),
+            signature=signature(sites, ensemble=len(files_of_members(checksums)) > 1),
             input_example=example(),
             pip_requirements=requirements(checksums),
             metadata={"rnatracker": {"sites": list(sites), CHECKSUMS: checksums}},

@@ -14,10 +14,10 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from rnatracker.config import TrainConfig
 from rnatracker.errors import RNATrackerError
+from rnatracker.evaluation.weights import CHECKSUMS, WEIGHTS, load_weights
 from rnatracker.model.device import pick_device
 from rnatracker.prediction import table
 from rnatracker.prediction.predictor import Predictor
-from rnatracker.registry.weights import CHECKSUMS, WEIGHTS, load_weights
 
 
 class ServedModel(PythonModel):
@@ -33,7 +33,7 @@ class ServedModel(PythonModel):
         checksums = (context.model_config or {}).get(CHECKSUMS, {})
         try:
             found = load_weights(folder, checksums, "this model", "register its run again")
-            self._predictor = Predictor(found, pick_device(TrainConfig()))
+            self._predictor = Predictor(found.models, pick_device(TrainConfig()), weights=found.weights)
         except RNATrackerError as error:
             raise MlflowException(str(error)) from None
 

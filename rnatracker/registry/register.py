@@ -16,13 +16,13 @@ from rnatracker.data.fingerprints import Fingerprints
 from rnatracker.errors import CheckpointError, RegistryError
 from rnatracker.escapes import markdown
 from rnatracker.evaluation.models import Model
+from rnatracker.evaluation.weights import WEIGHTS, write_weights
 from rnatracker.files import digest_of
 from rnatracker.prediction import intervals
 from rnatracker.processes import scratch
 from rnatracker.registry import mlflow_model
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.version import Version
-from rnatracker.registry.weights import WEIGHTS, write_weights
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.tags import Tag
 
@@ -44,7 +44,7 @@ def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fing
     """
     with scratch.folder() as temporary:
         weights = temporary / WEIGHTS
-        checksums = write_weights(weights, model.members)
+        checksums = write_weights(weights, model.members, model.weights)
         known = _same(registry, run, checksums)
         if known is not None:
             return known

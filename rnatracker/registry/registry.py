@@ -264,18 +264,19 @@ class Registry:
 
     def _load(self, version: Version) -> Model:
         from rnatracker.evaluation.models import Model
+        from rnatracker.evaluation.weights import WEIGHTS, load_weights
         from rnatracker.registry.mlflow_model import ARTIFACTS
-        from rnatracker.registry.weights import WEIGHTS, load_weights
 
         folder = self.folder(version) / ARTIFACTS / WEIGHTS
         found = load_weights(folder, version.checksums, version.label, self.mending(version))
-        description = version.tags.get(Tag.DESCRIPTION) or f"{len(found)} models"
+        description = version.tags.get(Tag.DESCRIPTION) or f"{len(found.models)} models"
         return Model(
             version.label,
-            found,
+            found.models,
             version.tags.get(Tag.DATA_DIGEST, ""),
             f"run {version.run_name}, {description}",
-            partial(self._residuals, version, found[0].sites),
+            partial(self._residuals, version, found.models[0].sites),
+            found.weights,
         )
 
     def _residuals(self, version: Version, sites: Sequence[str]) -> Residuals | None:

@@ -5,6 +5,7 @@ Owns their wording, so that each finds the store that the run is in. Must not kn
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -14,7 +15,7 @@ from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 
-_WITH_NO_TRACK = ("train", "baseline", "tune", "study")
+_WITH_NO_TRACK = ("train", "baseline", "blend", "tune", "study")
 """Commands that have the option; the others find untracked runs without."""
 
 
@@ -29,7 +30,7 @@ def finish_advice(run: TrackedRun, tracking: TrackingSettings) -> str:
     tags = run.tags()
     if run.status() == "RUNNING" and identity.is_alive_elsewhere(tags):
         return "wait for its end"
-    if tags.get(Tag.KIND) == "baseline":
+    if tags.get(Tag.KIND) in ("baseline", "blend"):
         return f"run it again with: {retrain_command(run, tracking)}"
     if tags.get(Tag.KIND) != "trial":
         return f"finish it first with: {resume_command(run, tracking)}"
@@ -41,8 +42,10 @@ def finish_advice(run: TrackedRun, tracking: TrackingSettings) -> str:
 
 
 def retrain_command(run: TrackedRun, tracking: TrackingSettings) -> str:
-    """Return what to type to train with a run's settings once more; a fold is trained with the others of its run."""
+    """Return what to type to make a run like this once more; a fold is trained with the others of its run."""
     tags = run.tags()
+    if tags.get(Tag.KIND) == "blend":
+        return command(["blend", *json.loads(tags.get(Tag.MEMBERS, "[]"))], tracking)
     if tags.get(Tag.KIND) == "baseline":
         kind = tags.get(Tag.BASELINE, "all")
         return command(["baseline", "--config", str(run.files.config), "--kind", kind], tracking)

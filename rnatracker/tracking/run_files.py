@@ -54,6 +54,11 @@ class RunFiles:
         return sorted(with_weights, key=lambda each: int(each.folder.name.removeprefix("fold")))
 
     @property
+    def blend(self) -> Path:
+        """Of a blend: the folder of its members and of what each counts."""
+        return self.checkpoints / "blend"
+
+    @property
     def validation_predictions(self) -> Path:
         """Predicted and measured fractions of the validation part."""
         return self._predictions("validation")

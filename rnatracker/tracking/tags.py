@@ -15,7 +15,7 @@ class Tag:
 
     # What a run is, and what it is made of.
     KIND: Final = "rnatracker.kind"
-    """`train`, `cross-validation`, `fold`, `study`, `trial`, `baseline` or `imported`."""
+    """`train`, `cross-validation`, `fold`, `study`, `trial`, `baseline`, `blend` or `imported`."""
     BASELINE: Final = "rnatracker.baseline"
     """Of a baseline: which."""
     STUDY: Final = "rnatracker.study"
@@ -33,7 +33,11 @@ class Tag:
     """The file of weights that a run began from."""
     WEIGHTS_DIGEST: Final = "rnatracker.weights_digest"
     MODEL_DIGEST: Final = "rnatracker.model_digest"
-    """Of a baseline: the digest of the files of its models, which are read only if they still have it."""
+    """Of a baseline or blend: the digest of the files of its models, which are read only if they still have it."""
+    MEMBERS: Final = "rnatracker.members"
+    """Of a blend: the runs that it is made of, as JSON."""
+    MEMBERS_WEIGHTS: Final = "rnatracker.members_weights"
+    """Of a blend: the files of weights that its runs began from, as JSON."""
 
     # How it ended.
     MESSAGE: Final = "rnatracker.message"

@@ -134,9 +134,9 @@ def _check_kind(
     if kind in ("fold", "study"):
         advice = f"its whole run {run.parent_name()}" if kind == "fold" else f"one of its trials, as {called}/trial0"
         raise TrackingError(f"run {called} is a {kind}, which is not replayed by itself", f"replay {advice}")
-    if kind == "baseline":
+    if kind in ("baseline", "blend"):
         again = f"run it again with: {retrain_command(run, place)}"
-        raise TrackingError(f"run {called} is a baseline, which is not replayed", again)
+        raise TrackingError(f"run {called} is a {kind}, which is not replayed", again)
     if kind not in ("train", "cross-validation", "trial"):
         raise TrackingError(f"run {called} ({kind or 'of another program'}) was not trained here", "train a new one")
     pruned = Tag.PRUNED in tags

@@ -152,7 +152,7 @@ def _instead_of_resuming(run: TrackedRun, kind: str, tracking: TrackingSettings)
         return f"resume its whole run {run.parent_name()}"
     if kind in ("study", "trial"):
         return "resume its study, with its tune command"
-    if kind == "baseline":
+    if kind in ("baseline", "blend"):
         return f"run it again with: {retrain_command(run, tracking)}"
     return "to train further from its weights, use --weights FILE"
 

@@ -23,11 +23,11 @@ from rnatracker.baselines.run import BaselineRequest, run_baselines
 from rnatracker.choices import BaselineKind
 from rnatracker.errors import CheckpointError, RNATrackerError
 from rnatracker.evaluation import models
+from rnatracker.evaluation.weights import checksums_of, load_weights, write_weights
 from rnatracker.prediction.predictor import Predictor
 from rnatracker.registry.http_app import LOOPBACK, App
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
-from rnatracker.registry.weights import checksums_of, load_weights, write_weights
 from rnatracker.tracking import store
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.open import open_tracker

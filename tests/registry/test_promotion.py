@@ -22,6 +22,7 @@ from rnatracker.app import app
 from rnatracker.data import fingerprints
 from rnatracker.data.readers import read
 from rnatracker.errors import CheckpointError, DataError, RegistryError
+from rnatracker.evaluation.weights import WEIGHTS
 from rnatracker.registry import comparison, model_files, promotion, test_set
 from rnatracker.registry.comparison import PromotionRequest
 from rnatracker.registry.mlflow_model import ARTIFACTS, RECORDS_FILE
@@ -29,7 +30,6 @@ from rnatracker.registry.promotion import Promotion, promote, roll_back
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
 from rnatracker.registry.test_set import DataOptions
-from rnatracker.registry.weights import WEIGHTS
 from rnatracker.tracking import places, store
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from rnatracker.app import app
 from rnatracker.errors import CheckpointError, RegistryError, TrackingError
+from rnatracker.evaluation.weights import WEIGHTS, checksums_of
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
-from rnatracker.registry.weights import WEIGHTS, checksums_of
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training import run
 from rnatracker.training.request import Outcome, RunRequest

@@ -23,13 +23,13 @@ from typer.testing import CliRunner
 
 from rnatracker.app import app
 from rnatracker.data.transcripts import Transcripts
+from rnatracker.evaluation.weights import checksums_of
 from rnatracker.prediction.predictor import Predictor
 from rnatracker.prediction.table import prediction_frame
 from rnatracker.registry.comparison import PromotionRequest
 from rnatracker.registry.promotion import promote
 from rnatracker.registry.registry import Registry
 from rnatracker.registry.resolve import resolve
-from rnatracker.registry.weights import checksums_of
 from rnatracker.tracking import store
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support.candidates import finished_run, training_data

@@ -1,0 +1,1 @@
+"""Several runs as one model, each counting what their out-of-fold predictions say."""
