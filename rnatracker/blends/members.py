@@ -5,7 +5,6 @@ Owns what makes runs fit to be blended. Read next: `rnatracker/evaluation/compar
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,11 +49,6 @@ class Runs:
     def names(self) -> list[str]:
         """What to call each run."""
         return [side.name for side in self.sides]
-
-    @property
-    def weights_behind(self) -> list[str]:
-        """The files of weights that the runs began from."""
-        return sorted({path for side in self.sides for path in training_data.weights_behind(side.run)})
 
 
 def gather(names: Sequence[str], tracking: TrackingSettings, data: str | None = None) -> Runs:
@@ -134,11 +128,3 @@ def _check_sites(sides: Sequence[Side], models: Sequence[Model], transcripts: Tr
                 f"{side.name} predicts {', '.join(model.sites)}, and its data measure {', '.join(transcripts.sites)}",
                 "blend runs of the same sites",
             )
-
-
-def recorded(runs: Runs) -> dict[str, str]:
-    """Return the tags that say which runs these are."""
-    tags = {Tag.MEMBERS: json.dumps(runs.names)}
-    if runs.weights_behind:
-        tags[Tag.MEMBERS_WEIGHTS] = json.dumps(runs.weights_behind)
-    return tags

@@ -6,6 +6,7 @@ weights, `rnatracker/evaluation/weights.py` for the files.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -137,12 +138,13 @@ def _start(tracker: Tracker, runs: Runs, request: BlendRequest, shares: Sequence
         Tag.DATA_DIGEST: first.tags[Tag.DATA_DIGEST],
         Tag.SPLIT_DIGEST: first.tags[Tag.SPLIT_DIGEST],
         Tag.SITES: ",".join(transcripts.sites),
+        Tag.MEMBERS: json.dumps(runs.names),
     }
     path = Path(str(runs.settings.path))
     return tracker.start(
         log_name=request.log_name,
         params=params,
-        tags=tags | members.recorded(runs) | provenance.tags(),
+        tags=tags | provenance.tags(),
         dataset=DatasetInput(path.name, first.tags[Tag.DATA_DIGEST], str(path), len(transcripts)),
     )
 

@@ -6,7 +6,6 @@ Owns the search for them: the run's own data, and those behind weights that it c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -62,16 +61,9 @@ def parts_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -
         DataError: as `of_run` does, where the first that is missing would have come.
     """
     yield _of_data(run, files)
-    for weights in weights_behind(run):
+    weights = run.tags().get(Tag.WEIGHTS)
+    if weights:
         yield from _of_weights(run, weights, tracker, files)
-
-
-def weights_behind(run: TrackedRun) -> list[str]:
-    """Return the files of weights that a run began from; of a blend, those that its runs began from."""
-    tags = run.tags()
-    if Tag.MEMBERS_WEIGHTS in tags:
-        return [str(path) for path in json.loads(tags[Tag.MEMBERS_WEIGHTS])]
-    return [tags[Tag.WEIGHTS]] if tags.get(Tag.WEIGHTS) else []
 
 
 def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcripts | None:

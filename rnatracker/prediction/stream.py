@@ -159,11 +159,11 @@ def _predict(
     """Predict a piece; where its attention lies is written at once."""
     if attend is None:
         each = predictor.predict_each(piece, on_batch=on_batch)
-        return summarise(piece.ids, predictor, each, half_widths)
+        return summarise(piece.ids, predictor.sites, each, predictor.weights, half_widths)
     each, attention = predictor.with_attention(piece, on_batch=on_batch)
     _write_attention(piece, attention, attend)
     counts.on_padding += float(attention.on_padding.sum())
-    return summarise(piece.ids, predictor, each, half_widths)
+    return summarise(piece.ids, predictor.sites, each, predictor.weights, half_widths)
 
 
 def _write_attention(piece: Transcripts, attention: Attention, attend: Callable[[str, Spans], None]) -> None:

@@ -97,22 +97,28 @@ def predict(
         transcripts: any, measured or not.
         on_batch: called with the number of transcripts done so far, counting each once per model.
     """
-    return summarise(transcripts.ids, predictor, predictor.predict_each(transcripts, on_batch=on_batch))
+    each = predictor.predict_each(transcripts, on_batch=on_batch)
+    return summarise(transcripts.ids, predictor.sites, each, predictor.weights)
 
 
 def summarise(
-    ids: tuple[str, ...], predictor: Predictor, each: Fractions, half_widths: Fractions | None = None
+    ids: tuple[str, ...],
+    sites: tuple[str, ...],
+    each: Fractions,
+    weights: Fractions | None = None,
+    half_widths: Fractions | None = None,
 ) -> Prediction:
     """Put together what the models of an ensemble, or one alone, predict.
 
     Args:
         ids: (N,).
-        predictor: which models these are.
+        sites: (S,).
         each: (K, N, S).
+        weights: (K,) what each model counts; None: all the same.
         half_widths: (S,) how far intervals reach to either side; None: there are to be none.
     """
-    mean, spread = mean_of(each, predictor.weights), spread_of(each, predictor.weights)
-    return Prediction(ids, predictor.sites, mean, spread, None if half_widths is None else bounds(mean, half_widths))
+    mean, spread = mean_of(each, weights), spread_of(each, weights)
+    return Prediction(ids, sites, mean, spread, None if half_widths is None else bounds(mean, half_widths))
 
 
 def prediction_frame(predictor: Predictor, sequences: Sequence[str] | Transcripts) -> pd.DataFrame:

@@ -36,8 +36,6 @@ class Tag:
     """Of a baseline or blend: the digest of the files of its models, which are read only if they still have it."""
     MEMBERS: Final = "rnatracker.members"
     """Of a blend: the runs that it is made of, as JSON."""
-    MEMBERS_WEIGHTS: Final = "rnatracker.members_weights"
-    """Of a blend: the files of weights that its runs began from, as JSON."""
 
     # How it ended.
     MESSAGE: Final = "rnatracker.message"

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -35,6 +33,7 @@ from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training.reporting import NullReporter
 from rnatracker.training.request import RunRequest
 from rnatracker.training.run import train
+from tests.support.serving import ask
 from tests.support.toys import SITES, small_config, toy_checkpoint, toy_transcripts, write_table
 
 _CPU = torch.device("cpu")
@@ -95,33 +94,13 @@ def test_a_promoted_baseline_predicts_the_same_everywhere(
     assert answer[list(SITES)].to_numpy() == pytest.approx(expected, abs=1e-9)
     assert (f"{SITES[0]}_sd" in answer) == (fold > 0)
 
-    served = _ask(
-        App(Predictor(resolve("champion", tracking).members, _CPU), max_body=10**6, hosts=LOOPBACK), sequences
-    )
+    served = ask(App(Predictor(resolve("champion", tracking).members, _CPU), max_body=10**6, hosts=LOOPBACK), sequences)
     assert np.array([[row[site] for site in SITES] for row in served]) == pytest.approx(expected, abs=1e-9)
 
     registry = Registry(tracking)
     folder = registry.folder(registry.named("champion"))
     assert not [*folder.rglob("*.pkl"), *folder.rglob("*.pt")]
     assert "lightgbm==" in (folder / "requirements.txt").read_text()
-
-
-def _ask(application: App, sequences: list[str]) -> list[dict[str, Any]]:
-    body = json.dumps({"dataframe_records": [{"sequence": sequence} for sequence in sequences]}).encode()
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    headers = [(b"content-type", b"application/json"), (b"host", b"127.0.0.1:5001")]
-    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": headers, "query_string": b""}
-    asyncio.run(application(scope, receive, send))
-    assert sent[0]["status"] == 200, sent
-    found: list[dict[str, Any]] = json.loads(b"".join(each.get("body", b"") for each in sent[1:]))["predictions"]
-    return found
 
 
 @pytest.mark.parametrize("fold", [0, 3])
@@ -200,7 +179,7 @@ def test_members_of_several_kinds_make_one_model(tmp_path: Path, tracking: Track
     assert list(checksums) == ["model1.pt", "model2.npz", "model3.pt"] and checksums == checksums_of(
         tmp_path / "weights"
     )
-    loaded = Predictor(load_weights(tmp_path / "weights", checksums, "it", ""), _CPU)
+    loaded = Predictor(load_weights(tmp_path / "weights", checksums, "it", "").models, _CPU)
     each = loaded.predict_each(transcripts)
     for number, member in enumerate(members):
         assert each[number] == pytest.approx(Predictor([member], _CPU).predict(transcripts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rnatracker.registry.http_app import App
 from tests.support import paths
 
 
@@ -54,3 +56,22 @@ def serving(store: Path, port: int, variables: Mapping[str, str]) -> Iterator[tu
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def ask(application: App, sequences: list[str]) -> list[dict[str, Any]]:
+    """Ask an application for predictions, in this process; return a row for each sequence."""
+    body = json.dumps({"dataframe_records": [{"sequence": sequence} for sequence in sequences]}).encode()
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json"), (b"host", b"127.0.0.1:5001")]
+    scope = {"type": "http", "method": "POST", "path": "/invocations", "headers": headers, "query_string": b""}
+    asyncio.run(application(scope, receive, send))
+    assert sent[0]["status"] == 200, sent
+    found: list[dict[str, Any]] = json.loads(b"".join(each.get("body", b"") for each in sent[1:]))["predictions"]
+    return found

@@ -62,6 +62,14 @@ def _promoted(_: Path) -> Any:
     return [champion["run"], champion["weights_sha256"]]
 
 
+def _blended(_: Path) -> Any:
+    runs = json.loads(_do("runs", "--json").out)["runs"]
+    latest = next(run for run in runs if run["state"] == "finished" and run["kind"] == "blend")
+    (folder,) = Path("mlruns/artifacts/rnatracker").glob(f"{latest['run_id']}/artifacts")
+    predicted = _do("predict", "x.tsv", "--model", latest["run_id"]).out
+    return [latest["pcc_mean"], json.loads((folder / "checkpoints" / "blend" / "blend.json").read_text()), predicted]
+
+
 def _searched(_: Path) -> Any:
     found = json.loads(_do("study", "s", "--json").out)
     values = {json.dumps(each["params"], sort_keys=True): each["value"] for each in found["best"]}
@@ -74,10 +82,13 @@ def _predicted(folder: Path) -> Any:
 
 _DATA = ("data", "simulate", "x.tsv", "--records", "24", "--median-length", "200")
 _TRAIN = ("train", "--data", "x.tsv", *_TINY)
+_BASELINE = ("baseline", "--data", "x.tsv", "--kind", "length", "--fold", "2")
+_BLEND = ("blend", "exp1", "exp2")
 SWEPT = {
     "train": Swept((_DATA, ("runs",), _TRAIN), _TRAIN, _trained),
     "promote": Swept((_DATA, _TRAIN), ("promote", "exp1"), _promoted),
     "predict": Swept((_DATA, _TRAIN, ("promote", "exp1")), ("predict", "x.tsv", "--out", "out.tsv"), _predicted),
+    "blend": Swept((_DATA, _BASELINE, (*_TRAIN, "--fold", "2")), _BLEND, _blended),
     "tune": Swept(
         (_DATA, _TRAIN),
         ("tune", "--data", "x.tsv", "--study", "s", "--space", "smoke", "--trials", "2", *_SEARCHED),
