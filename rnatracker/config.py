@@ -61,6 +61,13 @@ class DataConfig(_Section):
     """Names of the sites, in the order of the file's values; None: the file's own, else the default four."""
     labels: Labels = "mean"
     """Which replicate to learn, where the file has two."""
+    id_column: str | None = None
+    """Column of a table that holds the id; None: id, transcript_id or name."""
+    sequence_column: str | None = None
+    """Column of a table that holds the sequence; None: sequence, seq or cdna."""
+    group_column: str | None = None
+    """Column of a table whose records are never divided where they share its value; None: group, gene, gene_id or
+    gene_name, where there is one."""
     val: float = Field(0.2, gt=0, lt=1)
     """Share of the transcripts on which a single run is validated."""
     fold: int = Field(0, ge=0)

@@ -19,6 +19,8 @@ _TAKEN = {
     "id": "a column of tables",
     "sequence": "a column of tables",
     "gene": "a column of tables",
+    "gene_id": "a column of tables",
+    "gene_name": "a column of tables",
     "group": "a column of tables",
 }
 _DERIVED = {"{}_sd": "the spread of predictions of {}", "measured_{}": "the measured fraction of {}"}

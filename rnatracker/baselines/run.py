@@ -22,7 +22,7 @@ from rnatracker.baselines.models import Baseline
 from rnatracker.choices import BaselineKind
 from rnatracker.config import Config
 from rnatracker.data.kmers import Features
-from rnatracker.data.readers import read
+from rnatracker.data.readers import read_for
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError, UsageError
 from rnatracker.escapes import markdown
@@ -123,7 +123,7 @@ def _prepare(request: BaselineRequest) -> Prepared:
         raise UsageError(
             "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate FILE"
         )
-    transcripts = read(data.path, format=data.format, sites=data.sites, labels=data.labels)
+    transcripts = read_for(data, data.path)
     trainings = divide(transcripts, data)
     return Prepared(request, transcripts, trainings, features_of(transcripts, request.tracking))
 
@@ -206,6 +206,8 @@ def _describe_start(run: TrackedRun, prepared: Prepared, kind: BaselineKind, log
     assumed = "" if transcripts.sites_named else " (assumed: the file names none; --sites gives others)"
     log.line(f"{run.name}: {NAMES[kind]}; {len(transcripts)} transcripts of {transcripts.source}")
     log.line(f"sites {', '.join(transcripts.sites)}{assumed}")
+    if transcripts.columns:
+        log.line(f"columns: {transcripts.columns}")
     for note in transcripts.notes:
         log.line(note)
 

@@ -26,6 +26,9 @@ def baseline(
     file_format: options.FileFormatSetting = None,
     sites: options.Sites = None,
     labels: options.LabelsSetting = None,
+    id_column: options.IdColumn = None,
+    sequence_column: options.SequenceColumn = None,
+    group_column: options.GroupColumn = None,
     kind: Annotated[
         Literal["all", "mean", "length", "kmer-ridge", "kmer-boosting"],
         typer.Option(
@@ -84,6 +87,9 @@ def baseline(
         "data.format": file_format,
         "data.sites": options.site_names(sites),
         "data.labels": labels,
+        "data.id_column": id_column,
+        "data.sequence_column": sequence_column,
+        "data.group_column": group_column,
         "data.val": val,
         "data.fold": fold,
         "data.split_seed": split_seed,

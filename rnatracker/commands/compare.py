@@ -39,6 +39,8 @@ def compare(
     file_format: options.FileFormat = "auto",
     sites: options.Sites = None,
     labels: options.Labels = "mean",
+    id_column: options.IdColumn = None,
+    sequence_column: options.SequenceColumn = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap samples of the 95 % intervals.", min=100)] = 2000,
     device: options.Device = "auto",
     json_: options.Json = False,
@@ -50,6 +52,7 @@ def compare(
 
     rnatracker compare exp1 exp2 --plot curves.png
     """
+    from rnatracker.data.formats.column_names import ColumnNames
     from rnatracker.data.source import check_readable
 
     if plot is not None:
@@ -71,6 +74,7 @@ def compare(
             file_format=file_format,
             sites=options.site_names(sites),
             labels=labels,
+            columns=ColumnNames(id_column, sequence_column),
         )
     if plot is not None:
         _plot(found, Path(plot))

@@ -18,6 +18,7 @@ from rnatracker.terminal import options, output, progress
 from rnatracker.terminal.tables import new_table, show
 
 if TYPE_CHECKING:
+    from rnatracker.data.formats.column_names import ColumnNames
     from rnatracker.data.inspect import Report
     from rnatracker.data.simulate import Simulated
     from rnatracker.terminal.layout import PlainTable
@@ -49,13 +50,19 @@ def inspect_file(
     file_format: options.FileFormat = "auto",
     sites: options.Sites = None,
     labels: options.Labels = "mean",
+    id_column: options.IdColumn = None,
+    sequence_column: options.SequenceColumn = None,
+    group_column: options.GroupColumn = None,
     as_json: options.Json = False,
 ) -> None:
     """Show what a file contains, and what training would refuse in it."""
+    from rnatracker.data.formats.column_names import ColumnNames
     from rnatracker.data.inspect import inspect
     from rnatracker.errors import DataError
 
-    report = inspect(file, max_length=max_length, format=file_format, sites=options.site_names(sites), labels=labels)
+    columns = ColumnNames(id_column, sequence_column, group_column)
+    names = options.site_names(sites)
+    report = inspect(file, max_length=max_length, format=file_format, sites=names, labels=labels, columns=columns)
     if as_json:
         output.print_json(report.to_dict())
     else:
@@ -64,7 +71,7 @@ def inspect_file(
         more = f" ({len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
         raise DataError(f"{report.problems[0].problem}{more}", report.problems[0].remedy)
     if not as_json and report.sites:
-        _next(_train(file, options.site_names(sites)))
+        _next(_train(file, names, columns))
     elif not as_json:
         output.tell("Next: these transcripts have no measured fractions; rnatracker train needs some")
 
@@ -124,12 +131,17 @@ def split(
         Path | None, typer.Option(help="File for the test part.", metavar="FILE", parser=options.path)
     ] = None,
     file_format: options.FileFormat = "auto",
+    id_column: options.IdColumn = None,
+    sequence_column: options.SequenceColumn = None,
+    group_column: options.GroupColumn = None,
     force: Force = False,
 ) -> None:
     """Split a file into two at random; groups, or transcripts with the same sequence, stay together."""
+    from rnatracker.data.formats.column_names import ColumnNames
     from rnatracker.data.split import default_names, split_file
     from rnatracker.data.writers import delimiter_of
 
+    columns = ColumnNames(id_column, sequence_column, group_column)
     train_default, test_default = default_names(file, out_dir)
     parts = split_file(
         file,
@@ -138,6 +150,7 @@ def split(
         share=test,
         seed=seed,
         format=file_format,
+        columns=columns,
         force=force,
     )
     table = _table("part", "records", "file")
@@ -149,7 +162,7 @@ def split(
     output.tell(f"{parts.n_groups:,} groups or different sequences, none of them split.")
     if not delimiter_of(file):
         output.tell("Where the file doesn't name its sites, give --sites A,B,... too, in the order of its values.")
-    _next(_train(parts.train, None))
+    _next(_train(parts.train, None, columns))
 
 
 @app.command()
@@ -175,9 +188,10 @@ def download(
     _next(f"data inspect {shlex.quote(str(path))} --sites {','.join(data_set.sites)}")
 
 
-def _train(file: Path, sites: Sequence[str] | None) -> str:
+def _train(file: Path, sites: Sequence[str] | None, columns: ColumnNames | None = None) -> str:
     named = ["--sites", ",".join(sites)] if sites else []
-    return shlex.join(["train", "--data", str(file), *named])
+    given = columns.given() if columns is not None else {}
+    return shlex.join(["train", "--data", str(file), *named, *(word for pair in given.items() for word in pair)])
 
 
 def _next(command: str) -> None:
@@ -215,6 +229,8 @@ def _print_report(report: Report) -> None:
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "file", f"{report.file} ({report.format})"
+    if report.columns:
+        yield "columns", report.columns
     yield "records", f"{report.records:,}" + ("" if report.groups is None else f" in {report.groups:,} groups")
     yield "nucleotides", f"{report.nucleotides:,}"
     yield "length", ", ".join(f"{quantile} {length:,}" for quantile, length in report.lengths.items())

@@ -42,6 +42,8 @@ def evaluate(
     file_format: options.FileFormat = "auto",
     sites: options.Sites = None,
     labels: options.Labels = "mean",
+    id_column: options.IdColumn = None,
+    sequence_column: options.SequenceColumn = None,
     resamples: Annotated[int, typer.Option(help="Bootstrap samples of the 95 % intervals.", min=0)] = 1000,
     device: options.Device = "auto",
     threads: options.Threads = 0,
@@ -64,6 +66,7 @@ def evaluate(
     if (run is None) == (weights is None):
         raise UsageError("rnatracker evaluate: give either a run or --weights FILE")
 
+    from rnatracker.data.formats.column_names import ColumnNames
     from rnatracker.data.source import check_readable
 
     check_readable(data)
@@ -87,6 +90,7 @@ def evaluate(
             file_format=file_format,
             sites=options.site_names(sites),
             labels=labels,
+            columns=ColumnNames(id_column, sequence_column),
             resamples=resamples,
             on_batch=on_batch,
         )

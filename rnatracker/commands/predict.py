@@ -88,6 +88,8 @@ def predict(
             rich_help_panel=options.DATA_PANEL,
         ),
     ] = "auto",
+    id_column: options.IdColumn = None,
+    sequence_column: options.SequenceColumn = None,
     sites: Annotated[
         str | None,
         typer.Option(
@@ -130,12 +132,13 @@ def predict(
     if json_ and out in (None, "-"):
         raise UsageError("--json: standard output is for the predictions", "name a file for them with --out FILE")
 
+    from rnatracker.data.formats.column_names import ColumnNames
     from rnatracker.prediction.stream import Counts, Job, check
 
     paths = [None if path in (None, "-") else Path(str(path)) for path in (out, attention)]
     if attention == "-":
         raise UsageError("--attention -: standard output is for the predictions", "name a file")
-    job = Job(source, paths[0], out_format, paths[1], file_format)
+    job = Job(source, paths[0], out_format, paths[1], file_format, columns=ColumnNames(id_column, sequence_column))
     check(job)
 
     from rnatracker.registry import resolve

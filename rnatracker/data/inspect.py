@@ -17,6 +17,7 @@ from rnatracker import metrics
 from rnatracker.config import ModelConfig
 from rnatracker.data.encoding import ANY
 from rnatracker.data.folds import sequence_groups
+from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
 from rnatracker.data.readers import survey
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError
@@ -54,6 +55,7 @@ class Report:
     Attributes:
         file: its name.
         format: one of `rnatracker.data.formats.known.DESCRIPTIONS`.
+        columns: which column of a table was taken for what; empty where it is no table.
         records: how many.
         groups: how many different groups the file names; None where it names none.
         nucleotides: of all records.
@@ -70,13 +72,14 @@ class Report:
         sites_named: False where the names are only the default four.
         digest: of ids, sequences and fractions, as a run's tags have it.
         problem_counts: what training would refuse, by kind: `duplicate_id`, `empty_sequence`,
-            `unknown_letter`, `all_zero`, `bad_fractions`.
+            `unknown_letter`, `all_zero`, `bad_fractions`, `no_fraction` (a column).
         problems: the error of each.
         notes: what was read otherwise than it stands in the file, and what looks cut off.
     """
 
     file: str
     format: str
+    columns: str
     records: int
     groups: int | None
     nucleotides: int
@@ -111,6 +114,7 @@ def inspect(
     format: str = "auto",  # noqa: A002 - the users' word
     sites: list[str] | None = None,
     labels: str = "mean",
+    columns: ColumnNames = ANY_NAMES,
 ) -> Report:
     """Look through a file of any format.
 
@@ -120,11 +124,12 @@ def inspect(
         format: its format, or `auto`.
         sites: names of the sites.
         labels: which of two replicates: `A`, `B` or `mean`.
+        columns: which columns of a table hold what, where their names don't say it.
 
     Raises:
         DataError: if the file's lines don't make records; what is wrong inside records is in the report.
     """
-    transcripts, problems, file_format = survey(path, format=format, sites=sites, labels=labels)
+    transcripts, problems, file_format = survey(path, format=format, sites=sites, labels=labels, columns=columns)
     lengths = transcripts.lengths
     nucleotides = int(lengths.sum())
     ambiguous = np.add.reduceat(np.append(transcripts.codes == ANY, False), transcripts.offsets[:-1], dtype=np.int64)
@@ -134,6 +139,7 @@ def inspect(
     return Report(
         file=transcripts.source,
         format=file_format,
+        columns=transcripts.columns,
         records=len(transcripts),
         groups=None if transcripts.groups is None else len(set(transcripts.groups)),
         nucleotides=nucleotides,

@@ -17,12 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from rnatracker import site_names
-from rnatracker.config import DEFAULT_SITES
+from rnatracker.config import DEFAULT_SITES, DataConfig
 from rnatracker.data import sequences
 from rnatracker.data.encoding import ANY, UNKNOWN, Codes
-from rnatracker.data.formats import known, table
+from rnatracker.data.formats import known, sums, table
+from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
+from rnatracker.data.formats.header import Columns, header
 from rnatracker.data.formats.known import DESCRIPTIONS
 from rnatracker.data.formats.record import Record, is_missing, without_stops
+from rnatracker.data.formats.repeats import Repeats
 from rnatracker.data.sequences import Fault, FaultKind
 from rnatracker.data.source import Source, opened
 from rnatracker.data.transcripts import Fractions, Transcripts, checked_sites
@@ -51,6 +54,7 @@ def read(
     format: str = "auto",  # noqa: A002 - the users' word
     sites: Sequence[str] | None = None,
     labels: str = "mean",
+    columns: ColumnNames = ANY_NAMES,
 ) -> Transcripts:
     """Read transcripts with measured fractions.
 
@@ -60,6 +64,7 @@ def read(
         sites: names of the sites in the order of the values. A table names its own, and `sites` then selects
             and orders its columns. None: the file's names, else the default four.
         labels: `A`, `B` or `mean` (of the two, each normalised) of two replicates.
+        columns: which columns of a table hold what, where their names don't say it.
 
     Returns:
         Fractions are (N, S) float64 and sum to 1 in each row.
@@ -68,7 +73,7 @@ def read(
         DataError: naming the file, the record, the rule, the value and the remedy.
     """
     with opened(path) as source:
-        loaded = _Loaded(source, format, sites, labels)
+        loaded = _Loaded(source, format, sites, labels, columns)
         if not loaded.has_values:
             raise DataError(
                 f"{source.name}: there are no fractions in it, it looks like {loaded.format} "
@@ -85,7 +90,22 @@ def read(
         return transcripts
 
 
-def read_unlabelled(path: str | Path, *, format: str = "auto") -> Transcripts:  # noqa: A002
+def read_for(data: DataConfig, path: str | Path) -> Transcripts:
+    """Read transcripts with measured fractions as a run's settings say.
+
+    Raises:
+        DataError: as `read`.
+    """
+    columns = ColumnNames(data.id_column, data.sequence_column, data.group_column)
+    return read(path, format=data.format, sites=data.sites, labels=data.labels, columns=columns)
+
+
+def read_unlabelled(
+    path: str | Path,
+    *,
+    format: str = "auto",  # noqa: A002
+    columns: ColumnNames = ANY_NAMES,
+) -> Transcripts:
     """Read transcripts for prediction: plain FASTA, or any labelled format.
 
     Fractions are kept where the file has them and every one is in order; they never make this fail.
@@ -94,7 +114,7 @@ def read_unlabelled(path: str | Path, *, format: str = "auto") -> Transcripts:  
         DataError: as `read`, except for fractions.
     """
     with opened(path) as source:
-        loaded = _Loaded(source, format, None, "mean", strict_sites=False)
+        loaded = _Loaded(source, format, None, "mean", columns, strict_sites=False)
         for record in loaded.records:
             loaded.add(record)
             refused = [p for p in loaded.problems if p.kind not in (FaultKind.ALL_ZERO, FaultKind.BAD_FRACTIONS)]
@@ -109,6 +129,7 @@ def survey(
     format: str = "auto",  # noqa: A002
     sites: Sequence[str] | None = None,
     labels: str = "mean",
+    columns: ColumnNames = ANY_NAMES,
 ) -> tuple[Transcripts, list[Problem], str]:
     """Read all that can be read, and list what `read` would refuse.
 
@@ -120,21 +141,26 @@ def survey(
         DataError: if the file's lines don't make records.
     """
     with opened(path) as source:
-        loaded = _Loaded(source, format, sites, labels)
+        loaded = _Loaded(source, format, sites, labels, columns)
         for record in loaded.records:
             loaded.add(record)
         return loaded.finish(), loaded.problems, loaded.format
 
 
 @contextmanager
-def verbatim(path: str | Path, *, format: str = "auto") -> Iterator[tuple[bytes, Iterator[Record]]]:  # noqa: A002
+def verbatim(
+    path: str | Path,
+    *,
+    format: str = "auto",  # noqa: A002
+    columns: ColumnNames = ANY_NAMES,
+) -> Iterator[tuple[bytes, Iterator[Record]]]:
     """Open a file for copying: its header, which only a table has, and its records as they stand in it.
 
     Raises:
         DataError: if the file's lines don't make records, while iterating.
     """
     with opened(path) as source:
-        loaded = _Loaded(source, format, None, "mean", strict_sites=False)
+        loaded = _Loaded(source, format, None, "mean", columns, strict_sites=False)
         yield loaded.header, loaded.records
 
 
@@ -145,7 +171,14 @@ class _Loaded:
     """
 
     def __init__(
-        self, source: Source, wanted: str, sites: Sequence[str] | None, labels: str, *, strict_sites: bool = True
+        self,
+        source: Source,
+        wanted: str,
+        sites: Sequence[str] | None,
+        labels: str,
+        names: ColumnNames,
+        *,
+        strict_sites: bool = True,
     ) -> None:
         if labels not in LABELS:
             raise DataError(f"--labels {labels}: expected one of {', '.join(LABELS)}")
@@ -154,17 +187,19 @@ class _Loaded:
         self.format = known.settle(source, wanted)
         self.problems: list[Problem] = []
         self.sites = None if sites is None else checked_sites(sites)
-        self.header = b""
+        self.columns: Columns | None = None
+        self.repeats: Repeats | None = None
         self.sites_named = sites is not None or self.format == "table"
         if self.format == "table":
-            columns = table.header(source, self.sites)
-            self.sites = columns.sites
-            self.header = columns.header
-            records = table.rows(source, columns)
-            self.grouped = columns.group is not None
+            self.columns = header(source, self.sites, names)
+            self.sites = self.columns.sites
+            self.repeats = Repeats(self.columns)
+            records = table.rows(source, self.columns, repeats=self.repeats)
         else:
+            _check_no_columns(source, self.format, names)
             records = known.records(source, self.format)
-            self.grouped = False
+        self.header = self.columns.header if self.columns is not None else b""
+        self.grouped = self.columns is not None and self.columns.group is not None
         self.records = without_stops(records, source.remarks)
         self.has_values = self.format != "fasta" and self.sites != ()
         self.strict_sites = strict_sites
@@ -260,7 +295,8 @@ class _Loaded:
             choice = (
                 f"or where {names[words[0]]} is no site, name those that are: --sites {shlex.quote(','.join(others))}"
             )
-            remedy = f"correct it, {choice}" if len(others) > 1 else "correct it"
+            group = f"; where records that share it belong together, add --group-column {shlex.quote(names[words[0]])}"
+            remedy = (f"correct it, {choice}" if len(others) > 1 else "correct it") + group
             raise DataError.in_record(self.source.name, record.number, record.id, problem, remedy)
 
     def _check_last(self) -> None:
@@ -287,6 +323,23 @@ class _Loaded:
                 self._note(self.last, Fault(FaultKind.BAD_FRACTIONS, problem, remedy))
                 return
 
+    def _check_sums(self) -> None:
+        """Look whether a table's columns, where the user hasn't chosen them, can be fractions of one whole."""
+        if self.columns is None or self.columns_chosen or not self.strict_sites or not self.has_values:
+            return
+        totals = np.frombuffer(self.totals[0], np.float64)
+        values = np.frombuffer(self.rows[0], np.float64).reshape(len(totals), -1) * totals[:, None]
+        names = self.columns.sites
+        found = sums.no_fraction(names, values[np.isfinite(values).all(axis=1)])
+        if found is not None:
+            name, why = names[found[0]], found[1]
+            others = [other for other in names if other != name]
+            without = f"if it is no site, name those that are: --sites {shlex.quote(','.join(others))}; "
+            remedy = f"if it is one, name them all: --sites {shlex.quote(','.join(names))}"
+            problem = f"{self.source.name}: column {name!r} doesn't look like a site's fractions: {why}"
+            error = DataError(problem, (without if len(others) > 1 else "") + remedy)
+            self.problems.append(Problem(FaultKind.NO_FRACTION, error))
+
     def finish(self) -> Transcripts:
         """Return all that was added.
 
@@ -296,6 +349,7 @@ class _Loaded:
         if not self.ids:
             raise DataError(f"{self.source.name}: expected at least one record, got none")
         self._check_last()
+        self._check_sums()
         measured = []
         if self.has_values:
             rows = self.rows[: self.n_replicates]
@@ -316,13 +370,23 @@ class _Loaded:
             groups=tuple(self.groups) if self.grouped else None,
             sites_named=self.sites_named,
             source=self.source.name,
+            columns=self.columns.said() if self.columns is not None else "",
             notes=self._notes(),
         )
 
     def _notes(self) -> tuple[str, ...]:
         if self.grouped and self.n_ungrouped:
             self.source.remarks["records without a group, each one of its own"] = self.n_ungrouped
-        return self.source.notes(self.ids[-1], self.ends[-1] - self.ends[-2])
+        repeats = [f"{self.source.name}: {note}" for note in self.repeats.notes()] if self.repeats is not None else []
+        return (*self.source.notes(self.ids[-1], self.ends[-1] - self.ends[-2]), *repeats)
+
+
+def _check_no_columns(source: Source, format: str, names: ColumnNames) -> None:  # noqa: A002
+    for option, name in names.given().items():
+        raise DataError(
+            f"{source.name}: {option} {name} is for tables, and it looks like {format} ({DESCRIPTIONS[format]})",
+            f"leave {option} out",
+        )
 
 
 def _row(values: tuple[str, ...], sites: tuple[str, ...]) -> tuple[list[float], float, Fault | None]:

@@ -19,13 +19,14 @@ from rnatracker.errors import DataError
 
 
 class FaultKind(StrEnum):
-    """What can be wrong with a record."""
+    """What can be wrong with a record; the last, with a column."""
 
     EMPTY_SEQUENCE = "empty_sequence"
     UNKNOWN_LETTER = "unknown_letter"
     DUPLICATE_ID = "duplicate_id"
     ALL_ZERO = "all_zero"
     BAD_FRACTIONS = "bad_fractions"
+    NO_FRACTION = "no_fraction"
 
 
 @dataclass(frozen=True)

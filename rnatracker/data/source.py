@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol, cast
 
+from rnatracker.data.formats.column_names import ID_NAMES, SEQUENCE_NAMES
 from rnatracker.errors import DataError
 
 HEAD_BYTES = 1 << 20
@@ -231,7 +232,8 @@ def _without_comments(name: str, head: bytes, remarks: Counter[str]) -> bytes:
 def names_columns(line: bytes, separators: bytes) -> bool:
     """Tell whether a line is the header of a table of transcripts, with one of these characters between its columns."""
     parts = [line.strip().removeprefix(b"#").lower().split(bytes([each])) for each in separators]
-    return any({b"id", b"sequence"} <= {cell.strip().strip(b'"') for cell in cells} for cells in parts)
+    found = [{cell.strip().strip(b'"').decode("utf-8", "replace") for cell in cells} for cells in parts]
+    return any(not names.isdisjoint(ID_NAMES) and not names.isdisjoint(SEQUENCE_NAMES) for names in found)
 
 
 @contextmanager

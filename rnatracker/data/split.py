@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnatracker.data.folds import default_groups, hold_out
+from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
 from rnatracker.data.readers import read_unlabelled, verbatim
 from rnatracker.data.writers import check_absent, replacing
 from rnatracker.errors import DataError, about
@@ -53,6 +54,7 @@ def split_file(
     share: float,
     seed: int = 0,
     format: str = "auto",  # noqa: A002 - the users' word
+    columns: ColumnNames = ANY_NAMES,
     force: bool = False,
 ) -> Halves:
     """Divide a file at random; groups, or transcripts of the same sequence, stay together.
@@ -67,6 +69,7 @@ def split_file(
         share: of the records to hold out.
         seed: the same seed gives the same division.
         format: the file's format, or `auto`.
+        columns: which columns of a table hold what, where their names don't say it.
         force: overwrite what is there.
 
     Raises:
@@ -76,7 +79,7 @@ def split_file(
     if len({path.resolve(), train.resolve(), test.resolve()}) < 3:
         raise DataError(f"{path}: its parts need two files of their own, got {train} and {test}")
     check_absent([train, test], force=force)
-    transcripts = read_unlabelled(path, format=format)
+    transcripts = read_unlabelled(path, format=format, columns=columns)
     groups = default_groups(transcripts)
     if not 0 < share < 1:
         raise DataError(f"--test {share:g}: expected a share between 0 and 1, as in --test 0.2")
@@ -85,7 +88,7 @@ def split_file(
     in_test = set(held_out.tolist())
     _make_folders(train, test)
     with ExitStack() as stack:
-        header, records = stack.enter_context(verbatim(path, format=format))
+        header, records = stack.enter_context(verbatim(path, format=format, columns=columns))
         parts = [stack.enter_context(replacing(part)) for part in (train, test)]
         for part in parts:
             part.write(_whole_line(header))

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rnatracker.data.formats import known, table
+from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
+from rnatracker.data.formats.header import header
 from rnatracker.data.formats.record import Record, without_stops
 from rnatracker.data.sequences import encode_all
 from rnatracker.data.source import Source, opened, standard_input
@@ -35,6 +37,7 @@ class Stream:
         source: the open file.
         format: its format, which must be known already.
         on_bad: called with what is wrong with each bad record, which is then skipped; None: the first one is raised.
+        columns: which columns of a table hold what.
 
     Attributes:
         name: the file's name, for messages.
@@ -43,7 +46,13 @@ class Stream:
         skipped: how many bad records have been skipped so far.
     """
 
-    def __init__(self, source: Source, format: str, on_bad: Callable[[str], None] | None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        source: Source,
+        format: str,  # noqa: A002
+        on_bad: Callable[[str], None] | None,
+        columns: ColumnNames,
+    ) -> None:
         self.name = source.name
         self.format = format
         self.transcripts = 0
@@ -56,7 +65,7 @@ class Stream:
         self._source = source
         self._last_id, self._last_length = "", 0
         if format == "table":
-            records = table.rows(source, table.header(source, ()), self._refuse)
+            records = table.rows(source, header(source, (), columns), self._refuse)
         else:
             records = known.records(source, format, self._refuse)
         self._records = without_stops(records, source.remarks)
@@ -134,6 +143,7 @@ def stream(
     *,
     format: str = "auto",  # noqa: A002 - the users' word
     on_bad: Callable[[str], None] | None = None,
+    columns: ColumnNames = ANY_NAMES,
 ) -> Iterator[Stream]:
     """Open a file for prediction: FASTA, a table, or any labelled format, gzipped or not.
 
@@ -142,13 +152,14 @@ def stream(
         format: any format's name; `auto` recognises it by the content.
         on_bad: called with what is wrong with each bad record, in the file's order, which is then skipped; None: the
             first one is raised.
+        columns: which columns of a table hold what, where their names don't say it.
 
     Raises:
         DataError: naming the file, the record, the rule, the value and the remedy; also while it is iterated over.
     """
     from_stdin = str(path) == STANDARD_INPUT
     with standard_input(check_bytes=_TEXT_BYTES) if from_stdin else opened(path, check_bytes=_TEXT_BYTES) as source:
-        yield Stream(source, _format(source, format), on_bad)
+        yield Stream(source, _format(source, format), on_bad, columns)
 
 
 def _format(source: Source, wanted: str) -> str:

@@ -34,6 +34,7 @@ class Transcripts:
         groups: one for each transcript (its gene, say); transcripts of one group are never divided.
         sites_named: True where the file or the user named the sites, False where they are the default four.
         source: the file's name, for messages.
+        columns: which column of a table was taken for what; empty where it is no table.
         notes: what a user should know of how the file was read, whole sentences.
     """
 
@@ -46,6 +47,7 @@ class Transcripts:
     groups: tuple[str, ...] | None = None
     sites_named: bool = True
     source: str = ""
+    columns: str = ""
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

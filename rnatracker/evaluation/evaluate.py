@@ -12,6 +12,7 @@ from enum import Enum
 
 from rnatracker import metrics
 from rnatracker.config import EncodingConfig, TrainConfig
+from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
 from rnatracker.data.readers import read
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError
@@ -67,6 +68,7 @@ def evaluate(
     file_format: str = "auto",
     sites: list[str] | None = None,
     labels: str = "mean",
+    columns: ColumnNames = ANY_NAMES,
     resamples: int = 1000,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -79,6 +81,7 @@ def evaluate(
         file_format: the file's format.
         sites: names of the sites in the file's order; None: the file's own, or the model's where it names none.
         labels: which replicate, where there are two.
+        columns: which columns of a table hold what, where their names don't say it.
         resamples: bootstrap samples of the intervals.
         on_batch: told the predictions done so far and how many there will be.
 
@@ -87,7 +90,7 @@ def evaluate(
     """
     predictor = model.predictor(pick_device(train), sites=sites or ())
     transcripts = match_sites(
-        read_labelled(data, file_format, sites, labels, predictor.sites), predictor.sites, model.name
+        read_labelled(data, file_format, sites, labels, predictor.sites, columns), predictor.sites, model.name
     )
     total = len(transcripts) * len(predictor)
     predicted = predictor.predict(transcripts, on_batch=(lambda done: on_batch(done, total)) if on_batch else None)
@@ -96,7 +99,12 @@ def evaluate(
 
 
 def read_labelled(
-    data: str, file_format: str, sites: list[str] | None, labels: str, model_sites: tuple[str, ...]
+    data: str,
+    file_format: str,
+    sites: list[str] | None,
+    labels: str,
+    model_sites: tuple[str, ...],
+    columns: ColumnNames = ANY_NAMES,
 ) -> Transcripts:
     """Read labelled data for a model of these sites; where file and user name no sites, they are the model's.
 
@@ -105,14 +113,14 @@ def read_labelled(
     """
     if sites is None:
         try:
-            transcripts = read(data, format=file_format, labels=labels)
+            transcripts = read(data, format=file_format, labels=labels, columns=columns)
         except DataError:
             # An unnamed file of other than four sites: try it under the model's names, and report what is wrong then.
-            transcripts = read(data, format=file_format, sites=model_sites, labels=labels)
+            transcripts = read(data, format=file_format, sites=model_sites, labels=labels, columns=columns)
         if not transcripts.sites_named and len(transcripts.sites) == len(model_sites):
             transcripts = replace(transcripts, sites=model_sites)
         return transcripts
-    return read(data, format=file_format, sites=sites, labels=labels)
+    return read(data, format=file_format, sites=sites, labels=labels, columns=columns)
 
 
 def match_sites(transcripts: Transcripts, sites: tuple[str, ...], model: str) -> Transcripts:

@@ -14,6 +14,7 @@ import numpy as np
 
 from rnatracker.choices import Device
 from rnatracker.data import fingerprints
+from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.evaluation import training_data
 from rnatracker.evaluation.evaluate import About, Note
@@ -98,6 +99,7 @@ def of_file(
     file_format: str = "auto",
     sites: list[str] | None = None,
     labels: str = "mean",
+    columns: ColumnNames = ANY_NAMES,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> tuple[Predicted, list[Note]]:
     """Let a run's model predict a test file.
@@ -111,6 +113,7 @@ def of_file(
         file_format: the file's format.
         sites: names of its sites; None: its own, or the model's.
         labels: which replicate, where there are two.
+        columns: which columns of a table hold what, where their names don't say it.
         on_batch: told the predictions done so far and how many there will be.
 
     Returns:
@@ -130,6 +133,7 @@ def of_file(
         file_format=file_format,
         sites=sites,
         labels=labels,
+        columns=columns,
         resamples=0,
         on_batch=on_batch,
     )

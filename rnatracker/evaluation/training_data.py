@@ -14,7 +14,7 @@ import numpy as np
 from rnatracker import config
 from rnatracker.config import DataConfig
 from rnatracker.data.fingerprints import Fingerprints, fingerprints
-from rnatracker.data.readers import read, read_unlabelled
+from rnatracker.data.readers import read_for, read_unlabelled
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError
 from rnatracker.tracking.contract import TrackedRun, Tracker
@@ -103,7 +103,7 @@ def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
 
 def _read(place: str, data: DataConfig) -> Transcripts | None:
     try:
-        return read(place, format=data.format, sites=data.sites, labels=data.labels)
+        return read_for(data, place)
     except DataError:
         return None
 

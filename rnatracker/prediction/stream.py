@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from rnatracker.choices import OutFormat
+from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
 from rnatracker.data.source import check_readable
 from rnatracker.data.stream import STANDARD_INPUT, Stream, stream
 from rnatracker.data.transcripts import Fractions, Transcripts
@@ -37,6 +38,7 @@ class Job:
         attention: file of where the attention lies; None: it isn't looked at.
         file_format: format of `source`.
         half_widths: (S,) how far the intervals reach to either side of a prediction; None: there are to be none.
+        columns: which columns of a table hold what, where their names don't say it.
     """
 
     source: str
@@ -45,6 +47,7 @@ class Job:
     attention: Path | None = None
     file_format: str = "auto"
     half_widths: Fractions | None = None
+    columns: ColumnNames = ANY_NAMES
 
 
 @dataclass
@@ -124,7 +127,7 @@ def predict_file(
     if job.attention is not None:
         predictor.check_attention()
     with ExitStack() as stack:
-        pieces = stack.enter_context(stream(job.source, format=job.file_format, on_bad=on_bad))
+        pieces = stack.enter_context(stream(job.source, format=job.file_format, on_bad=on_bad, columns=job.columns))
         attend = None if job.attention is None else attention_writer(_open(stack, job.attention, "--attention"))
         out = _open(stack, job.out, "--out")
         form = format_of(job.out, job.form)

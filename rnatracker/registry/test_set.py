@@ -10,12 +10,13 @@ The file is kept as it is, beside the files of the version that was judged by it
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rnatracker import metrics
 from rnatracker.data import fingerprints
 from rnatracker.data.fingerprints import Fingerprints
+from rnatracker.data.formats.column_names import ColumnNames
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError, RegistryError, TrackingError
 from rnatracker.evaluation import evaluate
@@ -37,12 +38,16 @@ class DataOptions:
         file_format: its format.
         sites: names of its sites; None: its own, or the model's.
         labels: which replicate, where there are two.
+        id_column: column of the ids, in a table where its name doesn't say it.
+        sequence_column: the same of the sequences.
     """
 
     path: str
     file_format: str = "auto"
     sites: tuple[str, ...] | None = None
     labels: str = "mean"
+    id_column: str | None = None
+    sequence_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,8 @@ def read(options: DataOptions, sites: tuple[str, ...]) -> HeldOut:
         DataError: if it can't be read.
     """
     chosen = None if options.sites is None else list(options.sites)
-    found = evaluate.read_labelled(options.path, options.file_format, chosen, options.labels, sites)
+    columns = ColumnNames(options.id_column, options.sequence_column)
+    found = evaluate.read_labelled(options.path, options.file_format, chosen, options.labels, sites, columns)
     return HeldOut(options, found, found.digest())
 
 
@@ -105,7 +111,7 @@ def kept(registry: Registry, sites: tuple[str, ...]) -> HeldOut | None:
         options = DataOptions(**about["options"])
         path = model_files.added(registry.backend, about["model_id"], about["file"])
         chosen = None if options.sites is None else tuple(options.sites)
-        found = read(DataOptions(str(path), options.file_format, chosen, options.labels), sites)
+        found = read(replace(options, path=str(path), sites=chosen), sites)
         expected = str(about["digest"])
     except (ValueError, KeyError, TypeError, TrackingError, DataError) as error:
         raise RegistryError(f"the test set of model {registry.name!r} can't be read ({error})", again) from None

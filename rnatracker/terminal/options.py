@@ -64,6 +64,33 @@ Sites = Annotated[
         rich_help_panel=DATA_PANEL,
     ),
 ]
+IdColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of a table that holds the id.",
+        metavar="NAME",
+        show_default="id, transcript_id or name",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+SequenceColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of a table that holds the sequence.",
+        metavar="NAME",
+        show_default="sequence, seq or cdna",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of a table that says which transcripts are never divided, as those of a gene.",
+        metavar="NAME",
+        show_default="group, gene, gene_id or gene_name, if there",
+        rich_help_panel=DATA_PANEL,
+    ),
+]
 _LABELS_HELP = "Which replicate to use, where there are two."
 LabelsSetting = Annotated[
     choices.Labels | None, typer.Option(help=_LABELS_HELP, show_default="mean", rich_help_panel=DATA_PANEL)

@@ -13,7 +13,7 @@ import torch
 
 from rnatracker import config
 from rnatracker.config import Config, Settings
-from rnatracker.data.readers import read
+from rnatracker.data.readers import read_for
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import ConfigError, UsageError
 from rnatracker.model import checkpoint
@@ -117,7 +117,7 @@ def prepare(request: RunRequest, *, threads: int | None = None) -> PreparedRun:
             "--weights with --fold: every fold would start from weights that have seen its test part", "use one of them"
         )
     device = pick_device(settings.train)
-    transcripts = read(data.path, format=data.format, sites=data.sites, labels=data.labels)
+    transcripts = read_for(data, data.path)
     start = _read_weights(request, transcripts.sites) if request.weights else None
     threads = threads or asked or _threads(request, device, len(transcripts.sites))
     return PreparedRun(request, transcripts, device, threads, start)

@@ -79,6 +79,8 @@ def describe_start(run: TrackedRun, prepared: PreparedRun, log: Reporter) -> Non
     assumed = "" if transcripts.sites_named else " (assumed: the file names none; --sites gives others)"
     log.line(f"{run.name}: {len(transcripts)} transcripts of {transcripts.source}")
     log.line(f"sites {', '.join(transcripts.sites)}{assumed}")
+    if transcripts.columns:
+        log.line(f"columns: {transcripts.columns}")
     for note in transcripts.notes:
         log.line(note)
     kernel, reason = kernel_in_use(settings.model, prepared.device)

@@ -113,7 +113,7 @@ def test_semicolons_before_an_index_are_no_comment(tmp_path: Path) -> None:
         ("id,sequence,a,b\nt,ACGT,0,5,0,5\n", "expected 4 columns as in the header, got 6", "write decimal points"),
         ("id,sequence,a,,b\nt,ACGT,1,2,3\n", "a name for each column, column 4 has none", "name it, or remove it"),
         (",id,sequence,a,\n0,t,ACGT,1,2\n", "a name for each column, column 5 has none", "name it, or remove it"),
-        ("transcript,sequence,a,b\nt,A,1,1\n", "expected a column 'id', got transcript, seq", "name the column that"),
+        ("transcript,sequence,a,b\nt,A,1,1\n", "(or transcript_id, name), got transcript, seq", "say which column"),
         (
             "id,sequence,symbol,a,b\nt,ACGT,BRCA1,1,1\nu,ACGA,TP53,1,1\n",
             "record 1 (t): expected a number for symbol, got 'BRCA1'",
@@ -140,7 +140,9 @@ def test_column_of_words_is_one_problem_and_not_one_of_each_row(tmp_path: Path) 
     path = write(tmp_path, f"id,sequence,symbol,a,b\n{rows}")
     with pytest.raises(DataError) as caught:
         survey(path)
-    assert caught.value.remedy.endswith("--sites a,b")
+    assert caught.value.remedy.endswith(
+        "--sites a,b; where records that share it belong together, add --group-column symbol"
+    )
     assert read(path, sites=["a", "b"]).sites == ("a", "b")
 
 
