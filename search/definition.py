@@ -31,6 +31,8 @@ DATA_PATH = "data_path"
 
 _PLACE_KEYS = ("data.path", "train.device", "train.threads", "train.save_every")
 """Settings in which workers of one study may differ."""
+_DIGEST_KEYS = ("data.sites", "data.id_column", "data.sequence_column", "data.group_column")
+"""Settings that say how the transcripts are read: where these are the same, they may be written otherwise."""
 _WARM_TRIALS = 3
 """Trials that are taken over from each study that a new one starts from."""
 
@@ -90,14 +92,15 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
     form = str(config_before.get("data.format"))
     config_before["data.format"] = FORMER_FORMATS.get(form, form)
     found = {**found, "config": config_before}
+    same_data = found.get("data") == wanted["data"]
     differing = [
         f"{'config' if part == 'config' else 'the space of'} {key}: {before.get(key)} before, {now.get(key)} now"
         for part in ("config", "space")
         for before, now in [(found.get(part, {}), wanted[part])]
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
+        if before.get(key) != now.get(key) and not (same_data and key in _DIGEST_KEYS)
     ]
-    if found.get("data") != wanted["data"]:
+    if not same_data:
         differing.insert(0, "other transcripts (their digest differs)")
     if differing:
         more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""

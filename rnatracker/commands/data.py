@@ -106,8 +106,7 @@ def simulate(
     made = simulate_transcripts(records, names, seed=seed, noise=noise, median_length=median_length)
     write(made.transcripts, out)
     _print_simulated(made, out)
-    unnamed = names != DEFAULT_SITES and not delimiter_of(out)
-    _next(_train(out, names if unnamed else None))
+    _next(_train(out, None if delimiter_of(out) else names))
 
 
 @app.command()
@@ -131,6 +130,7 @@ def split(
         Path | None, typer.Option(help="File for the test part.", metavar="FILE", parser=options.path)
     ] = None,
     file_format: options.FileFormat = "auto",
+    sites: options.Sites = None,
     id_column: options.IdColumn = None,
     sequence_column: options.SequenceColumn = None,
     group_column: options.GroupColumn = None,
@@ -139,9 +139,9 @@ def split(
     """Split a file into two at random; groups, or transcripts with the same sequence, stay together."""
     from rnatracker.data.formats.column_names import ColumnNames
     from rnatracker.data.split import default_names, split_file
-    from rnatracker.data.writers import delimiter_of
 
     columns = ColumnNames(id_column, sequence_column, group_column)
+    names = options.site_names(sites)
     train_default, test_default = default_names(file, out_dir)
     parts = split_file(
         file,
@@ -150,6 +150,7 @@ def split(
         share=test,
         seed=seed,
         format=file_format,
+        sites=names,
         columns=columns,
         force=force,
     )
@@ -160,9 +161,7 @@ def split(
         output.say(f"Note: {note}")
     show(table)
     output.tell(f"{parts.n_groups:,} groups or different sequences, none of them split.")
-    if not delimiter_of(file):
-        output.tell("Where the file doesn't name its sites, give --sites A,B,... too, in the order of its values.")
-    _next(_train(parts.train, None, columns))
+    _next(_train(parts.train, names, columns))
 
 
 @app.command()
@@ -252,10 +251,6 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
             f"{zero:,} records all zero, {bad:,} otherwise wrong, {report.uniform_records:,} equal at all sites",
         )
         yield "constant sites", ", ".join(constant) or "none"
-        yield (
-            "sites",
-            "named" if report.sites_named else "not named in the file: taken as the default four; see --sites",
-        )
     else:
         yield "fractions", "none: a file for prediction"
     yield "digest", report.digest

@@ -122,7 +122,7 @@ def tune(
 
     The same command typed again resumes the study; typed in a second terminal, it joins the running study.
 
-    rnatracker tune --data apexseq.fa --study first --trials 50 --jobs 2 --epochs 30
+    rnatracker tune --data mine.tsv --study first --trials 50 --jobs 2 --epochs 30
     """
     from rnatracker import config as settings
     from rnatracker.search import space as spaces

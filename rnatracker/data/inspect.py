@@ -69,7 +69,6 @@ class Report:
         duplicate_sequences: records whose sequence an earlier one has.
         uniform_records: records with the same fraction at all sites.
         sites: one report for each; none where nothing was measured.
-        sites_named: False where the names are only the default four.
         digest: of ids, sequences and fractions, as a run's tags have it.
         problem_counts: what training would refuse, by kind: `duplicate_id`, `empty_sequence`,
             `unknown_letter`, `all_zero`, `bad_fractions`, `no_fraction` (a column).
@@ -93,7 +92,6 @@ class Report:
     duplicate_sequences: int
     uniform_records: int
     sites: list[SiteReport]
-    sites_named: bool
     digest: str
     problem_counts: dict[str, int]
     problems: list[DataError]
@@ -153,7 +151,6 @@ def inspect(
         duplicate_sequences=len(transcripts) - len(set(sequence_groups(transcripts))),
         uniform_records=0 if fractions is None else int((np.ptp(fractions, axis=1) < _EQUAL).sum()),
         sites=_sites(transcripts),
-        sites_named=transcripts.sites_named,
         digest=transcripts.digest(),
         problem_counts=dict(Counter(problem.kind for problem in problems)),
         problems=[problem.error for problem in problems],

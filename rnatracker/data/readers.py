@@ -33,6 +33,8 @@ from rnatracker.errors import DataError
 
 LABELS = ("A", "B", "mean")
 """Which replicate to take, where there are two."""
+_SHOWN = 12
+"""Values of a record that an error shows."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def read(
     sites: Sequence[str] | None = None,
     labels: str = "mean",
     columns: ColumnNames = ANY_NAMES,
+    assumed: Sequence[str] = (),
 ) -> Transcripts:
     """Read transcripts with measured fractions.
 
@@ -62,9 +65,10 @@ def read(
         path: the file, gzipped or not.
         format: `port3`, `port6`, `original` or `table`; `auto` recognises it by the content.
         sites: names of the sites in the order of the values. A table names its own, and `sites` then selects
-            and orders its columns. None: the file's names, else the default four.
+            and orders its columns. None: the file's names.
         labels: `A`, `B` or `mean` (of the two, each normalised) of two replicates.
         columns: which columns of a table hold what, where their names don't say it.
+        assumed: what the sites of a file are called that doesn't name them, where that is known from elsewhere.
 
     Returns:
         Fractions are (N, S) float64 and sum to 1 in each row.
@@ -73,7 +77,7 @@ def read(
         DataError: naming the file, the record, the rule, the value and the remedy.
     """
     with opened(path) as source:
-        loaded = _Loaded(source, format, sites, labels, columns)
+        loaded = _Loaded(source, format, sites, labels, columns, tuple(assumed))
         if not loaded.has_values:
             raise DataError(
                 f"{source.name}: there are no fractions in it, it looks like {loaded.format} "
@@ -90,20 +94,26 @@ def read(
         return transcripts
 
 
-def read_for(data: DataConfig, path: str | Path) -> Transcripts:
+def read_for(data: DataConfig, path: str | Path, assumed: Sequence[str] = ()) -> Transcripts:
     """Read transcripts with measured fractions as a run's settings say.
+
+    Args:
+        data: the settings.
+        path: the file.
+        assumed: as for `read`: the sites that a run recorded, which were not always asked for.
 
     Raises:
         DataError: as `read`.
     """
     columns = ColumnNames(data.id_column, data.sequence_column, data.group_column)
-    return read(path, format=data.format, sites=data.sites, labels=data.labels, columns=columns)
+    return read(path, format=data.format, sites=data.sites, labels=data.labels, columns=columns, assumed=assumed)
 
 
 def read_unlabelled(
     path: str | Path,
     *,
     format: str = "auto",  # noqa: A002
+    sites: Sequence[str] | None = None,
     columns: ColumnNames = ANY_NAMES,
 ) -> Transcripts:
     """Read transcripts for prediction: plain FASTA, or any labelled format.
@@ -114,7 +124,7 @@ def read_unlabelled(
         DataError: as `read`, except for fractions.
     """
     with opened(path) as source:
-        loaded = _Loaded(source, format, None, "mean", columns, strict_sites=False)
+        loaded = _Loaded(source, format, sites, "mean", columns, DEFAULT_SITES, strict_sites=False)
         for record in loaded.records:
             loaded.add(record)
             refused = [p for p in loaded.problems if p.kind not in (FaultKind.ALL_ZERO, FaultKind.BAD_FRACTIONS)]
@@ -160,7 +170,7 @@ def verbatim(
         DataError: if the file's lines don't make records, while iterating.
     """
     with opened(path) as source:
-        loaded = _Loaded(source, format, None, "mean", columns, strict_sites=False)
+        loaded = _Loaded(source, format, None, "mean", columns, DEFAULT_SITES, strict_sites=False)
         yield loaded.header, loaded.records
 
 
@@ -177,6 +187,7 @@ class _Loaded:
         sites: Sequence[str] | None,
         labels: str,
         names: ColumnNames,
+        assumed: tuple[str, ...] = (),
         *,
         strict_sites: bool = True,
     ) -> None:
@@ -204,6 +215,7 @@ class _Loaded:
         self.has_values = self.format != "fasta" and self.sites != ()
         self.strict_sites = strict_sites
         self.columns_chosen = sites is not None
+        self.assumed = assumed
         self.last: Record | None = None
         self.n_replicates = 0
         self.n_ungrouped = 0
@@ -268,18 +280,13 @@ class _Loaded:
         n_values = len(record.values[0])
         if self.format == "table" and self.strict_sites and not self.columns_chosen:
             self._check_columns(record)
-        if self.sites is None and n_values == len(DEFAULT_SITES):
-            self.sites = DEFAULT_SITES
+        if self.sites is None and n_values == len(self.assumed):
+            self.sites = self.assumed
         if self.sites is None and self.strict_sites:
-            raise DataError.in_record(
-                self.source.name,
-                record.number,
-                record.id,
-                f"expected {len(DEFAULT_SITES)} fractions ({', '.join(DEFAULT_SITES)}), got {n_values}",
-                "the file doesn't name its sites: if it has others, name them with --sites",
-            )
+            raise unnamed(self.source.name, record)
         if self.sites is not None and len(self.sites) < 2 and self.strict_sites:
-            raise DataError(f"{self.source.name}: expected 2 sites or more, got {', '.join(self.sites)}")
+            problem = f"{self.source.name}: expected 2 sites or more, got {', '.join(self.sites)}"
+            raise DataError(problem, "add a column for each, or name those that are there with --sites")
         self.has_values = self.sites is not None and len(self.sites) >= 2
         fault = site_names.fault(self.sites or ()) if self.strict_sites else ""
         if fault:  # of a table's columns: names that a user gives were checked before
@@ -379,6 +386,20 @@ class _Loaded:
             self.source.remarks["records without a group, each one of its own"] = self.n_ungrouped
         repeats = [f"{self.source.name}: {note}" for note in self.repeats.notes()] if self.repeats is not None else []
         return (*self.source.notes(self.ids[-1], self.ends[-1] - self.ends[-2]), *repeats)
+
+
+def unnamed(source: str, record: Record) -> DataError:
+    """Return the error of a file with values that doesn't say of which sites they are."""
+    values = record.values[0]
+    shown = " ".join(value[:20] for value in values[:_SHOWN]) + " ..." * (len(values) > _SHOWN)
+    names = ",".join(f"site{i + 1}" for i in range(len(values)))
+    return DataError.in_record(
+        source,
+        record.number,
+        record.id,
+        f"expected sites with names, but the file has none for its {len(values)} values ({shown})",
+        f"name them in the order of the values, as in --sites {names}",
+    )
 
 
 def _check_no_columns(source: Source, format: str, names: ColumnNames) -> None:  # noqa: A002

@@ -6,13 +6,14 @@ divided; a run divides its own data, so this is for a test set that no run ever 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from rnatracker.data.folds import default_groups, hold_out
 from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
-from rnatracker.data.readers import read_unlabelled, verbatim
+from rnatracker.data.readers import read_unlabelled, unnamed, verbatim
 from rnatracker.data.writers import check_absent, replacing
 from rnatracker.errors import DataError, about
 
@@ -54,13 +55,14 @@ def split_file(
     share: float,
     seed: int = 0,
     format: str = "auto",  # noqa: A002 - the users' word
+    sites: Sequence[str] | None = None,
     columns: ColumnNames = ANY_NAMES,
     force: bool = False,
 ) -> Halves:
     """Divide a file at random; groups, or transcripts of the same sequence, stay together.
 
     Every record is copied to the byte, in the file's order; a table's header goes into both. Sequences and
-    ids are checked, fractions are not: this needs no names of sites.
+    ids are checked, fractions are not.
 
     Args:
         path: the file, of any format.
@@ -69,6 +71,8 @@ def split_file(
         share: of the records to hold out.
         seed: the same seed gives the same division.
         format: the file's format, or `auto`.
+        sites: names of the sites, which a file with values must have: its parts are worth nothing without; of a table,
+            the columns that must be there.
         columns: which columns of a table hold what, where their names don't say it.
         force: overwrite what is there.
 
@@ -79,7 +83,8 @@ def split_file(
     if len({path.resolve(), train.resolve(), test.resolve()}) < 3:
         raise DataError(f"{path}: its parts need two files of their own, got {train} and {test}")
     check_absent([train, test], force=force)
-    transcripts = read_unlabelled(path, format=format, columns=columns)
+    _check_sites(path, format, sites, columns)
+    transcripts = read_unlabelled(path, format=format, sites=sites, columns=columns)
     groups = default_groups(transcripts)
     if not 0 < share < 1:
         raise DataError(f"--test {share:g}: expected a share between 0 and 1, as in --test 0.2")
@@ -95,6 +100,29 @@ def split_file(
         for i, record in enumerate(records):
             parts[i in in_test].write(_whole_line(record.text))
     return Halves(train, test, len(kept), len(held_out), len(set(groups)), transcripts.notes)
+
+
+def _check_sites(
+    path: Path,
+    format: str,  # noqa: A002
+    sites: Sequence[str] | None,
+    columns: ColumnNames,
+) -> None:
+    """Check that a file with values has names for them, from its header or the user.
+
+    Raises:
+        DataError: if it has none, or the user gives another number of them.
+    """
+    with verbatim(path, format=format, columns=columns) as (header, records):
+        first = next(records, None)
+    if header or first is None or not first.values:
+        return
+    if sites is None:
+        raise unnamed(path.name, first)
+    n_values = len(first.values[0])
+    if n_values != len(sites):
+        problem = f"expected {len(sites)} values as --sites {','.join(sites)} names them, got {n_values}"
+        raise DataError.in_record(path.name, first.number, first.id, problem, "name every value")
 
 
 def _make_folders(*parts: Path) -> None:

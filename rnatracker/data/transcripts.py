@@ -32,7 +32,7 @@ class Transcripts:
         fractions: (N, S) float64, rows sum to 1; None where nothing was measured.
         replicates: the two (N, S) measurements, each normalised, where the file has two.
         groups: one for each transcript (its gene, say); transcripts of one group are never divided.
-        sites_named: True where the file or the user named the sites, False where they are the default four.
+        sites_named: True where the file or the user named the sites, False where a model or an earlier run did.
         source: the file's name, for messages.
         columns: which column of a table was taken for what; empty where it is no table.
         notes: what a user should know of how the file was read, whole sentences.

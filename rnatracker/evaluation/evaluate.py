@@ -113,13 +113,10 @@ def read_labelled(
     """
     if sites is None:
         try:
-            transcripts = read(data, format=file_format, labels=labels, columns=columns)
+            return read(data, format=file_format, labels=labels, columns=columns, assumed=model_sites)
         except DataError:
-            # An unnamed file of other than four sites: try it under the model's names, and report what is wrong then.
-            transcripts = read(data, format=file_format, sites=model_sites, labels=labels, columns=columns)
-        if not transcripts.sites_named and len(transcripts.sites) == len(model_sites):
-            transcripts = replace(transcripts, sites=model_sites)
-        return transcripts
+            # A table with more columns, perhaps: take those of the model, and report what is wrong then.
+            sites = [*model_sites]
     return read(data, format=file_format, sites=sites, labels=labels, columns=columns)
 
 

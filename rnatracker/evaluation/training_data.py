@@ -75,7 +75,7 @@ def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcript
     """
     digest, data = run.tags().get(Tag.DATA_DIGEST, ""), settings_of(run)
     for place in [*([data.path] if data.path else []), *files]:
-        transcripts = _read(place, data)
+        transcripts = _read(place, data, tuple(filter(None, run.tags().get(Tag.SITES, "").split(","))))
         if transcripts is not None and transcripts.digest() == digest:
             return transcripts
     return None
@@ -101,9 +101,9 @@ def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
     raise UnknownTrainingDataError(run.name, f"{where}{f' (digest {digest})' if digest else ''}")
 
 
-def _read(place: str, data: DataConfig) -> Transcripts | None:
+def _read(place: str, data: DataConfig, sites: tuple[str, ...]) -> Transcripts | None:
     try:
-        return read_for(data, place)
+        return read_for(data, place, sites)
     except DataError:
         return None
 

@@ -105,7 +105,8 @@ def plan(
         jobs=jobs,
     )
     recorded_threads = tags.get(Tag.THREADS, "")
-    prepared = prepare(request, threads=int(recorded_threads) if recorded_threads.isdigit() else None)
+    threads = int(recorded_threads) if recorded_threads.isdigit() else None
+    prepared = prepare(request, threads=threads, recorded=tags)
     _check_same_data(prepared, called, kind, tags)
     return Plan(run, called, kind, prepared, differences(tags, prepared), until)
 

@@ -6,6 +6,7 @@ Read next: `rnatracker/training/session.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.device import pick_device
 from rnatracker.model.threads import pick_threads
 from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.tracking.tags import Tag
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,16 @@ class Outcome:
     beside: tuple[str, ...] = ()
 
 
-def prepare(request: RunRequest, *, threads: int | None = None) -> PreparedRun:
+def prepare(
+    request: RunRequest, *, threads: int | None = None, recorded: Mapping[str, str] | None = None
+) -> PreparedRun:
     """Read and check everything that a run needs, before there is a run.
 
     Args:
         request: what is to be run.
         threads: CPU threads; None: as the settings say, else one where folds run in parallel, else what is found to be
             fastest now.
+        recorded: the tags of the run that this is again; None: it is a new one.
 
     Raises:
         RNATrackerError: if anything of it is wrong.
@@ -117,10 +122,15 @@ def prepare(request: RunRequest, *, threads: int | None = None) -> PreparedRun:
             "--weights with --fold: every fold would start from weights that have seen its test part", "use one of them"
         )
     device = pick_device(settings.train)
-    transcripts = read_for(data, data.path)
+    transcripts = read_for(data, data.path, recorded_sites(recorded or {}))
     start = _read_weights(request, transcripts.sites) if request.weights else None
     threads = threads or asked or _threads(request, device, len(transcripts.sites))
     return PreparedRun(request, transcripts, device, threads, start)
+
+
+def recorded_sites(tags: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the sites that a run's tags name: earlier versions named those of a file without names by themselves."""
+    return tuple(filter(None, tags.get(Tag.SITES, "").split(",")))
 
 
 def _threads(request: RunRequest, device: torch.device, n_sites: int) -> int:

@@ -138,7 +138,7 @@ def _prepare_again(
         tensorboard=tags.get(Tag.TENSORBOARD) == "true",
         jobs=jobs,
     )
-    prepared = prepare(request, threads=int(tags.get(Tag.THREADS, "0")) or None)
+    prepared = prepare(request, threads=int(tags.get(Tag.THREADS, "0")) or None, recorded=tags)
     if prepared.transcripts.digest() != tags.get(Tag.DATA_DIGEST):
         raise DataError(
             f"{settings.data.path}: not the transcripts that {run.name} began with (their digest differs)",

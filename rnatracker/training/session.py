@@ -76,7 +76,7 @@ def dataset_of(prepared: PreparedRun) -> DatasetInput:
 def describe_start(run: TrackedRun, prepared: PreparedRun, log: Reporter) -> None:
     """Say what the run works on, and what of it a user may not expect."""
     transcripts, settings = prepared.transcripts, prepared.config
-    assumed = "" if transcripts.sites_named else " (assumed: the file names none; --sites gives others)"
+    assumed = "" if transcripts.sites_named else " (as recorded: the file names none)"
     log.line(f"{run.name}: {len(transcripts)} transcripts of {transcripts.source}")
     log.line(f"sites {', '.join(transcripts.sites)}{assumed}")
     if transcripts.columns:

@@ -25,7 +25,7 @@ def run(*arguments: object) -> Result:
 def test_inspect_counts_by_hand_when_there_are_replicates(tmp_path: Path) -> None:
     path = tmp_path / "x.fa"
     path.write_text(REPLICATES)
-    report = inspect(path, max_length=100)
+    report = inspect(path, max_length=100, sites=["a", "b", "c", "d"])
     assert (report.records, report.format, report.nucleotides) == (4, "original", 60 + 90 + 120 + 150)
     assert report.lengths["0%"] == 60
     assert report.lengths["100%"] == 150
@@ -52,14 +52,14 @@ def test_inspect_finds_constant_uniform_and_doubled_when_they_are_there(tmp_path
 def test_inspect_prints_a_report_and_fails_when_training_would_refuse_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x.fa"
     path.write_text("> a\nACGT\n1 1 1 1\n> a\nACGT\n0 0 0 0\n> b\nACGT\n1 1 1 1\n")
-    result = run("inspect", path)
+    result = run("inspect", path, "--sites", "a,b,c,d")
     assert result.exit_code == 1
     assert "1 records all zero" in result.stdout
     assert "1 records have that of an earlier one" in result.stdout
     assert result.stderr.splitlines()[-1] == (
         "Error: x.fa, record 2 (a): expected different ids, but record 1 has it too (1 more); rename one"
     )
-    content = json.loads(run("inspect", path, "--json").stdout)
+    content = json.loads(run("inspect", path, "--sites", "a,b,c,d", "--json").stdout)
     assert content["problem_counts"] == {"duplicate_id": 1, "all_zero": 1}
     assert content["duplicate_sequences"] == 2
 
@@ -67,7 +67,10 @@ def test_inspect_prints_a_report_and_fails_when_training_would_refuse_the_file(t
 def test_inspect_accepts_underscores_when_the_ports_users_type_them(tmp_path: Path) -> None:
     path = tmp_path / "x.fa"
     path.write_text(REPLICATES)
-    one, other = (run("inspect", path, option, "100", "--json") for option in ("--max_length", "--max-length"))
+    one, other = (
+        run("inspect", path, option, "100", "--sites", "a,b,c,d", "--json")
+        for option in ("--max_length", "--max-length")
+    )
     assert one.exit_code == 0
     assert json.loads(one.stdout) == json.loads(other.stdout)
     assert json.loads(one.stdout)["records_cut"] == 0.5
@@ -116,3 +119,21 @@ def test_download_says_what_to_do_when_there_is_no_network(tmp_path: Path) -> No
     assert result.stdout == ""
     assert f"put the file at {tmp_path / 'apex_rip_cDNA_screened.fa'}" in result.stderr
     assert run("download", "other").exit_code == 2
+
+
+@pytest.mark.parametrize("command", ["inspect", "split"])
+def test_sites_that_the_file_does_not_name_are_asked_for(tmp_path: Path, command: str) -> None:
+    path = tmp_path / "x.fa"
+    path.write_text("".join(f"> t{i}\nACGT{'A' * i}\n0.1 0.2 0.3\n" for i in range(4)))
+    result = run(command, path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: x.fa, record 1 (t0): expected sites with names, but the file has none for its 3 values (0.1 0.2 0.3); "
+        "name them in the order of the values, as in --sites site1,site2,site3\n"
+    )
+    assert run(command, path, "--sites", "site1,site2,site3").stdout.splitlines()[-1].endswith("site1,site2,site3")
+
+
+def test_command_that_simulate_prints_has_the_names_that_the_file_lacks(tmp_path: Path) -> None:
+    result = run("simulate", tmp_path / "x.fa", "--records", 20, "--median-length", 200)
+    assert result.stdout.splitlines()[-1].endswith("--sites Cytosol,Insoluble,Membrane,Nuclear")

@@ -63,7 +63,7 @@ def test_training_chooses_by_the_loss_and_says_so(folds: str, tmp_path: Path) ->
 
 
 def test_study_is_refused_where_its_objective_is_undefined_in_every_fold(tmp_path: Path) -> None:
-    data = write_table(replace(toy_transcripts(20), fractions=np.tile([0.0, 1.0, 0.0], (20, 1))), tmp_path / "x.tsv")
+    data = write_table(replace(toy_transcripts(20), fractions=np.tile([0.2, 0.5, 0.3], (20, 1))), tmp_path / "x.tsv")
     tracking = TrackingSettings(tmp_path / "mlruns", enabled=False)
     request = small_study(data, tracking, settings={"data__fold": 2})
     with pytest.raises(StudyError) as caught:

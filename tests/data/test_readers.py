@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 
 from rnatracker.config import DEFAULT_SITES
-from rnatracker.data import Transcripts, read, read_unlabelled
-from rnatracker.data.readers import survey
+from rnatracker.data import Transcripts, read_unlabelled
+from rnatracker.data.readers import read, survey
 from rnatracker.errors import DataError, UsageError
 from tests.support.paths import REAL
-from tests.support.texts import APEX, FASTA, LABELLED, ORIGINAL, PORT3, PORT6, TABLE, write
+from tests.support.texts import APEX, FASTA, LABELLED, ORIGINAL, PORT3, PORT6, TABLE, read_four, write
 
 
 def refused(path: Path, **options: object) -> DataError:
     with pytest.raises(DataError) as caught:
-        read(path, **options)  # type: ignore[arg-type]
+        read_four(path, **options)  # type: ignore[arg-type]
     return caught.value
 
 
@@ -27,7 +27,7 @@ def same(one: Transcripts, other: Transcripts) -> bool:
 
 
 def test_read_gives_codes_and_fractions_when_records_have_three_lines(tmp_path: Path) -> None:
-    got = read(write(tmp_path, PORT3))
+    got = read_four(write(tmp_path, PORT3))
     assert got.ids == ("ENSG1", "ENSG2")
     assert got.codes.tolist() == [1, 2, 3, 4, 1, 2, 3, 4, 5]
     assert got.offsets.tolist() == [0, 4, 9]
@@ -41,12 +41,12 @@ def test_read_gives_codes_and_fractions_when_records_have_three_lines(tmp_path: 
 
 def test_read_adds_values_one_after_the_other_whatever_python_does(tmp_path: Path) -> None:
     """Since Python 3.12 `sum` gives 1e16 + 2 here: digests of one file would depend on the version of Python."""
-    got = read(write(tmp_path, "> a\nACGU\n1 1e16 1 0\n"))
+    got = read_four(write(tmp_path, "> a\nACGU\n1 1e16 1 0\n"))
     assert got.measured().tolist() == [[1e-16, 1.0, 1e-16, 0.0]]
 
 
 def test_read_joins_the_three_parts_when_records_have_six_lines(tmp_path: Path) -> None:
-    got = read(write(tmp_path, PORT6))
+    got = read_four(write(tmp_path, PORT6))
     assert [got.sequence(0), got.sequence(1)] == ["ACATGGT", "ATGTAAC"]
     assert got.measured().tolist() == [[0.25] * 4, [0.5, 0, 0.25, 0.25]]
 
@@ -57,7 +57,7 @@ def test_read_joins_the_three_parts_when_records_have_six_lines(tmp_path: Path) 
 def test_read_takes_the_wanted_replicate_when_the_original_has_two(
     tmp_path: Path, labels: str, row: list[float]
 ) -> None:
-    got = read(write(tmp_path, ORIGINAL), labels=labels)
+    got = read_four(write(tmp_path, ORIGINAL), labels=labels)
     assert got.measured()[0].tolist() == row
     assert got.replicates is not None
     assert got.replicates[0].tolist() == [[0.25] * 4, [0.5, 0, 0.25, 0.25]]
@@ -66,7 +66,7 @@ def test_read_takes_the_wanted_replicate_when_the_original_has_two(
 
 
 def test_read_has_no_replicates_when_the_original_has_one(tmp_path: Path) -> None:
-    got = read(write(tmp_path, APEX))
+    got = read_four(write(tmp_path, APEX))
     assert got.replicates is None
     assert got.measured().tolist() == [[0.25] * 4]
     assert "expected two replicates for --labels A, got one" in refused(write(tmp_path, APEX), labels="A").problem
@@ -74,21 +74,21 @@ def test_read_has_no_replicates_when_the_original_has_one(tmp_path: Path) -> Non
 
 def test_read_ignores_the_other_replicate_when_only_that_one_is_all_zero(tmp_path: Path) -> None:
     path = write(tmp_path, ORIGINAL.replace("distB:1_1_1_1", "distB:0_0_0_0"))
-    got = read(path, labels="A")
+    got = read_four(path, labels="A")
     assert got.replicates is None
     assert got.measured()[1].tolist() == [0.5, 0, 0.25, 0.25]
     assert "record 2 (ENSG2): replicate B: expected a fraction above 0" in refused(path).problem
 
 
 def test_read_names_sites_and_groups_when_a_table_does(tmp_path: Path) -> None:
-    got = read(write(tmp_path, TABLE))
+    got = read_four(write(tmp_path, TABLE))
     assert (got.sites, got.sites_named, got.groups) == (("ER", "Nucleus"), True, ("g1", "g1"))
     assert got.measured().tolist() == [[0.25, 0.75], [0.5, 0.5]]
 
 
 def test_read_selects_and_orders_columns_when_sites_are_given(tmp_path: Path) -> None:
     path = write(tmp_path, 'ID,Sequence,note,a,b,c\nt1,ACGT,"x, y",1,2,3\n', "x.csv")
-    got = read(path, sites=["c", "a"])
+    got = read_four(path, sites=["c", "a"])
     assert (got.sites, got.measured().tolist()) == (("c", "a"), [[0.75, 0.25]])
     error = refused(path, sites=["nots", "a"])
     assert "no site 'nots' as --sites wants" in error.problem
@@ -97,25 +97,33 @@ def test_read_selects_and_orders_columns_when_sites_are_given(tmp_path: Path) ->
 
 
 def test_read_prefers_group_to_gene_when_a_table_has_both(tmp_path: Path) -> None:
-    got = read(write(tmp_path, "gene,group,id,sequence,a,b\ng,f,t1,A,1,1\ng,,t2,C,1,1\n"))
+    got = read_four(write(tmp_path, "gene,group,id,sequence,a,b\ng,f,t1,A,1,1\ng,,t2,C,1,1\n"))
     assert got.groups == ("f", "t2"), "a record without a group is on its own"
 
 
 def test_read_names_sites_when_they_are_given(tmp_path: Path) -> None:
-    got = read(write(tmp_path, "> a\nACGT\n1 3\n"), sites=["in", "out"])
+    got = read_four(write(tmp_path, "> a\nACGT\n1 3\n"), sites=["in", "out"])
     assert (got.sites, got.sites_named, got.measured().tolist()) == (("in", "out"), True, [[0.25, 0.75]])
 
 
-def test_read_asks_for_sites_when_there_are_not_four_values(tmp_path: Path) -> None:
-    error = refused(write(tmp_path, "> a\nACGT\n1 3\n"))
-    assert error.problem.startswith("x.fa, record 1 (a): expected 4 fractions")
-    assert error.remedy.endswith("name them with --sites")
+@pytest.mark.parametrize("name", ["port3", "port6", "original"])
+def test_sites_that_the_file_does_not_name_are_asked_for(tmp_path: Path, name: str) -> None:
+    """Two of four names that were invented once were those of other columns."""
+    path = write(tmp_path, LABELLED[name])
+    for reader in (read, survey):
+        with pytest.raises(DataError) as caught:
+            reader(path)
+        problem = "x.fa, record 1 (ENSG1): expected sites with names, but the file has none for its 4 values (1 1 1 1)"
+        assert caught.value.problem == problem
+        assert caught.value.remedy == "name them in the order of the values, as in --sites site1,site2,site3,site4"
+    assert read(path, sites=["a", "b", "c", "d"]).sites_named
+    assert not read(path, assumed=["a", "b", "c", "d"]).sites_named
 
 
 @pytest.mark.parametrize("name", LABELLED)
 def test_read_is_the_same_when_only_the_wrapping_differs(tmp_path: Path, name: str) -> None:
     content = LABELLED[name]
-    plain = read(write(tmp_path, content))
+    plain = read_four(write(tmp_path, content))
     variants = {
         "windows": content.replace("\n", "\r\n").encode(),
         "bom": b"\xef\xbb\xbf" + content.encode(),
@@ -125,16 +133,16 @@ def test_read_is_the_same_when_only_the_wrapping_differs(tmp_path: Path, name: s
         "forced": content.encode(),
     }
     for variant, data in variants.items():
-        got = read(write(tmp_path, data), format=name if variant == "forced" else "auto")
+        got = read_four(write(tmp_path, data), format=name if variant == "forced" else "auto")
         assert same(got, plain), variant
 
 
 def test_read_accepts_tabs_when_they_stand_between_values(tmp_path: Path) -> None:
-    assert same(read(write(tmp_path, PORT3.replace("1 1 1 1", "1\t1 \t1  1"))), read(write(tmp_path, PORT3)))
+    assert same(read_four(write(tmp_path, PORT3.replace("1 1 1 1", "1\t1 \t1  1"))), read_four(write(tmp_path, PORT3)))
 
 
 def test_read_admits_a_cell_longer_than_the_csv_module_does(tmp_path: Path) -> None:
-    got = read(write(tmp_path, f"id,sequence,a,b\nlong,{'ACGT' * 50_000},1,1\n"))
+    got = read_four(write(tmp_path, f"id,sequence,a,b\nlong,{'ACGT' * 50_000},1,1\n"))
     assert got.lengths.tolist() == [200_000]
 
 
@@ -149,7 +157,7 @@ def test_read_unlabelled_joins_lines_when_fasta_is_wrapped(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", LABELLED)
 def test_read_unlabelled_keeps_fractions_when_the_file_has_them(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, LABELLED[name])
-    assert same(read_unlabelled(path), read(path))
+    assert same(read_unlabelled(path), read_four(path))
 
 
 @pytest.mark.parametrize("content", ["> a\nACGT\n0 0 0 0\n", "> a\nACGT\n1 2 3\n", "id,sequence,name\na,ACGT,x\n"])
@@ -287,7 +295,7 @@ def test_read_unlabelled_drops_fractions_when_they_are_unusable(tmp_path: Path, 
             "rename it",
         ),
         ("tx,sequence,a,b\n", "x.fa, header: expected a column 'id' (or transcript_id, name), got tx, s", "say which"),
-        ("id,sequence,a\nt,A,1\n", "x.fa: expected 2 sites or more, got a", ""),
+        ("id,sequence,a\nt,A,1\n", "x.fa: expected 2 sites or more, got a", "add a column for each"),
         ("id,sequence,a,b\n", "x.fa: expected at least one record, got none", ""),
     ],
 )
@@ -316,7 +324,7 @@ def test_read_says_which_format_it_looks_like_when_another_is_forced(tmp_path: P
         assert f"but it looks like {actual} (" in error.problem
         assert error.remedy == "leave --format out"
     else:
-        assert len(read(path, format=wanted)) == 2
+        assert len(read_four(path, format=wanted)) == 2
 
 
 def test_read_refuses_words_it_does_not_know(tmp_path: Path) -> None:
@@ -326,19 +334,19 @@ def test_read_refuses_words_it_does_not_know(tmp_path: Path) -> None:
     assert error.remedy.startswith("use one of auto, port3")
     assert refused(path, labels="C").problem == "--labels C: expected one of A, B, mean"
     with pytest.raises(UsageError) as caught:
-        read(path, sites=["a", "a"])
+        read_four(path, sites=["a", "a"])
     assert caught.value.problem == "--sites: a site can't be called 'a': two sites are"
 
 
 def test_read_tells_the_format_when_the_first_record_is_longer_than_the_head(tmp_path: Path) -> None:
     path = write(tmp_path, f"> a\n{'ACGT' * 400_000}\n1 1 1 1\n")
-    assert read(path, format="port3").lengths.tolist() == [1_600_000]
-    assert read(path, format="ancestor3").lengths.tolist() == [1_600_000], "as the format was called once"
+    assert read_four(path, format="port3").lengths.tolist() == [1_600_000]
+    assert read_four(path, format="ancestor3").lengths.tolist() == [1_600_000], "as the format was called once"
 
 
 def test_survey_counts_every_problem_when_read_would_stop_at_the_first(tmp_path: Path) -> None:
     content = "> a\nAC\n1 1 1 1\n> a\nAX\n0 0 0 0\n> b\nAC\n1 1 1\n> c\n\n1 1 1 1\n"
-    got, problems, file_format = survey(write(tmp_path, content))
+    got, problems, file_format = survey(write(tmp_path, content), sites=DEFAULT_SITES)
     assert file_format == "port3"
     assert [p.kind for p in problems] == [
         "duplicate_id",
@@ -357,7 +365,7 @@ def test_survey_counts_every_problem_when_read_would_stop_at_the_first(tmp_path:
 @pytest.mark.shared
 @pytest.mark.skipif(not REAL.is_file(), reason="needs the real data in ../shared")
 def test_read_agrees_with_the_file_when_it_is_real() -> None:
-    got = read(REAL, sites=["Nucleus", "Cytosol", "ERM", "OMM"])
+    got = read_four(REAL, sites=["Nucleus", "Cytosol", "ERM", "OMM"])
     assert (len(got), int(got.lengths.min()), int(got.lengths.max())) == (1629, 227, 21103)
     assert got.ids[0] == "ENSG00000154727"
     assert np.allclose(got.measured()[0], [0.302960, 0.214328, 0.310104, 0.172608], atol=2e-6)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from rnatracker.data import read, read_unlabelled
-from rnatracker.data.readers import survey
+from rnatracker.config import DEFAULT_SITES
+from rnatracker.data import read_unlabelled
+from rnatracker.data.readers import read, survey
 from rnatracker.data.split import default_names, split_file
 from rnatracker.data.stream import stream
 from rnatracker.errors import DataError
-from tests.support.texts import FASTA, LABELLED, ORIGINAL, PORT3, PORT6, TABLE, write
+from tests.support.texts import FASTA, LABELLED, ORIGINAL, PORT3, PORT6, TABLE, read_four, write
 
 PLAIN = "id,sequence,a,b\nt,ACGT,1,3\nu,ACGA,1,1\n"
 NOTED = {
@@ -35,7 +36,7 @@ NOTED = {
 
 def refused(path: Path, **options: object) -> DataError:
     with pytest.raises(DataError) as caught:
-        read(path, **options)  # type: ignore[arg-type]
+        read_four(path, **options)  # type: ignore[arg-type]
     return caught.value
 
 
@@ -43,9 +44,9 @@ def refused(path: Path, **options: object) -> DataError:
 @pytest.mark.parametrize("name", NOTED)
 def test_plain_meaning_is_read_and_noted_by_every_reader(tmp_path: Path, name: str, packed: bool) -> None:
     content, note = NOTED[name]
-    plain = read(write(tmp_path, PLAIN))
+    plain = read_four(write(tmp_path, PLAIN))
     path = write(tmp_path, gzip.compress(content.encode()) if packed else content, "y.csv")
-    for got in (read(path), read_unlabelled(path), survey(path)[0]):
+    for got in (read_four(path), read_unlabelled(path), survey(path)[0]):
         assert got.digest() == plain.digest()
         assert len(got.notes) >= 1
         assert any(note in each for each in got.notes)
@@ -55,7 +56,7 @@ def test_plain_meaning_is_read_and_noted_by_every_reader(tmp_path: Path, name: s
         assert any(note in each for each in source.notes())
     parts = split_file(path, *default_names(path), share=0.5)
     assert any(note in each for each in parts.notes)
-    assert sorted(read(parts.train).ids + read(parts.test).ids) == ["t", "u"]
+    assert sorted(read_four(parts.train).ids + read_four(parts.test).ids) == ["t", "u"]
 
 
 @pytest.mark.parametrize("content", [PORT3, PORT6, ORIGINAL, TABLE, FASTA])
@@ -80,7 +81,7 @@ def test_other_delimiters_are_named_and_the_advice_makes_a_table_of_it(tmp_path:
     assert error.problem == f"x.csv, header: expected tabs or commas between columns, got {name}"
     command = error.remedy.partition("as in: ")[2]
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
-    assert read(tmp_path / "x.tsv").measured().tolist() == [[0.25, 0.75], [0.5, 0.5]]
+    assert read_four(tmp_path / "x.tsv").measured().tolist() == [[0.25, 0.75], [0.5, 0.5]]
 
 
 @pytest.mark.parametrize(("name", "written"), [("x.csv", "x.tsv"), ("x.tsv", "x_tabs.tsv"), ("x y.txt", "x y.tsv")])
@@ -143,13 +144,13 @@ def test_column_of_words_is_one_problem_and_not_one_of_each_row(tmp_path: Path) 
     assert caught.value.remedy.endswith(
         "--sites a,b; where records that share it belong together, add --group-column symbol"
     )
-    assert read(path, sites=["a", "b"]).sites == ("a", "b")
+    assert read_four(path, sites=["a", "b"]).sites == ("a", "b")
 
 
 @pytest.mark.parametrize("word", ["NA", "-", ".", "nan", "NaN", "#N/A", "n/a", "NULL", "", " "])
 def test_missing_groups_are_no_family(tmp_path: Path, word: str) -> None:
     rows = "".join(f"t{i},ACGT{'A' * i},{word if i < 3 else 'g'},1,1\n" for i in range(5))
-    got = read(write(tmp_path, f"id,sequence,gene,a,b\n{rows}"))
+    got = read_four(write(tmp_path, f"id,sequence,gene,a,b\n{rows}"))
     assert got.groups == ("t0", "t1", "t2", "g", "g")
     assert got.notes == ("x.fa: records without a group, each one of its own: 3",)
 
@@ -203,12 +204,12 @@ CUT = {
 @pytest.mark.parametrize("name", CUT)
 def test_last_record_that_sums_otherwise_is_refused(tmp_path: Path, name: str) -> None:
     whole = CUT[name]
-    assert len(read(write(tmp_path, whole))) == 4
+    assert len(read_four(write(tmp_path, whole))) == 4
     place = whole.rindex("0.25") + 3
     error = refused(write(tmp_path, whole[:place] + whole[place + 1 :]))  # 0.25 to 0.2
     assert "record 4 (t3): expected values that sum to 1 as all others do, got 0.95; it is the last" in error.problem
     assert error.remedy.startswith("fetch it again")
-    _, problems, _ = survey(tmp_path / "x.fa")
+    _, problems, _ = survey(tmp_path / "x.fa", sites=None if name == "table" else DEFAULT_SITES)
     assert [problem.kind for problem in problems] == ["bad_fractions"]
     assert len(read_unlabelled(tmp_path / "x.fa")) == 4, "a prediction asks for no values"
 
@@ -217,7 +218,7 @@ def test_other_replicate_may_be_cut_off_where_one_is_asked_for(tmp_path: Path) -
     values = "distA:0.25_0.25_0.25_0.25 distB:0.25_0.25_0.25_0.25"
     records = [f">t{i} {values if i < 3 else values[:-1]}\nACGT\n" for i in range(4)]
     path = write(tmp_path, "".join(records))
-    assert len(read(path, labels="A")) == 4
+    assert len(read_four(path, labels="A")) == 4
     for labels in ("B", "mean"):
         assert "got 0.95" in refused(path, labels=labels).problem
 
@@ -225,14 +226,14 @@ def test_other_replicate_may_be_cut_off_where_one_is_asked_for(tmp_path: Path) -
 def test_sums_say_nothing_where_they_differ_or_are_rounded(tmp_path: Path) -> None:
     for last in ("0.33 0.33 0.33 0.00", "0.251 0.249 0.25 0.2499"):
         head = "".join(f"> t{i}\nACGT\n0.25 0.25 0.25 0.25\n" for i in range(4))
-        assert len(read(write(tmp_path, f"{head}> u\nACGT\n{last}\n"))) == 5
+        assert len(read_four(write(tmp_path, f"{head}> u\nACGT\n{last}\n"))) == 5
     for content in ("> a\nA\n1 2 3 4\n> b\nA\n1 1 1 1\n> c\nA\n0 0 1 1\n", "> a\nA\n1 1 1 1\n> b\nA\n1 1 1 0\n"):
-        assert read(write(tmp_path, content)).notes == ()
+        assert read_four(write(tmp_path, content)).notes == ()
 
 
 @pytest.mark.parametrize("name", LABELLED)
 def test_cut_off_end_is_pointed_out_with_the_last_record(tmp_path: Path, name: str) -> None:
-    got = read(write(tmp_path, LABELLED[name].rstrip("\n")))
+    got = read_four(write(tmp_path, LABELLED[name].rstrip("\n")))
     length = int(got.lengths[-1])
     problem = f"the file doesn't end with a line end: its last record, {got.ids[-1]} ({length} nt), may be cut off"
     assert got.notes == (f"x.fa: {problem}",)

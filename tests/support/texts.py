@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+from rnatracker.config import DEFAULT_SITES
+from rnatracker.data import Transcripts, read
 from tests.support.toys import sequence_of
 
 FORMATS = ["auto", "port3", "port6", "original", "table", "fasta"]
@@ -75,3 +78,8 @@ def fasta(folder: Path, n: int = 50, *, bad: int = 0, name: str = "x.fa") -> Pat
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def read_four(path: Path, **options: Any) -> Transcripts:
+    """Read a file; where it doesn't name its sites, they are the default four."""
+    return read(path, **options, assumed=DEFAULT_SITES)

@@ -4,8 +4,8 @@ Owns the choice of columns, and the delimiter. Must not know what a sequence or 
 `table.py`, which reads the rows.
 
 The header has, perhaps behind an index that pandas has written, an id and a sequence, perhaps a group, under the names
-of `rnatracker/data/formats/column_names.py` or those that the user gives, and one column per site. Where the user names sites,
-other columns are left alone.
+of `rnatracker/data/formats/column_names.py` or those that the user gives, and one column per site. Where the user names
+sites, other columns are left alone.
 """
 
 from __future__ import annotations
