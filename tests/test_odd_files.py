@@ -16,6 +16,7 @@ import typer.testing
 from typer.testing import CliRunner, Result
 
 from rnatracker.app import app
+from rnatracker.config import DEFAULT_SITES
 from rnatracker.data import read_unlabelled
 from rnatracker.model import checkpoint
 from tests.support.odd_files import OddFile, odd_files
@@ -53,29 +54,38 @@ class _Trial:
         """Run the cheap commands on a file, and now and then one of the dear ones."""
         predictions = self.out / f"p{number}.tsv"
         parts = [self.out / f"{part}{number}.{odd.path.name}" for part in ("train", "test")]
-        report = self._check(odd, ["data", "inspect", str(odd.path), "--json"])
+        report = self._check(odd, ["data", "inspect", str(odd.path), *_sites_of(odd.path), "--json"])
         self._compare(odd, report)
         predicted = self._check(
             odd, ["predict", str(odd.path), "--model", str(self.weights), "--out", str(predictions), "--threads", "1"]
         )
         self._whole(odd, predicted, [predictions])
-        split = ["data", "split", str(odd.path), "--train-out", str(parts[0]), "--test-out", str(parts[1])]
+        split = [
+            "data",
+            "split",
+            str(odd.path),
+            *_sites_of(odd.path),
+            "--train-out",
+            str(parts[0]),
+            "--test-out",
+            str(parts[1]),
+        ]
         self._whole(odd, self._check(odd, split), parts)
         for command in self._dear(number, odd.path):
             self._check(odd, command)
 
     def _dear(self, number: int, path: Path) -> Iterator[list[str]]:
         if number % 2 == 0:
-            yield ["data", "inspect", str(path)]
+            yield ["data", "inspect", str(path), *_sites_of(path)]
         if number % 5 == 1:
             yield ["evaluate", str(self.weights), "--data", str(path), "--resamples", "0", *self.store[:2]]
         if number % 11 == 2:
-            yield ["train", "--data", str(path), *_TINY, *self.store]
+            yield ["train", "--data", str(path), *_sites_of(path), *_TINY, *self.store]
         if number % 25 == 3:
             yield ["compare", "exp1", "exp2", "--data", str(path), *self.store[:2]]
         if number % 97 == 4:
             study = ["--study", f"s{number}", "--space", "smoke", "--trials", "1"]
-            yield ["tune", "--data", str(path), *study, *_TINY[:2], *self.store]
+            yield ["tune", "--data", str(path), *_sites_of(path), *study, *_TINY[:2], *self.store]
         if number % 97 == 5:
             yield ["promote", "exp1", "--data", str(path), *self.tracked]
 
@@ -108,6 +118,11 @@ class _Trial:
             self.faults.append(f"{odd.path.name} ({odd.what}): exit code {result.exit_code}, but files {there}")
         for path in files:
             path.unlink(missing_ok=True)
+
+
+def _sites_of(path: Path) -> tuple[str, ...]:
+    """Return the option that names a file's sites, where the file doesn't."""
+    return ("--sites", ",".join(DEFAULT_SITES)) if path.name.split(".")[1] in ("port3", "port6", "original") else ()
 
 
 def _problem(result: Result, folder: Path) -> str:

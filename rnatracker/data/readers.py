@@ -151,7 +151,7 @@ def survey(
         DataError: if the file's lines don't make records.
     """
     with opened(path) as source:
-        loaded = _Loaded(source, format, sites, labels, columns)
+        loaded = _Loaded(source, format, sites, labels, columns, leave_words=True)
         for record in loaded.records:
             loaded.add(record)
         return loaded.finish(), loaded.problems, loaded.format
@@ -190,6 +190,7 @@ class _Loaded:
         assumed: tuple[str, ...] = (),
         *,
         strict_sites: bool = True,
+        leave_words: bool = False,
     ) -> None:
         if labels not in LABELS:
             raise DataError(f"--labels {labels}: expected one of {', '.join(LABELS)}")
@@ -214,6 +215,8 @@ class _Loaded:
         self.records = without_stops(records, source.remarks)
         self.has_values = self.format != "fasta" and self.sites != ()
         self.strict_sites = strict_sites
+        self.leave_words = leave_words
+        self.left: frozenset[int] = frozenset()
         self.columns_chosen = sites is not None
         self.assumed = assumed
         self.last: Record | None = None
@@ -234,6 +237,11 @@ class _Loaded:
             problem = f"expected different ids, but record {first} has it too"
             self._note(record, Fault(FaultKind.DUPLICATE_ID, problem, "rename one"))
         codes = self._sequence(record)
+        if self.has_values and not self.n_replicates:
+            self._begin_values(record)
+        if self.left:
+            values = (tuple(value for i, value in enumerate(record.values[0]) if i not in self.left),)
+            record = replace(record, values=values)
         self.ids.append(record.id)
         self.groups.append(record.group or record.id)
         self.n_ungrouped += not record.group
@@ -255,8 +263,6 @@ class _Loaded:
         return np.where(codes == UNKNOWN, np.uint8(ANY), codes)
 
     def _fractions(self, record: Record) -> None:
-        if not self.n_replicates:
-            self._begin_values(record)
         if len(record.values) != self.n_replicates:
             problem = f"expected {self.n_replicates} measurement(s) as in record 1, got {len(record.values)}"
             self._note(record, Fault(FaultKind.BAD_FRACTIONS, problem))
@@ -293,7 +299,10 @@ class _Loaded:
             raise DataError(f"{self.source.name}: {fault}", "rename the column, or choose others with --sites")
 
     def _check_columns(self, record: Record) -> None:
-        """Refuse a column of words, such as gene symbols, before each of its rows is a problem of its own."""
+        """Refuse a column of words, such as gene symbols, before each of its rows is a problem of its own.
+
+        Where all is to be read that can be, its words are left out instead.
+        """
         words = [i for i, value in enumerate(record.values[0]) if math.isnan(_number(value)) and not is_missing(value)]
         names = self.sites or ()
         others = [name for i, name in enumerate(names) if i not in words]
@@ -304,7 +313,13 @@ class _Loaded:
             )
             group = f"; where records that share it belong together, add --group-column {shlex.quote(names[words[0]])}"
             remedy = (f"correct it, {choice}" if len(others) > 1 else "correct it") + group
-            raise DataError.in_record(self.source.name, record.number, record.id, problem, remedy)
+            error = DataError.in_record(self.source.name, record.number, record.id, problem, remedy)
+            if self.columns is None or not self.leave_words or len(others) < 2:
+                raise error
+            self.problems.append(Problem(FaultKind.NO_FRACTION, error))
+            self.left, self.sites = frozenset(words), tuple(others)
+            values = tuple(place for i, place in enumerate(self.columns.values) if i not in self.left)
+            self.columns = replace(self.columns, sites=self.sites, values=values)
 
     def _check_last(self) -> None:
         """Look whether the last record's values are whole: with one cut off they sum to something else than all others.

@@ -158,6 +158,22 @@ def test_words_that_repeat_are_pointed_out_where_they_may_be_divided(tmp_path: P
     assert refused(path).remedy.endswith("where records that share it belong together, add --group-column symbol")
 
 
+def test_words_are_a_problem_of_their_column_and_the_rest_is_inspected(tmp_path: Path) -> None:
+    path = table(tmp_path, symbol=[f"S{i // 2}" for i in range(N)], kind=["mRNA"] * N)
+    found, problems, _ = survey(path)
+    assert [problem.kind for problem in problems] == ["no_fraction"]
+    assert str(problems[0].error) == str(refused(path))
+    assert problems[0].error.remedy.startswith(
+        "correct it, or where symbol is no site, name those that are: --sites A,B,C"
+    )
+    named = read(path, sites=["A", "B", "C"])
+    assert (found.sites, found.columns, found.notes) == (named.sites, named.columns, named.notes)
+    assert found.measured().tolist() == named.measured().tolist()
+    said = run("data", "inspect", str(path), code=1)
+    assert "left out: symbol, kind" in said
+    assert "add --group-column symbol" in said
+
+
 def test_gene_names_are_never_divided(tmp_path: Path) -> None:
     """Of a table with a gene_name column, 62 of 150 genes stood on both sides of a split."""
     path = table(tmp_path, gene_name=[f"G{i // 2}" for i in range(N)])
