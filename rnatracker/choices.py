@@ -20,6 +20,8 @@ Format = Literal["auto", "port3", "port6", "original", "table"]
 """Formats of files with measured fractions."""
 AnyFormat = Literal["auto", "fasta", "port3", "port6", "original", "table"]
 """Formats of files to predict."""
+GroupBy = Literal["group", "similarity"]
+"""What is never divided."""
 BaselineKind = Literal["mean", "length", "kmer-ridge", "kmer-boosting"]
 """Models without a network, the simplest first."""
 OutFormat = Literal["tsv", "csv", "jsonl", "parquet"]

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rnatracker import plain_yaml, site_names
-from rnatracker.choices import Device, Format, Keep, Kernel, Labels, Objective
+from rnatracker.choices import Device, Format, GroupBy, Keep, Kernel, Labels, Objective
 from rnatracker.errors import ConfigError, UsageError
 
 Settings = dict[str, Any]
@@ -68,6 +68,12 @@ class DataConfig(_Section):
     group_column: str | None = None
     """Column of a table whose records are never divided where they share its value; None: group, gene, gene_id or
     gene_name, where there is one."""
+    group_by: GroupBy = "group"
+    """What is never divided: `group`, the file's groups and equal sequences; `similarity`, similar sequences too."""
+    identity: float = Field(0.8, ge=0.5, le=1)
+    """Share of identical nucleotides from which two sequences are similar."""
+    coverage: float = Field(0.8, ge=0.5, le=1)
+    """Share of the shorter of two sequences that must be aligned for it."""
     val: float = Field(0.2, gt=0, lt=1)
     """Share of the transcripts on which a single run is validated."""
     fold: int = Field(0, ge=0)

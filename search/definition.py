@@ -91,7 +91,9 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
     config_before = dict(found.get("config", {}))
     form = str(config_before.get("data.format"))
     config_before["data.format"] = FORMER_FORMATS.get(form, form)
-    found = {**found, "config": config_before}
+    # A study of an earlier version has no later settings: they are what they were without a choice.
+    without = {key: value for key, value in config.Config().flat().items() if key in wanted["config"]}
+    found = {**found, "config": without | config_before}
     same_data = found.get("data") == wanted["data"]
     differing = [
         f"{'config' if part == 'config' else 'the space of'} {key}: {before.get(key)} before, {now.get(key)} now"

@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from rnatracker import files, metrics
 from rnatracker.data import shared
 from rnatracker.data.readers import read_for
+from rnatracker.data.similarity import grouped
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import StudyError, UsageError
 from rnatracker.processes import identity, scratch
@@ -216,7 +217,7 @@ def read_transcripts(request: StudyRequest) -> Transcripts:
         raise UsageError(
             "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate FILE"
         )
-    return read_for(data, data.path)
+    return grouped(read_for(data, data.path), data)
 
 
 def check_objective(request: StudyRequest, transcripts: Transcripts) -> list[str]:

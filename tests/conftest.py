@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from rnatracker.data import similarity
 from rnatracker.tracking import places, store
 
 
@@ -22,6 +23,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "MLFLOW_RUN_ID", "RNATRACKER_STORE"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def relatives_found(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of similar transcripts, so that the same toys are searched once and not in a user's cache."""
+    return tmp_path_factory.mktemp("relatives")
+
+
+@pytest.fixture(autouse=True)
+def _no_user_cache(monkeypatch: pytest.MonkeyPatch, relatives_found: Path) -> None:
+    monkeypatch.setattr(similarity, "cache_folder", lambda: relatives_found)
 
 
 @pytest.fixture(scope="session")

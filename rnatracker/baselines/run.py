@@ -23,6 +23,7 @@ from rnatracker.choices import BaselineKind
 from rnatracker.config import Config
 from rnatracker.data.kmers import Features
 from rnatracker.data.readers import read_for
+from rnatracker.data.similarity import grouped
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError, UsageError
 from rnatracker.escapes import markdown
@@ -123,7 +124,7 @@ def _prepare(request: BaselineRequest) -> Prepared:
         raise UsageError(
             "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate FILE"
         )
-    transcripts = read_for(data, data.path)
+    transcripts = grouped(read_for(data, data.path), data)
     trainings = divide(transcripts, data)
     return Prepared(request, transcripts, trainings, features_of(transcripts, request.tracking))
 

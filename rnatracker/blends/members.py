@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnatracker.config import DataConfig
+from rnatracker.data.similarity import grouped
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError, TrackingError
 from rnatracker.evaluation import predictions, training_data
@@ -118,7 +119,8 @@ def _data(side: Side, data: str | None) -> tuple[Transcripts, DataConfig]:
             f"{settings.path}: gone or changed: not the data of {side.name} (digest {digest})",
             "give the file that the runs were trained on with --data FILE",
         )
-    return transcripts, settings if data is None else settings.model_copy(update={"path": data})
+    settings = settings if data is None else settings.model_copy(update={"path": data})
+    return grouped(transcripts, settings), settings
 
 
 def _check_sites(sides: Sequence[Side], models: Sequence[Model], transcripts: Transcripts) -> None:

@@ -45,6 +45,7 @@ def baseline(
     config: options.Config = None,
     set_: options.Sets = None,
     fold: options.Fold = None,
+    group_by: options.GroupBySetting = None,
     val: Annotated[
         float | None,
         typer.Option(
@@ -90,6 +91,7 @@ def baseline(
         "data.id_column": id_column,
         "data.sequence_column": sequence_column,
         "data.group_column": group_column,
+        "data.group_by": group_by,
         "data.val": val,
         "data.fold": fold,
         "data.split_seed": split_seed,

@@ -19,7 +19,7 @@ from rnatracker.terminal.tables import new_table, show
 
 if TYPE_CHECKING:
     from rnatracker.data.formats.column_names import ColumnNames
-    from rnatracker.data.inspect import Report
+    from rnatracker.data.inspect import FamilyReport, Report
     from rnatracker.data.simulate import Simulated
     from rnatracker.terminal.layout import PlainTable
 
@@ -53,6 +53,9 @@ def inspect_file(
     id_column: options.IdColumn = None,
     sequence_column: options.SequenceColumn = None,
     group_column: options.GroupColumn = None,
+    families: Annotated[
+        bool, typer.Option("--families", help="Look for similar transcripts too; needs MMseqs2.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Show what a file contains, and what training would refuse in it."""
@@ -62,7 +65,9 @@ def inspect_file(
 
     columns = ColumnNames(id_column, sequence_column, group_column)
     names = options.site_names(sites)
-    report = inspect(file, max_length=max_length, format=file_format, sites=names, labels=labels, columns=columns)
+    report = inspect(
+        file, max_length=max_length, format=file_format, sites=names, labels=labels, columns=columns, families=families
+    )
     if as_json:
         output.print_json(report.to_dict())
     else:
@@ -94,6 +99,14 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Random seed; the same seed gives the same file.")] = 0,
     noise: Annotated[float, typer.Option(help="Noise on the logits, which sets the ceiling of PCC.")] = 0.5,
     median_length: Annotated[int, typer.Option(help="Median length in nucleotides.")] = 2500,
+    relatives: Annotated[
+        int,
+        typer.Option(
+            help="How many of them are relatives of others: isoforms that share the 3' end, and paralogs with 5, 10, "
+            "20 or 30 % changed.",
+            min=0,
+        ),
+    ] = 0,
     force: Force = False,
 ) -> None:
     """Write simulated mRNAs whose fractions follow from zipcodes in their UTRs, plus noise."""
@@ -103,7 +116,9 @@ def simulate(
 
     check_absent([out], force=force)
     names = tuple(options.site_names(sites) or DEFAULT_SITES)
-    made = simulate_transcripts(records, names, seed=seed, noise=noise, median_length=median_length)
+    made = simulate_transcripts(
+        records, names, seed=seed, noise=noise, median_length=median_length, relatives=relatives
+    )
     write(made.transcripts, out)
     _print_simulated(made, out)
     _next(_train(out, None if delimiter_of(out) else names))
@@ -134,6 +149,7 @@ def split(
     id_column: options.IdColumn = None,
     sequence_column: options.SequenceColumn = None,
     group_column: options.GroupColumn = None,
+    group_by: options.GroupBy = "group",
     force: Force = False,
 ) -> None:
     """Split a file into two at random; groups, or transcripts with the same sequence, stay together."""
@@ -152,6 +168,7 @@ def split(
         format=file_format,
         sites=names,
         columns=columns,
+        group_by=group_by,
         force=force,
     )
     table = _table("part", "records", "file")
@@ -160,8 +177,9 @@ def split(
     for note in parts.notes:
         output.say(f"Note: {note}")
     show(table)
-    output.tell(f"{parts.n_groups:,} groups or different sequences, none of them split.")
-    _next(_train(parts.train, names, columns))
+    what = "families or groups" if group_by == "similarity" else "groups or different sequences"
+    output.tell(f"{parts.n_groups:,} {what}, none of them split.")
+    _next(_train(parts.train, names, columns) + (" --group-by similarity" if group_by == "similarity" else ""))
 
 
 @app.command()
@@ -220,10 +238,26 @@ def _print_report(report: Report) -> None:
             cells = [f"{site.mean:.4f}", f"{site.sd:.4f}", pcc if isinstance(pcc, str) else f"{pcc:.3f}"]
             table.add_row(site.name + (" (constant)" if site.constant else ""), *cells)
         show(table)
+    if report.relatives is not None:
+        _print_relatives(report.relatives)
     for note in report.notes:
         output.say(f"Note: {note}")
     for problem in report.problems[:5]:
         output.say(f"Training would refuse: {problem}")
+
+
+def _print_relatives(found: FamilyReport) -> None:
+    from rnatracker.data.similarity import said
+
+    output.tell(
+        f"{found.families:,} families at {said()}; the largest, that of {found.of}, "
+        f"has {output.amount(found.largest, 'transcript')}."
+    )
+    table = _table("identity", "with a relative in training")
+    for identity, share in found.in_training.items():
+        table.add_row(f"{identity} or more", f"{share:.1%}")
+    show(table, f"Of {found.folds} folds at random, what share of the transcripts that are tested:")
+    output.tell("Below about 65 % identity only some relatives are found.")
 
 
 def _facts(report: Report) -> Iterator[tuple[str, str]]:

@@ -51,6 +51,14 @@ def promote(
             rich_help_panel=options.DATA_PANEL,
         ),
     ] = None,
+    no_relatives: Annotated[
+        bool,
+        typer.Option(
+            "--no-relatives",
+            help="Refuse a test set with transcripts similar to what a model was trained on; needs MMseqs2.",
+            rich_help_panel=options.DATA_PANEL,
+        ),
+    ] = False,
     no_baseline: options.NoBaseline = False,
     file_format: options.FileFormat = "auto",
     sites: options.Sites = None,
@@ -97,6 +105,7 @@ def promote(
         force=(reason or "").strip(),
         device=device,
         baselines=not no_baseline,
+        no_relatives=no_relatives,
     )
     with progress.progress("predicting") as on_batch:
         result = promotion.promote(request, on_batch)

@@ -98,6 +98,7 @@ def train(
         ),
     ] = None,
     fold: options.Fold = None,
+    group_by: options.GroupBySetting = None,
     split_seed: Annotated[
         int | None,
         typer.Option(
@@ -166,6 +167,7 @@ def train(
         "data.id_column": id_column,
         "data.sequence_column": sequence_column,
         "data.group_column": group_column,
+        "data.group_by": group_by,
         "data.val": val,
         "data.fold": fold,
         "data.split_seed": split_seed,

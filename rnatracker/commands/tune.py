@@ -52,6 +52,7 @@ def tune(
     set_: options.Sets = None,
     epochs: options.Epochs = None,
     fold: options.Fold = None,
+    group_by: options.GroupBySetting = None,
     objective: options.Objective = None,
     space: Annotated[
         str,
@@ -135,6 +136,7 @@ def tune(
         "data.id_column": id_column,
         "data.sequence_column": sequence_column,
         "data.group_column": group_column,
+        "data.group_by": group_by,
         "data.fold": fold,
         "train.epochs": epochs,
         "train.objective": objective,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,13 +19,19 @@ from rnatracker.errors import DataError
 
 
 def default_groups(transcripts: Transcripts) -> tuple[str, ...]:
-    """Return what must not be divided: transcripts of one group of the file's, or of one sequence, or so connected.
+    """Return what must not be divided: transcripts of one group, of one sequence, of one family, or so connected.
 
     A sequence that stands on both sides of a division is remembered, not predicted.
     """
-    sequences = sequence_groups(transcripts)
-    if transcripts.groups is None:
-        return sequences
+    groups = transcripts.groups
+    for others in (transcripts.families, sequence_groups(transcripts)):
+        if others is not None:
+            groups = others if groups is None else _joined(groups, others)
+    return groups or ()
+
+
+def _joined(groups: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    """Return groups such that neither one of `groups` nor one of `others` is divided."""
     joined: dict[str, str] = {}
 
     def root(name: str) -> str:
@@ -32,9 +39,27 @@ def default_groups(transcripts: Transcripts) -> tuple[str, ...]:
             name = joined[name]
         return name
 
-    for group, sequence in zip(transcripts.groups, sequences, strict=True):
-        joined[root(f"sequence {sequence}")] = root(f"group {group}")
-    return tuple(root(f"group {group}").removeprefix("group ") for group in transcripts.groups)
+    for group, other in zip(groups, others, strict=True):
+        joined[root(f"other {other}")] = root(f"group {group}")
+    return tuple(root(f"group {group}").removeprefix("group ") for group in groups)
+
+
+def check_largest(groups: Sequence[str], room: int, part: str, remedy: str) -> None:
+    """Check that no family is larger than the part that it must be in.
+
+    Args:
+        groups: one for each record.
+        room: records that the part has room for.
+        part: what to call it.
+        remedy: what to do where there is one.
+
+    Raises:
+        DataError: naming the family.
+    """
+    name, size = Counter(groups).most_common(1)[0]
+    if size > room:
+        family = f"the family of {name} has {size} similar transcripts"
+        raise DataError(f"{family}, and {part} has room for {room} of {len(groups)}", remedy)
 
 
 def sequence_groups(transcripts: Transcripts) -> tuple[str, ...]:

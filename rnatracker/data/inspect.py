@@ -15,8 +15,9 @@ import numpy as np
 
 from rnatracker import metrics
 from rnatracker.config import ModelConfig
+from rnatracker.data import similarity
 from rnatracker.data.encoding import ANY
-from rnatracker.data.folds import sequence_groups
+from rnatracker.data.folds import default_groups, k_folds, sequence_groups
 from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
 from rnatracker.data.readers import survey
 from rnatracker.data.transcripts import Fractions, Transcripts
@@ -25,6 +26,8 @@ from rnatracker.errors import DataError
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 SHORTEST = ModelConfig().receptive_field
 """Nucleotides below which the default network sees padding too."""
+_FOLDS = 5
+_IDENTITIES = (0.5, 0.7, 0.8, 0.9)
 _EQUAL = 1e-12
 """Fractions that differ by no more than this are equal, apart from rounding."""
 
@@ -46,6 +49,25 @@ class SiteReport:
     sd: float
     constant: bool
     replicate_pcc: float | None
+
+
+@dataclass(frozen=True)
+class FamilyReport:
+    """How many transcripts of a file are relatives.
+
+    Attributes:
+        families: how many there are at 80 % identity over 80 % of the shorter, those of one transcript included.
+        largest: transcripts of the largest.
+        of: the id of its first.
+        folds: of a division at random.
+        in_training: share of the transcripts that have a relative outside of their fold, by the relatives' identity.
+    """
+
+    families: int
+    largest: int
+    of: str
+    folds: int
+    in_training: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -74,6 +96,7 @@ class Report:
             `unknown_letter`, `all_zero`, `bad_fractions`, `no_fraction` (a column).
         problems: the error of each.
         notes: what was read otherwise than it stands in the file, and what looks cut off.
+        relatives: how many transcripts are relatives, where that was asked for.
     """
 
     file: str
@@ -96,6 +119,7 @@ class Report:
     problem_counts: dict[str, int]
     problems: list[DataError]
     notes: list[str]
+    relatives: FamilyReport | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report for JSON, which knows no NaN: such a figure is None."""
@@ -113,6 +137,7 @@ def inspect(
     sites: list[str] | None = None,
     labels: str = "mean",
     columns: ColumnNames = ANY_NAMES,
+    families: bool = False,
 ) -> Report:
     """Look through a file of any format.
 
@@ -123,6 +148,7 @@ def inspect(
         sites: names of the sites.
         labels: which of two replicates: `A`, `B` or `mean`.
         columns: which columns of a table hold what, where their names don't say it.
+        families: look for similar transcripts too.
 
     Raises:
         DataError: if the file's lines don't make records; what is wrong inside records is in the report.
@@ -155,7 +181,24 @@ def inspect(
         problem_counts=dict(Counter(problem.kind for problem in problems)),
         problems=[problem.error for problem in problems],
         notes=[*transcripts.notes, *filter(None, [metrics.few(len(transcripts)) if fractions is not None else ""])],
+        relatives=_relatives(transcripts) if families else None,
     )
+
+
+def _relatives(transcripts: Transcripts) -> FamilyReport:
+    found = similarity.relatives(transcripts)
+    sizes = Counter(similarity.families(transcripts.ids, *found.at()))
+    n_folds = min(_FOLDS, len(transcripts))
+    fold = np.empty(len(transcripts), np.int64)
+    for number, members in enumerate(k_folds(len(transcripts), default_groups(transcripts), n_folds, 0)):
+        fold[members] = number
+    shares = {}
+    for identity in _IDENTITIES:
+        first, second = found.at(identity)
+        parted = fold[first] != fold[second]
+        shares[f"{identity:.0%}"] = len(np.union1d(first[parted], second[parted])) / len(transcripts)
+    of, largest = sizes.most_common(1)[0]
+    return FamilyReport(len(sizes), largest, of, n_folds, shares)
 
 
 def _sites(transcripts: Transcripts) -> list[SiteReport]:

@@ -17,6 +17,7 @@ from rnatracker.data.transcripts import Transcripts
 from rnatracker.files import naming
 
 _ARRAYS = ("codes", "offsets", "fractions")
+_TEXTS = ("ids", "sites", "groups", "families", "sites_named", "source", "columns", "notes")
 
 
 def dump(transcripts: Transcripts, folder: Path) -> None:
@@ -27,7 +28,7 @@ def dump(transcripts: Transcripts, folder: Path) -> None:
     """
     for name in _ARRAYS:
         _write_array(folder / f"{name}.npy", np.ascontiguousarray(getattr(transcripts, name)))
-    texts = {name: getattr(transcripts, name) for name in ("ids", "sites", "groups", "sites_named", "source")}
+    texts = {name: getattr(transcripts, name) for name in _TEXTS}
     with naming(folder / "texts.json"):
         (folder / "texts.json").write_text(json.dumps(texts), encoding="utf-8")
 
@@ -43,12 +44,15 @@ def open_shared(folder: Path) -> Transcripts:
     """Map what `dump` wrote into memory: the sequences are read from one copy by all who open them."""
     codes, offsets, fractions = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS)
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
-    groups = texts.pop("groups")
+    groups, families = texts["groups"], texts["families"]
     transcripts = Transcripts(tuple(texts.pop("ids")), codes, np.asarray(offsets), fractions=np.asarray(fractions))
     return replace(
         transcripts,
         sites=tuple(texts["sites"]),
         groups=None if groups is None else tuple(groups),
+        families=None if families is None else tuple(families),
         sites_named=texts["sites_named"],
         source=texts["source"],
+        columns=texts["columns"],
+        notes=tuple(texts["notes"]),
     )

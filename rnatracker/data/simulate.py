@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from rnatracker.config import DEFAULT_SITES
 from rnatracker.data.encoding import CHANNELS, Codes, encode
+from rnatracker.data.relatives import Relative, plant
 from rnatracker.data.transcripts import Fractions, Transcripts, checked_sites
 from rnatracker.errors import DataError
 from rnatracker.metrics import Array, pcc_per_site
@@ -77,11 +78,13 @@ class Simulated:
         transcripts: with noisy fractions.
         noiseless: (N, S) float64, the fractions that follow from the sequences.
         zipcodes: the motifs, three for each site.
+        relatives: those that were made from another transcript; they stand last.
     """
 
     transcripts: Transcripts
     noiseless: Fractions
     zipcodes: tuple[Zipcode, ...]
+    relatives: tuple[Relative, ...] = ()
 
     @property
     def ceiling(self) -> Array:
@@ -96,6 +99,7 @@ def simulate(
     seed: int = 0,
     noise: float = 0.5,
     median_length: int = 2500,
+    relatives: int = 0,
 ) -> Simulated:
     """Simulate transcripts with fractions.
 
@@ -105,39 +109,58 @@ def simulate(
         seed: the same seed gives the same transcripts.
         noise: standard deviation of the noise on each logit; 0: none, and a ceiling of 1.
         median_length: nucleotides, 150 or more.
+        relatives: how many of them are isoforms and paralogs of others; their zipcodes are those of their sequences.
 
     Raises:
         DataError: if a number is out of range.
     """
-    _check(n, noise, median_length)
+    _check(n, noise, median_length, relatives)
     sites = checked_sites(sites)
     rng = np.random.default_rng(seed)
     zipcodes = _zipcodes(rng, len(sites))
-    parts = _lengths(rng, n, median_length)
+    n_alone = n - relatives
+    parts = _lengths(rng, n_alone, median_length)
     offsets = np.concatenate(([0], np.cumsum(parts.sum(axis=1))))
     codes = np.empty(int(offsets[-1]), np.uint8)
-    occurrences = np.empty((n, len(zipcodes)), np.int64)
-    for first in range(0, n, _AT_ONCE):
-        some = slice(first, min(first + _AT_ONCE, n))
+    for first in range(0, n_alone, _AT_ONCE):
+        some = slice(first, min(first + _AT_ONCE, n_alone))
         made = codes[offsets[some.start] : offsets[some.stop]]
         _write_mrna(rng, made, parts[some])
         _plant(rng, made, parts[some], zipcodes, len(sites))
-        occurrences[some] = _count(made, offsets[some.start : some.stop + 1] - offsets[some.start], zipcodes)
-    logits = _logits(occurrences, zipcodes, len(sites))
+    added, planted = plant(np.random.default_rng([seed, 1]), codes, offsets, relatives)
+    codes = np.concatenate([codes, *added])
+    offsets = np.concatenate([offsets, offsets[-1] + np.cumsum([len(each) for each in added], dtype=np.int64)])
+    logits = _logits(_count_all(codes, offsets, zipcodes), zipcodes, len(sites))
     transcripts = Transcripts(
-        ids=tuple(f"SIM{i:06d}" for i in range(1, n + 1)),
+        ids=_ids(n_alone, planted),
         codes=codes,
         offsets=offsets,
         sites=sites,
         fractions=_softmax(logits + noise * rng.standard_normal(logits.shape)),
         source="simulated",
     )
-    return Simulated(transcripts, _softmax(logits), zipcodes)
+    return Simulated(transcripts, _softmax(logits), zipcodes, tuple(planted))
 
 
-def _check(n: int, noise: float, median_length: int) -> None:
+def _ids(n_alone: int, planted: Sequence[Relative]) -> tuple[str, ...]:
+    alone = [f"SIM{i:06d}" for i in range(1, n_alone + 1)]
+    return (*alone, *(f"SIM{each.index + 1:06d}_{each.kind}_of_{alone[each.parent]}" for each in planted))
+
+
+def _count_all(codes: Codes, offsets: Integers, zipcodes: tuple[Zipcode, ...]) -> Integers:
+    """Count each zipcode in each transcript, (N, Z), some transcripts at a time."""
+    counts = []
+    for first in range(0, len(offsets) - 1, _AT_ONCE):
+        some = offsets[first : first + _AT_ONCE + 1]
+        counts.append(_count(codes[some[0] : some[-1]], some - some[0], zipcodes))
+    return np.concatenate(counts)
+
+
+def _check(n: int, noise: float, median_length: int, relatives: int) -> None:
     if n < 2:
         raise DataError(f"--records {n}: expected 2 or more, since one has no PCC")
+    if not 0 <= relatives < n:
+        raise DataError(f"--relatives {relatives}: expected less than the {n} records, since each is one of another's")
     if not 0 <= noise < np.inf:
         raise DataError(f"--noise {noise}: expected a finite number of 0 or more")
     if median_length < _SHORTEST_MEDIAN:

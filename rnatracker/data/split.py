@@ -11,9 +11,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnatracker.data.folds import default_groups, hold_out
+from rnatracker.choices import GroupBy
+from rnatracker.data.folds import check_largest, default_groups, hold_out
 from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
 from rnatracker.data.readers import read_unlabelled, unnamed, verbatim
+from rnatracker.data.similarity import with_families
 from rnatracker.data.writers import check_absent, replacing
 from rnatracker.errors import DataError, about
 
@@ -57,6 +59,7 @@ def split_file(
     format: str = "auto",  # noqa: A002 - the users' word
     sites: Sequence[str] | None = None,
     columns: ColumnNames = ANY_NAMES,
+    group_by: GroupBy = "group",
     force: bool = False,
 ) -> Halves:
     """Divide a file at random; groups, or transcripts of the same sequence, stay together.
@@ -74,6 +77,7 @@ def split_file(
         sites: names of the sites, which a file with values must have: its parts are worth nothing without; of a table,
             the columns that must be there.
         columns: which columns of a table hold what, where their names don't say it.
+        group_by: `similarity` keeps similar sequences together too.
         force: overwrite what is there.
 
     Raises:
@@ -85,10 +89,13 @@ def split_file(
     check_absent([train, test], force=force)
     _check_sites(path, format, sites, columns)
     transcripts = read_unlabelled(path, format=format, sites=sites, columns=columns)
-    groups = default_groups(transcripts)
+    groups = default_groups(with_families(transcripts) if group_by == "similarity" else transcripts)
     if not 0 < share < 1:
         raise DataError(f"--test {share:g}: expected a share between 0 and 1, as in --test 0.2")
     with about(path.name):
+        if group_by == "similarity":
+            room = len(transcripts) - round(share * len(transcripts))
+            check_largest(groups, room, f"the training part with --test {share:g}", "use a smaller --test")
         kept, held_out = hold_out(len(transcripts), groups, share, seed)
     in_test = set(held_out.tolist())
     _make_folders(train, test)

@@ -32,6 +32,7 @@ class Transcripts:
         fractions: (N, S) float64, rows sum to 1; None where nothing was measured.
         replicates: the two (N, S) measurements, each normalised, where the file has two.
         groups: one for each transcript (its gene, say); transcripts of one group are never divided.
+        families: one for each transcript, where similar ones are not to be divided either; not part of the digest.
         sites_named: True where the file or the user named the sites, False where a model or an earlier run did.
         source: the file's name, for messages.
         columns: which column of a table was taken for what; empty where it is no table.
@@ -45,6 +46,7 @@ class Transcripts:
     fractions: Fractions | None = None
     replicates: tuple[Fractions, Fractions] | None = None
     groups: tuple[str, ...] | None = None
+    families: tuple[str, ...] | None = None
     sites_named: bool = True
     source: str = ""
     columns: str = ""
@@ -86,6 +88,7 @@ class Transcripts:
                 None if self.replicates is None else (self.replicates[0][indices], self.replicates[1][indices])
             ),
             groups=None if self.groups is None else tuple(self.groups[i] for i in indices),
+            families=None if self.families is None else tuple(self.families[i] for i in indices),
         )
 
     def sequence_digests(self, n_bytes: int) -> Iterator[bytes]:

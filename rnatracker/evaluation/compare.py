@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 
 from rnatracker import metrics
 from rnatracker.errors import UsageError
-from rnatracker.evaluation.contrast import Contrast, corrected_p_values, judge, too_few_resamples
+from rnatracker.evaluation.contrast import Contrast, corrected_p_values, judge, of_relatives, too_few_resamples
 from rnatracker.evaluation.evaluate import About
 from rnatracker.evaluation.predictions import Predicted, align, measured_as, of_file, of_run
+from rnatracker.metrics import Difference
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
@@ -119,7 +120,7 @@ def compare(
         RNATrackerError: if the test file can't be read or predicted.
     """
     sides = sides_of(names, tracking, "compare")
-    problems = problems_of(sides)
+    problems = problems_of(sides, or_families=True)
     warnings: list[str] = []
     predicted: list[Predicted] = []
     if data is not None:
@@ -132,13 +133,15 @@ def compare(
         if predicted:
             warnings += metrics.cautions(predicted[0].measured, predicted[0].sites)
     figures, best = _figures(sides), {}
-    if not problems:
+    if not problems and not any(_differ_in_families(sides[0], other) for other in sides[1:]):
         best = _best(figures)
     params = _differing([side.params for side in sides])
     made = Comparison(sides, params, figures, best, problems, warnings=list(dict.fromkeys(warnings)))
     if not predicted:
         return made
-    return _contrasted(_with_figures_of(made, predicted) if data is not None else made, predicted, resamples)
+    if data is not None:
+        return _contrasted(_with_figures_of(made, predicted), predicted, resamples)
+    return _contrasted(made, predicted, resamples, by=_judge_folds)
 
 
 def sides_of(names: Sequence[str], tracking: TrackingSettings, command: str) -> list[Side]:
@@ -167,8 +170,13 @@ def sides_of(names: Sequence[str], tracking: TrackingSettings, command: str) -> 
     return sides
 
 
-def problems_of(sides: Sequence[Side]) -> list[str]:
-    """Return why these runs' figures can't be compared; nothing: they can."""
+def problems_of(sides: Sequence[Side], *, or_families: bool = False) -> list[str]:
+    """Return why these runs' figures can't be compared; nothing: they can.
+
+    Args:
+        sides: the runs.
+        or_families: leave out that some kept families together and some divided alike but for that.
+    """
     found = []
     first = sides[0]
     for other in sides[1:]:
@@ -187,6 +195,8 @@ def problems_of(sides: Sequence[Side]) -> list[str]:
             found.append(f"{both} were trained on different data: {_data_of(first)} and {_data_of(other)}")
         elif first.measured_as != other.measured_as:
             found.append(f"{both} were measured in different ways: {_kind(first)} and {_kind(other)}")
+        elif or_families and _differ_in_families(first, other):
+            continue
         elif split[0] != split[1] or (not any(split) and not _same_division(first, other)):
             found.append(f"{both} divided their data differently: {_split_of(first)} and {_split_of(other)}")
     return found
@@ -211,6 +221,30 @@ def _same_division(first: Side, other: Side) -> bool:
     """Tell by their settings whether runs without a digest of their division, as trials once were, divide alike."""
     keys = ("data.fold", "data.val", "data.inner_val", "data.split_seed", "fold")
     return all(first.params.get(key) == other.params.get(key) for key in keys)
+
+
+def _differ_in_families(first: Side, other: Side) -> bool:
+    """Tell whether two cross-validations differ in whether families were kept together, and divide alike else."""
+    ways = {side.params.get("data.group_by", "group") for side in (first, other)}
+    folds = {side.params.get("data.fold", "0") for side in (first, other)}
+    return len(ways) > 1 and "0" not in folds and _same_division(first, other)
+
+
+_Judge = Callable[[Side, Side, list[Difference], list[float]], Contrast]
+
+
+def _judge(first: Side, second: Side, differences: list[Difference], corrected: list[float]) -> Contrast:
+    return judge(first.name, second.name, differences, corrected)
+
+
+def _judge_folds(first: Side, second: Side, differences: list[Difference], corrected: list[float]) -> Contrast:
+    """Return the contrast by what was predicted out of fold; of random folds and families, what came from relatives."""
+    contrast = _judge(first, second, differences, corrected)
+    if not _differ_in_families(first, second):
+        return contrast
+    has_families = first.params.get("data.group_by") == "similarity"
+    alone = _differing([first.params, second.params]).keys() == {"data.group_by"}
+    return of_relatives(contrast, first_has_families=has_families, alone=alone)
 
 
 def _differing(params: list[dict[str, str]]) -> dict[str, list[str | None]]:
@@ -256,7 +290,7 @@ def _with_figures_of(made: Comparison, predicted: list[Predicted]) -> Comparison
     return replace(made, metrics=made.metrics | figures, best=made.best | _best(figures))
 
 
-def _contrasted(made: Comparison, predicted: list[Predicted], resamples: int) -> Comparison:
+def _contrasted(made: Comparison, predicted: list[Predicted], resamples: int, *, by: _Judge = _judge) -> Comparison:
     """Add how the other runs differ from the best, or of two the second from the first."""
     aligned, problem = align(predicted, [side.name for side in made.sides])
     if problem:
@@ -271,8 +305,7 @@ def _contrasted(made: Comparison, predicted: list[Predicted], resamples: int) ->
     ]
     corrected = corrected_p_values(differences)
     contrasts = [
-        judge(made.sides[i].name, made.sides[top].name, each, p)
-        for i, each, p in zip(others, differences, corrected, strict=True)
+        by(made.sides[i], made.sides[top], each, p) for i, each, p in zip(others, differences, corrected, strict=True)
     ]
     return replace(
         made,

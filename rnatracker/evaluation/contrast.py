@@ -7,7 +7,7 @@ Owns the corrected p-values and the verdict in words. Must not know where predic
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rnatracker import metrics
@@ -68,6 +68,26 @@ def too_few_resamples(resamples: int, differences: list[list[Difference]]) -> li
         f"{resamples} bootstrap samples are too few for {pairs} pairs of runs and {n_sites} sites: corrected for that, "
         f"not even the clearest difference at a site would count; give --resamples {needed} or more"
     ]
+
+
+def of_relatives(contrast: Contrast, *, first_has_families: bool, alone: bool) -> Contrast:
+    """Say of a run with folds at random and one with families kept together what their difference is.
+
+    Neither is the better model for it: the one was measured on transcripts whose relatives it was trained on.
+
+    Args:
+        contrast: of the two.
+        first_has_families: whether the first is the one with families.
+        alone: whether nothing else differs in their settings.
+    """
+    mean = contrast.differences[-2]
+    value, low, high = (-mean.value, -mean.high, -mean.low) if first_has_families else (mean.value, mean.low, mean.high)
+    random, family = (contrast.second, contrast.first) if first_has_families else (contrast.first, contrast.second)
+    shown = f"{value:+.3f} in mean PCC (95 % interval {low:+.3f} to {high:+.3f})"
+    where = "relatives" if alone else "relatives and from what else differs in their settings"
+    what = f"{shown} came from {where}" if low > 0 else f"{shown}, which isn't shown to come from {where}"
+    text = f"{random} divided its transcripts at random, {family} kept families together: {what}."
+    return replace(contrast, verdict="alike", text=text)
 
 
 def judge(first: str, second: str, differences: list[Difference], corrected: list[float]) -> Contrast:

@@ -60,7 +60,16 @@ def parts_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -
     Raises:
         DataError: as `of_run` does, where the first that is missing would have come.
     """
-    yield _of_data(run, files)
+    return map(fingerprints, sources_of_run(run, tracker, files))
+
+
+def sources_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Iterator[Transcripts]:
+    """Yield the transcripts that `parts_of_run` yields the fingerprints of.
+
+    Raises:
+        DataError: as `parts_of_run`.
+    """
+    yield from _of_data(run, files)
     weights = run.tags().get(Tag.WEIGHTS)
     if weights:
         yield from _of_weights(run, weights, tracker, files)
@@ -87,14 +96,14 @@ def settings_of(run: TrackedRun) -> DataConfig:
     return config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
 
 
-def _of_data(run: TrackedRun, files: Sequence[str]) -> Fingerprints:
-    """Return those of a run's own data."""
+def _of_data(run: TrackedRun, files: Sequence[str]) -> list[Transcripts]:
+    """Return a run's own data."""
     found = transcripts_of_run(run, files)
     if found is not None:
-        return fingerprints(found)
+        return [found]
     digest, data = run.tags().get(Tag.DATA_DIGEST, ""), settings_of(run)
     if files and not digest:
-        return np.concatenate([fingerprints(read_unlabelled(file)) for file in files])
+        return [read_unlabelled(file) for file in files]
     where = f"its data, {data.path}, are gone or have changed" if data.path else "it has recorded no data"
     if data.path and not digest:
         where = f"it has recorded no digest of its data, {data.path}"
@@ -108,13 +117,13 @@ def _read(place: str, data: DataConfig, sites: tuple[str, ...]) -> Transcripts |
         return None
 
 
-def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence[str]) -> Iterator[Fingerprints]:
+def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence[str]) -> Iterator[Transcripts]:
     """Yield those of the run whose weights this one began with."""
     origin = run_of_file(Path(weights), tracker)
     if origin is not None:
-        yield from parts_of_run(origin, tracker, files)
+        yield from sources_of_run(origin, tracker, files)
     elif files:
-        yield from (fingerprints(read_unlabelled(file)) for file in files)
+        yield from map(read_unlabelled, files)
     else:
         raise UnknownTrainingDataError(
             run.name, f"it continued from {weights}, and what those weights were trained on is not known"

@@ -13,10 +13,10 @@ from rnatracker import metrics
 from rnatracker.baselines.beside import compared, on_test_set
 from rnatracker.choices import Device
 from rnatracker.config import TrainConfig
-from rnatracker.data import fingerprints
+from rnatracker.data import fingerprints, similarity
 from rnatracker.data.fingerprints import Fingerprints
 from rnatracker.data.transcripts import Fractions
-from rnatracker.errors import CheckpointError, DataError, RegistryError
+from rnatracker.errors import CheckpointError, DataError, RegistryError, TrackingError
 from rnatracker.evaluation import evaluate, models, training_data
 from rnatracker.evaluation.models import Model
 from rnatracker.model.device import pick_device
@@ -49,6 +49,7 @@ class PromotionRequest:
         force: why it shall be champion whatever the rule says; empty: it is judged.
         device: where to predict.
         baselines: compare it with simple models trained on the same data.
+        no_relatives: refuse a test set with relatives of what either model was trained on.
     """
 
     run: str
@@ -61,6 +62,7 @@ class PromotionRequest:
     force: str = ""
     device: Device = "auto"
     baselines: bool = False
+    no_relatives: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def examine(
 
     Raises:
         DataError: if the test set can't be read, nothing can be measured on it, or either model was trained on some of
-            it.
+            it, or on relatives of it where that is refused.
         CheckpointError: if the champion's weights can't be loaded.
         RegistryError: if the champion's files or the test set are gone. None of these where it is forced.
     """
@@ -178,6 +180,7 @@ def _compare(
     verdict = Verdict("challenger", "", 0, champion, margin=request.margin, max_drop=request.max_drop)
     if held is not None:
         verdict = replace(verdict, data=held.name, data_digest=held.digest, transcripts=len(held.transcripts))
+        verdict = _with_relatives(verdict, CHALLENGER, candidate.run.id, candidate.model.name, held, request)
     if champion is None:
         scores = {}
         if held is not None:
@@ -205,7 +208,9 @@ def _compare_with_champion(
     on_batch: OnBatch | None,
 ) -> Verdict:
     rival = registry.model(champion)
-    test_set.check_unseen(held, f"the champion, {rival.name},", rival.data_digest, _trained_on(registry, champion))
+    called = f"the champion, {rival.name},"
+    test_set.check_unseen(held, called, rival.data_digest, _trained_on(registry, champion))
+    verdict = _with_relatives(verdict, CHAMPION, champion.run_id, called, held, request)
     if sorted(rival.sites) != sorted(candidate.sites):
         raise RegistryError(
             f"the champion, {rival.name}, predicts {', '.join(rival.sites)}, and {candidate.model.name} "
@@ -229,6 +234,29 @@ def _compare_with_champion(
             for each in registry.versions()
         ),
     )
+
+
+def _with_relatives(
+    verdict: Verdict, which: str, run_id: str, called: str, held: HeldOut, request: PromotionRequest
+) -> Verdict:
+    """Add of how many transcripts of the test set a model was trained on a relative, where that can be known.
+
+    Raises:
+        DataError: where relatives are refused, and there are some, or that can't be known.
+        TrackingError: where they are refused, and the model's run is gone.
+    """
+    try:
+        similarity.program()
+        tracker = open_tracker(request.tracking)
+        trained_on = training_data.sources_of_run(tracker.find(run_id), tracker, request.trained_on)
+        found = test_set.relatives(held, trained_on)
+    except (DataError, TrackingError):
+        if request.no_relatives:
+            raise
+        return verdict
+    if request.no_relatives:
+        test_set.check_unrelated(held, called, found)
+    return replace(verdict, relatives={**verdict.relatives, which: len(found)})
 
 
 def _beside(

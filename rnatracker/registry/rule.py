@@ -40,6 +40,8 @@ class Verdict:
         forced: why the rule was set aside, in its user's words; empty where it wasn't.
         baselines: how simple models do on the test set, and how the challenger compares, each `baseline/...`.
         beside: the same in words.
+        relatives: of how many transcripts of the test set a relative was trained on, of `challenger` and of `champion`;
+            absent where that isn't known.
         time: when, UTC.
         user: who.
     """
@@ -59,6 +61,7 @@ class Verdict:
     forced: str = ""
     baselines: Mapping[str, float] = field(default_factory=dict)
     beside: Sequence[str] = ()
+    relatives: Mapping[str, int] = field(default_factory=dict)
     time: str = ""
     user: str = ""
 

@@ -10,11 +10,15 @@ The file is kept as it is, beside the files of the version that was judged by it
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from rnatracker import metrics
-from rnatracker.data import fingerprints
+from rnatracker.data import fingerprints, similarity
+from rnatracker.data.encoding import Indices
 from rnatracker.data.fingerprints import Fingerprints
 from rnatracker.data.formats.column_names import ColumnNames
 from rnatracker.data.transcripts import Transcripts
@@ -172,9 +176,35 @@ def check_unseen(held: HeldOut, model: str, data_digest: str, trained_on: Finger
         )
     shared = fingerprints.seen(held.transcripts, trained_on)
     if len(shared):
-        named = ", ".join(held.transcripts.ids[i] for i in shared[:3]) + ", ..." * (len(shared) > 3)
         raise DataError(
-            f"{held.name}: {len(shared)} of its {len(held.transcripts)} transcripts ({named}) have "
-            f"sequences that {model} was trained on",
-            f"take them out, or {remedy}",
+            f"{_some_of(held, shared)} have sequences that {model} was trained on", f"take them out, or {remedy}"
         )
+
+
+def relatives(held: HeldOut, trained_on: Iterable[Transcripts]) -> Indices:
+    """Return the indices of a test set's transcripts that have a relative in what a model was trained on, sorted.
+
+    Raises:
+        DataError: if the program that finds them isn't installed, or fails.
+    """
+    found = [similarity.between(held.transcripts, each).at()[0] for each in trained_on]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, np.int64)
+
+
+def check_unrelated(held: HeldOut, model: str, found: Indices) -> None:
+    """Refuse a test set of which `relatives` has found some.
+
+    Raises:
+        DataError: naming them.
+    """
+    if len(found):
+        raise DataError(
+            f"{_some_of(held, found)} have a relative ({similarity.said()}) in what {model} was trained on",
+            "take them out, set families aside before training with: rnatracker data split --group-by similarity, or "
+            "leave out --no-relatives",
+        )
+
+
+def _some_of(held: HeldOut, which: Indices) -> str:
+    named = ", ".join(held.transcripts.ids[i] for i in which[:3]) + ", ..." * (len(which) > 3)
+    return f"{held.name}: {len(which)} of its {len(held.transcripts)} transcripts ({named})"

@@ -91,6 +91,11 @@ GroupColumn = Annotated[
         rich_help_panel=DATA_PANEL,
     ),
 ]
+_GROUP_BY_HELP = "What is never divided: the file's groups, or similar sequences too (80 % identity; needs MMseqs2)."
+GroupBySetting = Annotated[
+    choices.GroupBy | None, typer.Option(help=_GROUP_BY_HELP, show_default="group", rich_help_panel=VALIDATION_PANEL)
+]
+GroupBy = Annotated[choices.GroupBy, typer.Option(help=_GROUP_BY_HELP, rich_help_panel=DATA_PANEL)]
 _LABELS_HELP = "Which replicate to use, where there are two."
 LabelsSetting = Annotated[
     choices.Labels | None, typer.Option(help=_LABELS_HELP, show_default="mean", rich_help_panel=DATA_PANEL)

@@ -197,6 +197,8 @@ def print_verdict(verdict: Mapping[str, Any]) -> None:
         output.tell(f"Note: {text}")
     for line in verdict.get("beside") or ():
         output.tell(f"{line[0].upper()}{line[1:]}")
+    if relatives := _relatives(verdict):
+        output.tell(relatives)
     if verdict.get("earlier"):
         output.tell(
             f"This test set has judged {output.amount(verdict['earlier'], 'version')} before. Each makes its verdicts "
@@ -213,6 +215,19 @@ def verdict_cautions(verdict: Mapping[str, Any]) -> list[str]:
     found = few(int(verdict["transcripts"])) if scores else ""
     left_out = f"PCC is undefined at {undefined}, and left out: the measured fraction never varies" if undefined else ""
     return [text for text in (found, left_out) if text]
+
+
+def _relatives(verdict: Mapping[str, Any]) -> str:
+    """Say of how many transcripts of the test set a relative was trained on; nothing where that isn't known."""
+    counts = verdict.get("relatives") or {}
+    if not counts:
+        return ""
+    n = verdict["transcripts"]
+    each = ", ".join(f"of {count:,} of {n:,} by the {model}" for model, count in counts.items())
+    remedy = "; --no-relatives refuses them" if any(counts.values()) else ""
+    return (
+        f"Relatives of the test set that were trained on (80 % identity over 80 % of the shorter one): {each}{remedy}."
+    )
 
 
 def _rival(verdict: Mapping[str, Any]) -> tuple[str, ...]:

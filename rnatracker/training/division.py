@@ -5,7 +5,7 @@ Owns the division of a single run and of k folds, and the digest that names it. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,8 @@ def divide(transcripts: Transcripts, data: DataConfig) -> list[Training]:
     """
     groups, n = folds.default_groups(transcripts), len(transcripts)
     with about(transcripts.source):
+        if transcripts.families is not None:
+            _check_families(groups, data)
         if not data.fold:
             return [Training(*folds.hold_out(n, groups, data.val, data.split_seed))]
         trainings = []
@@ -69,6 +71,14 @@ def divide(transcripts: Transcripts, data: DataConfig) -> list[Training]:
             train, inner = folds.hold_out(len(rest), of_rest, data.inner_val, data.split_seed + number)
             trainings.append(Training(rest[train], rest[inner], number, test))
         return trainings
+
+
+def _check_families(groups: Sequence[str], data: DataConfig) -> None:
+    n = len(groups)
+    room = -(-n // data.fold) if data.fold else n - round(data.val * n)
+    part = f"a fold of --fold {data.fold}" if data.fold else f"the training part with --val {data.val:g}"
+    call = "call only the more similar ones relatives, with --set data.identity=0.9"
+    folds.check_largest(groups, room, part, f"use {'fewer folds' if data.fold else 'a smaller --val'}, or {call}")
 
 
 def said_of_folds(found: Iterable[tuple[str, str]]) -> list[str]:

@@ -15,6 +15,7 @@ import torch
 from rnatracker import config
 from rnatracker.config import Config, Settings
 from rnatracker.data.readers import read_for
+from rnatracker.data.similarity import grouped
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import ConfigError, UsageError
 from rnatracker.model import checkpoint
@@ -122,7 +123,7 @@ def prepare(
             "--weights with --fold: every fold would start from weights that have seen its test part", "use one of them"
         )
     device = pick_device(settings.train)
-    transcripts = read_for(data, data.path, recorded_sites(recorded or {}))
+    transcripts = grouped(read_for(data, data.path, recorded_sites(recorded or {})), data)
     start = _read_weights(request, transcripts.sites) if request.weights else None
     threads = threads or asked or _threads(request, device, len(transcripts.sites))
     return PreparedRun(request, transcripts, device, threads, start)

@@ -93,3 +93,24 @@ def test_simulate_says_why_when_it_cannot(options: dict[str, object], said: str)
         simulate(**options)  # type: ignore[arg-type]
     assert caught.value.problem == said
     assert caught.value.remedy == ("use another name" if "called" in said else "")
+
+
+def test_relatives_are_what_they_are_said_to_be() -> None:
+    made = simulate(30, relatives=10, seed=1, median_length=400)
+    transcripts = made.transcripts
+    assert [each.kind for each in made.relatives[:6]] == [
+        "isoform", "paralog5", "paralog10", "paralog20", "paralog30", "isoform"
+    ]  # fmt: skip
+    assert len({each.parent for each in made.relatives}) == 10
+    for each in made.relatives:
+        child, parent = transcripts.sequence(each.index), transcripts.sequence(each.parent)
+        assert transcripts.ids[each.index] == f"SIM{each.index + 1:06d}_{each.kind}_of_{transcripts.ids[each.parent]}"
+        if each.changed is None:
+            assert child[-len(parent) // 2 :] == parent[-len(parent) // 2 :]
+        else:
+            differing = sum(a != b for a, b in zip(child, parent, strict=True))
+            assert differing == int(each.changed * len(parent))
+    alone = simulate(20, seed=1, median_length=400).transcripts
+    assert transcripts.take(np.arange(20)).codes.tolist() == alone.codes.tolist()
+    with pytest.raises(DataError, match="--relatives 5: expected less than the 5 records"):
+        simulate(5, relatives=5)
