@@ -3,7 +3,7 @@
 Cross-validates on each file, and for each fold makes intervals from the out-of-fold residuals of the other folds, so
 that neither a network nor its intervals have seen the fold's transcripts.
 
-    python benchmarks/coverage.py apexseq.fa tiger.fa.gz --sites Cytosol,Insoluble,Membrane,Nuclear TG,ER,CY --epochs 15
+    python benchmarks/coverage.py apexseq.fa tiger.fa.gz --sites Nucleus,Cytosol,ERM,OMM TG,ER,CY --epochs 15
 
 Exits with 1 if the share, over all sites and folds of a file, is more than two percent off.
 """

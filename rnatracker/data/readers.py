@@ -151,7 +151,7 @@ def survey(
         DataError: if the file's lines don't make records.
     """
     with opened(path) as source:
-        loaded = _Loaded(source, format, sites, labels, columns, leave_words=True)
+        loaded = _Loaded(source, format, sites, labels, columns)
         for record in loaded.records:
             loaded.add(record)
         return loaded.finish(), loaded.problems, loaded.format
@@ -190,7 +190,6 @@ class _Loaded:
         assumed: tuple[str, ...] = (),
         *,
         strict_sites: bool = True,
-        leave_words: bool = False,
     ) -> None:
         if labels not in LABELS:
             raise DataError(f"--labels {labels}: expected one of {', '.join(LABELS)}")
@@ -215,8 +214,8 @@ class _Loaded:
         self.records = without_stops(records, source.remarks)
         self.has_values = self.format != "fasta" and self.sites != ()
         self.strict_sites = strict_sites
-        self.leave_words = leave_words
         self.left: frozenset[int] = frozenset()
+        self.not_words: DataError | None = None
         self.columns_chosen = sites is not None
         self.assumed = assumed
         self.last: Record | None = None
@@ -240,6 +239,7 @@ class _Loaded:
         if self.has_values and not self.n_replicates:
             self._begin_values(record)
         if self.left:
+            self._check_words(record)
             values = (tuple(value for i, value in enumerate(record.values[0]) if i not in self.left),)
             record = replace(record, values=values)
         self.ids.append(record.id)
@@ -299,9 +299,10 @@ class _Loaded:
             raise DataError(f"{self.source.name}: {fault}", "rename the column, or choose others with --sites")
 
     def _check_columns(self, record: Record) -> None:
-        """Refuse a column of words, such as gene symbols, before each of its rows is a problem of its own.
+        """Leave out columns of words, such as gene symbols, which are no sites: told by the first record.
 
-        Where all is to be read that can be, its words are left out instead.
+        Raises:
+            DataError: if fewer than two columns are left.
         """
         words = [i for i, value in enumerate(record.values[0]) if math.isnan(_number(value)) and not is_missing(value)]
         names = self.sites or ()
@@ -314,12 +315,18 @@ class _Loaded:
             group = f"; where records that share it belong together, add --group-column {shlex.quote(names[words[0]])}"
             remedy = (f"correct it, {choice}" if len(others) > 1 else "correct it") + group
             error = DataError.in_record(self.source.name, record.number, record.id, problem, remedy)
-            if self.columns is None or not self.leave_words or len(others) < 2:
+            if self.columns is None or len(others) < 2:
                 raise error
-            self.problems.append(Problem(FaultKind.NO_FRACTION, error))
+            self.not_words = error
             self.left, self.sites = frozenset(words), tuple(others)
             values = tuple(place for i, place in enumerate(self.columns.values) if i not in self.left)
             self.columns = replace(self.columns, sites=self.sites, values=values)
+
+    def _check_words(self, record: Record) -> None:
+        """Check that a column that was left out has words only: else the first record's was a mistake in a site."""
+        if self.not_words is not None and any(not math.isnan(_number(record.values[0][i])) for i in self.left):
+            self.problems.append(Problem(FaultKind.NO_FRACTION, self.not_words))
+            self.not_words = None
 
     def _check_last(self) -> None:
         """Look whether the last record's values are whole: with one cut off they sum to something else than all others.

@@ -155,21 +155,30 @@ def test_words_that_repeat_are_pointed_out_where_they_may_be_divided(tmp_path: P
     grouped = read(path, sites=["A", "B", "C"], columns=ColumnNames(group="symbol"))
     assert grouped.notes == ()
     assert len(set(default_groups(grouped))) == N // 2
-    assert refused(path).remedy.endswith("where records that share it belong together, add --group-column symbol")
+    path = table(tmp_path, symbol=symbols, kind=["mRNA"] * N)  # left out, without being told so
+    found = read(path)
+    assert (found.sites, found.notes) == (("A", "B", "C"), (note,))
 
 
-def test_words_are_a_problem_of_their_column_and_the_rest_is_inspected(tmp_path: Path) -> None:
+def test_a_word_in_front_of_numbers_is_a_mistake_in_a_site(tmp_path: Path) -> None:
+    path = table(tmp_path, D=["o.2", *["0.2"] * (N - 1)])
+    found, problems, _ = survey(path)
+    assert [problem.kind for problem in problems] == ["no_fraction"] and len(found) == N
+    assert str(problems[0].error) == str(refused(path))
+    assert "record 1 (t0): expected a number for D, got 'o.2'" in refused(path).problem
+    assert refused(path).remedy.startswith("correct it, or where D is no site, name those that are: --sites A,B,C")
+    assert refused(path).remedy.endswith("where records that share it belong together, add --group-column D")
+
+
+def test_words_are_left_out_and_the_rest_is_read(tmp_path: Path) -> None:
     path = table(tmp_path, symbol=[f"S{i // 2}" for i in range(N)], kind=["mRNA"] * N)
     found, problems, _ = survey(path)
-    assert [problem.kind for problem in problems] == ["no_fraction"]
-    assert str(problems[0].error) == str(refused(path))
-    assert problems[0].error.remedy.startswith(
-        "correct it, or where symbol is no site, name those that are: --sites A,B,C"
-    )
     named = read(path, sites=["A", "B", "C"])
-    assert (found.sites, found.columns, found.notes) == (named.sites, named.columns, named.notes)
-    assert found.measured().tolist() == named.measured().tolist()
-    said = run("data", "inspect", str(path), code=1)
+    for other in (found, read(path)):
+        assert (other.sites, other.columns, other.notes) == (named.sites, named.columns, named.notes)
+        assert other.measured().tolist() == named.measured().tolist()
+    assert not problems
+    said = run("data", "inspect", str(path))
     assert "left out: symbol, kind" in said
     assert "add --group-column symbol" in said
 
