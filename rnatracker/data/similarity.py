@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import shlex
 import subprocess
@@ -41,6 +42,9 @@ COVERAGE = 0.8
 LEAST = 0.5
 """Identity and coverage from which pairs are kept."""
 _HALF_A_PERCENT = 0.005
+_MANY_PAIRS = 500_000
+"""Pairs of transcripts from which on a search takes longer than one waits without a word."""
+_log = logging.getLogger("rnatracker")
 _FORMAT = 2
 """Of the files kept; also of the options below."""
 _OPTIONS = (
@@ -192,9 +196,19 @@ def _once(searched: tuple[Transcripts, ...], search: Callable[[], Relatives]) ->
     kept = cache_folder() / "relatives" / f"{digest}.npz"
     found = _load(kept, digest, (len(searched[0]), len(searched[-1])))
     if found is None:
+        program()
+        _tell_of(searched)
         found = search()
         _keep(kept, digest, found)
     return found
+
+
+def _tell_of(searched: Sequence[Transcripts]) -> None:
+    """Say that something takes a while, where it does."""
+    first, last = len(searched[0]), len(searched[-1])
+    if first * last >= _MANY_PAIRS:
+        among = f"{first:,} transcripts" if len(searched) == 1 else f"{first:,} transcripts among {last:,}"
+        _log.warning("MMseqs2 looks for relatives of %s: this may take minutes, and is kept for the next time", among)
 
 
 def _digest(searched: Sequence[Transcripts]) -> str:
