@@ -15,6 +15,8 @@ Labels = Literal["A", "B", "mean"]
 """Which of two replicates is learned."""
 Kernel = Literal["auto", "fused", "torch"]
 """What computes the network."""
+Schedule = Literal["constant", "cosine", "one-cycle"]
+"""How the learning rate changes from step to step."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Format = Literal["auto", "port3", "port6", "original", "table"]
 """Formats of files with measured fractions."""

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rnatracker import plain_yaml, site_names
-from rnatracker.choices import Device, Format, GroupBy, Keep, Kernel, Labels, Objective
+from rnatracker.choices import Device, Format, GroupBy, Keep, Kernel, Labels, Objective, Schedule
 from rnatracker.errors import ConfigError, UsageError
 
 Settings = dict[str, Any]
@@ -154,6 +154,23 @@ class TrainConfig(_Section):
     """Learning rate."""
     optimizer: Literal["adam", "adamw", "nadam"] = "adam"
     weight_decay: float = Field(0.0, ge=0)
+    """Decoupled from the gradient with `adamw`."""
+    schedule: Schedule = "constant"
+    """How the learning rate changes from step to step."""
+    warmup: float = Field(0.0, ge=0, lt=1)
+    """Share of all steps in which the learning rate rises from 0."""
+    clip: float = Field(0.0, ge=0)
+    """Largest norm of a step's gradient; 0: any."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """What the average of the weights keeps of itself in each step; it is what is validated and kept. 0: no average."""
+    mask: float = Field(0.0, ge=0, lt=1)
+    """Share of nucleotides that are hidden in each step."""
+    exchange: float = Field(0.0, ge=0, lt=1)
+    """Share of nucleotides that are exchanged for random ones in each step."""
+    pcc_weight: float = Field(0.0, ge=0)
+    """What 1 minus the batch's mean PCC counts in the loss, beside the divergence."""
+    calibrate: bool = False
+    """True: the last layer is calibrated on the validation part, whenever that is predicted."""
     objective: Objective = "pcc_mean"
     """What the best epoch is chosen by, on the validation part."""
     patience: int = Field(0, ge=0)
@@ -169,6 +186,12 @@ class TrainConfig(_Section):
     """Mixed precision (bfloat16) on a GPU."""
     threads: int = Field(0, ge=0)
     """CPU threads; 0: as many as are found to be fastest, one in each of several parallel folds."""
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        if self.mask + self.exchange >= 1:
+            raise ValueError(f"mask {self.mask:g} and exchange {self.exchange:g}: together they must be below 1")
+        return self
 
 
 class Config(_Section):

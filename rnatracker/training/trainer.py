@@ -4,10 +4,10 @@ Owns the loop, the optimizer, the choice of the best epoch, and what is kept to 
 and prints nothing: whoever wants to know listens to `on_epoch`. Read next: `rnatracker/model/network.py` for what is
 trained, `rnatracker/training/run.py` for what is done with the results.
 
-Randomness: the order of an epoch's batches and its dropout are drawn from generators seeded by (seed, epoch), so that
-an epoch is the same whether or not the process was started anew before it. An epoch that was interrupted half way is
-resumed at its next batch with the generator's saved state. On one machine with one number of threads, a resumed CPU
-training therefore ends with the same bits as an uninterrupted one.
+Randomness: the order of an epoch's batches, its noise and its dropout are drawn from generators seeded by (seed,
+epoch), so that an epoch is the same whether or not the process was started anew before it. An epoch that was
+interrupted half way is resumed at its next batch with the generator's saved state. On one machine with one number of
+threads, a resumed CPU training therefore ends with the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rnatracker import metrics
 from rnatracker.choices import Objective
@@ -36,6 +36,10 @@ from rnatracker.model.device import random_state, set_random_state
 from rnatracker.model.network import RNATracker
 from rnatracker.prediction.predictor import predict_fractions
 from rnatracker.tracking.run_files import TrainingFiles
+from rnatracker.training.steps import calibration, schedule
+from rnatracker.training.steps.calibration import Calibration
+from rnatracker.training.steps.loss import loss_of
+from rnatracker.training.steps.noise import noisy
 
 _OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -105,6 +109,7 @@ class _Progress:
     batch: int = 0
     loss_sum: float = 0.0
     random_state: Tensor | None = None
+    average: dict[str, Tensor] | None = None
 
     @classmethod
     def of(cls, kept: dict[str, Any]) -> _Progress:
@@ -162,6 +167,9 @@ class Trainer:
         options = {"lr": config.train.lr, "weight_decay": config.train.weight_decay}
         options |= _AT_ONCE[config.train.optimizer]
         self._optimizer = _OPTIMIZERS[config.train.optimizer](self.model.parameters(), **options)  # type: ignore[arg-type]
+        self._average: AveragedModel | None = None
+        if config.train.ema:
+            self._average = AveragedModel(self.model, multi_avg_fn=_averaging(config.train.ema))
         self._progress = _Progress()
         if start is not None:
             self._restore(start)
@@ -170,6 +178,11 @@ class Trainer:
     def objective(self) -> Objective:
         """What the best epoch is chosen by: the settings' objective, or the loss where that is undefined."""
         return self._objective
+
+    @property
+    def evaluated(self) -> RNATracker:
+        """The network that is validated and kept: the average of the weights where there is one."""
+        return self.model if self._average is None else cast(RNATracker, self._average.module)
 
     @property
     def history(self) -> list[EpochResult]:
@@ -209,11 +222,11 @@ class Trainer:
             val_loss: float | None = None
             scores: dict[str, float] = {}
             if epoch % settings.eval_every == 0 or epoch == settings.epochs:
-                val_loss, scores = self._validate(epoch)
+                val_loss, scores, calibrated = self._validate(epoch)
                 value = -val_loss if self._objective == "val_loss" else scores[self._objective]
                 if value > progress.best_value or not progress.best_epoch:
                     progress.best_epoch, progress.best_value = epoch, value
-                    self._save(self._files.best, epoch, scores | {"loss": val_loss})
+                    self._save(self._files.best, epoch, scores | {"loss": val_loss}, calibrated)
             result = EpochResult(
                 epoch=epoch,
                 train_loss=train_loss,
@@ -244,6 +257,7 @@ class Trainer:
         loss_sum = torch.tensor(progress.loss_sum, dtype=exact, device=self._device)
         n, done = len(self._train.batches), sum(map(len, order[: progress.batch]))
         for number in range(progress.batch, len(order)):
+            self._set_rate(epoch, number / len(order))
             loss = self._step(order[number])
             loss_sum += loss * len(order[number])
             done += len(order[number])
@@ -264,29 +278,45 @@ class Trainer:
         return mean
 
     def _step(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
-        """Take one step of the optimizer; return the batch's loss without waiting for the device.
-
-        Source: the loss of the port and the original, the Kullback-Leibler divergence; divided by the number of
-        transcripts (`batchmean`), where the port sums, so that the step doesn't depend on the batch's size.
-        """
+        """Take one step of the optimizer; return the batch's loss without waiting for the device."""
+        settings = self._settings
         batch = self._train.batches.gather(indices)
         target = self._targets[torch.from_numpy(indices).to(self._device)]
-        amp = self._settings.amp and self._device.type == "cuda"
+        codes = noisy(batch.codes, settings.mask, settings.exchange)
+        amp = settings.amp and self._device.type == "cuda"
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=amp):
-            logits = self.model(batch.codes, batch.lengths, batch.total_lengths)
-        loss = F.kl_div(F.log_softmax(logits.float(), dim=1), target, reduction="batchmean")
+            logits = self.model(codes, batch.lengths, batch.total_lengths)
+        loss = loss_of(logits, target, settings.pcc_weight)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        if settings.clip:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
         self._optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self.model)
         return loss.detach()
 
-    def _validate(self, epoch: int) -> tuple[float, dict[str, float]]:
-        predicted = predict_fractions(self.model, self._validation.batches)
+    def _set_rate(self, epoch: int, share: float) -> None:
+        """Set the learning rate of the step that comes after this share of an epoch."""
+        settings, first = self._settings, self._progress.first_epoch
+        if settings.schedule == "constant" and not settings.warmup:
+            return
+        done = (epoch - first + share) / (settings.epochs - first + 1)
+        for group in self._optimizer.param_groups:
+            group["lr"] = settings.lr * schedule.rate(settings.schedule, done, settings.warmup)
+
+    def _validate(self, epoch: int) -> tuple[float, dict[str, float], Calibration | None]:
+        """Predict the validation part; return its loss and its scores, calibrated where that is asked for."""
+        predicted = predict_fractions(self.evaluated, self._validation.batches)
         measured = self._validation.fractions
+        calibrated = None
+        if self._settings.calibrate and np.isfinite(predicted).all():
+            calibrated = calibration.fit(predicted, measured)
+            predicted = calibrated.apply(predicted)
         loss = metrics.kl_divergence(predicted, measured)
         if not math.isfinite(loss):
             raise TrainingError(f"epoch {epoch}: the validation loss is {loss}", "try a lower --lr")
-        return loss, metrics.summarise(predicted, measured, self._sites)
+        return loss, metrics.summarise(predicted, measured, self._sites), calibrated
 
     def _out_of_patience(self) -> bool:
         settings, history = self._settings, self._progress.history
@@ -301,22 +331,35 @@ class Trainer:
         else:
             torch.manual_seed(int(np.random.SeedSequence([self._settings.seed, epoch]).generate_state(1)[0]))
 
-    def _save(self, path: Path, epoch: int, scores: dict[str, float], *, optimizer: bool = False) -> None:
-        self._write(path, Checkpoint(**self._content(), epoch=epoch, metrics=scores), optimizer)
+    def _save(
+        self,
+        path: Path,
+        epoch: int,
+        scores: dict[str, float],
+        calibrated: Calibration | None = None,
+        *,
+        optimizer: bool = False,
+    ) -> None:
+        """Save what one predicts with."""
+        content = self._content(self.evaluated)
+        if calibrated is not None:
+            content["weights"] = calibrated.into(content["weights"])
+        self._write(path, Checkpoint(**content, epoch=epoch, metrics=scores), optimizer)
 
     def _save_last(self) -> None:
         progress = self._progress
         state = asdict(progress) | {"history": [asdict(result) for result in progress.history]}
+        state["average"] = None if self._average is None else _tensors(self._average)
         scores = progress.history[-1].scores if progress.history else {}
-        content = Checkpoint(**self._content(), epoch=progress.next_epoch - 1, metrics=scores, progress=state)
+        content = Checkpoint(**self._content(self.model), epoch=progress.next_epoch - 1, metrics=scores, progress=state)
         self._write(self._files.last, content, optimizer=True)
 
-    def _content(self) -> dict[str, Any]:
+    def _content(self, model: RNATracker) -> dict[str, Any]:
         return {
             "model": self._config.model,
             "encoding": self._config.encoding,
             "sites": self._sites,
-            "weights": {name: tensor.cpu() for name, tensor in self.model.state_dict().items()},
+            "weights": _tensors(model),
             "settings": self._config.model_dump(mode="json"),
         }
 
@@ -329,8 +372,21 @@ class Trainer:
         self._load_optimizer(start)
         if start.progress is not None:
             self._progress = _Progress.of(start.progress)
+            self._load_average()
         else:
             self._progress.first_epoch = start.epoch + 1
+
+    def _load_average(self) -> None:
+        """Take over the average of the weights, which only a resumed training has."""
+        found, self._progress.average = self._progress.average, None
+        if self._average is None:
+            return
+        try:
+            self._average.load_state_dict(found or {})
+        except (RuntimeError, AttributeError, TypeError):
+            raise CheckpointError(
+                "damaged checkpoint: progress.average doesn't fit its network", "use another copy"
+            ) from None
 
     def _load_optimizer(self, start: Checkpoint) -> None:
         """Take over the optimizer's state; its rates only where the same run resumes.
@@ -348,6 +404,15 @@ class Trainer:
         if start.progress is None:
             for group in self._optimizer.param_groups:
                 group |= {"lr": self._settings.lr, "weight_decay": self._settings.weight_decay}
+
+
+def _averaging(decay: float) -> Any:
+    """Return how PyTorch's average of the weights takes in new ones."""
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in module.state_dict().items()}
 
 
 def optimizer_kind(start: Checkpoint) -> str:

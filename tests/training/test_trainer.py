@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from rnatracker import metrics
 from rnatracker.config import Config
 from rnatracker.errors import CheckpointError, ConfigError, TrainingError
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.prediction.predictor import Predictor, predict_fractions
+from rnatracker.training.steps import schedule as schedules
 from rnatracker.training.trainer import EpochResult, Stopped, Trainer
 from tests.support.toys import SITES, part_of, small_config, toy_transcripts
 
@@ -64,9 +66,26 @@ def test_training_is_not_changed_by_who_listens(tmp_path: Path) -> None:
     assert _same(_weights(tmp_path / "a"), _weights(tmp_path / "b"))
 
 
+_EVERYTHING = {
+    "train__ema": 0.9,
+    "train__schedule": "one-cycle",
+    "train__warmup": 0.2,
+    "train__clip": 0.5,
+    "train__mask": 0.1,
+    "train__exchange": 0.1,
+    "train__pcc_weight": 0.5,
+    "train__calibrate": True,
+    "train__optimizer": "adamw",
+    "train__weight_decay": 0.01,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, _EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("batches", range(1, 16))
-def test_resumed_training_gives_the_same_bits_when_stopped_after_any_batch(batches: int, tmp_path: Path) -> None:
-    settings = small_config()  # 3 epochs of 5 batches
+def test_resumed_training_gives_the_same_bits_when_stopped_after_any_batch(
+    batches: int, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    settings = small_config(**changes)  # 3 epochs of 5 batches
     whole = _fit(settings, tmp_path / "whole")
     asked = iter(range(1000))
 
@@ -281,3 +300,78 @@ def test_best_epoch_is_that_of_the_loss_where_the_objective_is_undefined(tmp_pat
     assert results[-1].best_value == min(losses) == losses[results[-1].best_epoch - 1]
     stale = len(losses) - results[-1].best_epoch
     assert len(losses) == 6 or stale == 2  # patience counts losses too
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_kept(tmp_path: Path) -> None:
+    """By hand: the first average is the weights after the first step, then each step moves it by a tenth."""
+    settings = small_config(train__ema=0.9, train__epochs=1)
+    trainer, seen = _trainer(settings, tmp_path), []
+    step = trainer._step
+
+    def watched(indices: Any) -> torch.Tensor:
+        loss = step(indices)
+        seen.append({name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
+        return loss
+
+    trainer._step = watched  # type: ignore[method-assign]
+    trainer.fit(lambda _: None)
+    expected = dict(seen[0])
+    for each in seen[1:]:
+        expected = {name: 0.9 * expected[name] + 0.1 * each[name] for name in expected}
+    best = _weights(tmp_path, "best.pt")
+    for name, tensor in best.items():
+        assert torch.allclose(tensor, expected[name], atol=1e-6), name
+    assert _same(_weights(tmp_path, "last.pt"), seen[-1])
+
+
+def test_a_damaged_average_is_refused(tmp_path: Path) -> None:
+    settings = small_config(train__ema=0.9)
+    content = _stopped_after_an_epoch(settings, tmp_path)
+    for damage in (None, {}, {"n_averaged": torch.tensor(3)}, [1]):
+        content["progress"]["average"] = damage
+        torch.save(content, tmp_path / "damaged.pt")
+        with pytest.raises(CheckpointError):
+            _trainer(settings, tmp_path, checkpoint.load(tmp_path / "damaged.pt"))
+
+
+@pytest.mark.parametrize(("schedule", "warmup"), [("cosine", 0.0), ("constant", 0.5), ("one-cycle", 0.0)])
+def test_every_step_has_its_rate(schedule: str, warmup: float, tmp_path: Path) -> None:
+    settings = small_config(train__schedule=schedule, train__warmup=warmup)
+    trainer, rates = _trainer(settings, tmp_path), []
+    step = trainer._step
+
+    def watched(indices: Any) -> torch.Tensor:
+        rates.append(trainer._optimizer.param_groups[0]["lr"] / settings.train.lr)
+        return step(indices)
+
+    trainer._step = watched  # type: ignore[method-assign]
+    trainer.fit(lambda _: None)
+    n = len(rates)
+    assert rates == pytest.approx([schedules.rate(schedule, i / n, warmup) for i in range(n)])  # type: ignore[arg-type]
+
+
+def test_a_step_is_no_larger_than_its_clipped_gradient(tmp_path: Path) -> None:
+    settings = small_config(train__clip=1e-3)
+    trainer, norms = _trainer(settings, tmp_path), []
+    step = trainer._optimizer.step
+
+    def watched(*args: Any) -> Any:
+        gradients = [each.grad.norm() for each in trainer.model.parameters() if each.grad is not None]
+        norms.append(float(torch.stack(gradients).norm()))
+        return step(*args)
+
+    trainer._optimizer.step = watched  # type: ignore[method-assign]
+    trainer.fit(lambda _: None)
+    assert max(norms) <= 1.001e-3
+
+
+def test_calibrated_weights_give_the_figures_that_were_reported(tmp_path: Path) -> None:
+    settings = small_config(train__calibrate=True, train__epochs=4)
+    results = _fit(settings, tmp_path)
+    best = checkpoint.load(tmp_path / "best.pt")
+    validation = toy_transcripts(20, 1)
+    predicted = Predictor([best], _CPU).predict(validation)
+    expected = results[results[-1].best_epoch - 1]
+    assert metrics.kl_divergence(predicted, validation.measured()) == pytest.approx(expected.val_loss, abs=1e-6)
+    scores = metrics.summarise(predicted, validation.measured(), SITES)
+    assert scores == pytest.approx(expected.scores, abs=1e-5)
