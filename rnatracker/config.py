@@ -167,6 +167,10 @@ class TrainConfig(_Section):
     """Share of nucleotides that are hidden in each step."""
     exchange: float = Field(0.0, ge=0, lt=1)
     """Share of nucleotides that are exchanged for random ones in each step."""
+    window: int = Field(0, ge=0)
+    """Nucleotides of a random stretch that a step sees of longer transcripts; 0: all that is seen at prediction."""
+    shift: int = Field(0, ge=0)
+    """Most nucleotides that a step leaves out at the start of a transcript."""
     pcc_weight: float = Field(0.0, ge=0)
     """What 1 minus the batch's mean PCC counts in the loss, beside the divergence."""
     calibrate: bool = False

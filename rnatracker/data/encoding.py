@@ -91,6 +91,10 @@ class Encoded:
         """Return these transcripts, in this order; the codes are shared, not copied."""
         return Encoded(self.codes, self.starts[indices], self.lengths[indices], self.total_lengths[indices])
 
+    def within(self, skip: Offsets, kept: Offsets) -> Encoded:
+        """Return stretches of these transcripts: of each so many nucleotides, (N,), behind those skipped, (N,)."""
+        return Encoded(self.codes, self.starts + skip, kept, self.total_lengths)
+
     def sequence(self, index: int) -> Codes:
         """Return one transcript's codes, (length,) uint8."""
         return self.codes[self.starts[index] : self.starts[index] + self.lengths[index]]

@@ -6,6 +6,7 @@ Owns the order of an epoch and the padding of a batch. Must not know files, mlfl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,10 @@ _POOL_OF_BATCHES = 16
 the same transcripts don't share a batch in every epoch."""
 _EVALUATION_NUCLEOTIDES = 64 * 4000
 """Padded nucleotides in a batch without gradients: bounds memory whatever the lengths."""
+
+
+Stretch = Callable[[Offsets], tuple[Offsets, Offsets]]
+"""Given the lengths of transcripts, (B,), returns how many nucleotides of each to skip and how many to take."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Batch:
 class Resident:
     """Transcripts kept in a device's memory, one byte a nucleotide, and padded into batches there.
 
-    Only the batch's indices cross to the device.
+    Only where a batch's transcripts begin and how long they are crosses to the device.
 
     Args:
         encoded: the transcripts.
@@ -51,13 +56,12 @@ class Resident:
 
     def __init__(self, encoded: Encoded, device: torch.device) -> None:
         self._codes = torch.from_numpy(np.array(encoded.codes)).to(device)
-        self._starts = torch.from_numpy(encoded.starts).to(device)
-        self._lengths = torch.from_numpy(encoded.lengths).to(device)
 
-    def pad(self, indices: Indices, width: int, *, front: bool) -> Tensor:
-        """Return what `rnatracker.data.encoding.pad` does, (B, width) uint8, on the device."""
-        chosen = torch.from_numpy(indices).to(self._codes.device, non_blocking=True)
-        starts, lengths = self._starts[chosen].unsqueeze(1), self._lengths[chosen].unsqueeze(1)
+    def pad(self, chosen: Encoded, width: int, *, front: bool) -> Tensor:
+        """Return what `rnatracker.data.encoding.pad` does with all of these, (B, width) uint8, on the device."""
+        device = self._codes.device
+        starts = torch.from_numpy(chosen.starts).to(device, non_blocking=True).unsqueeze(1)
+        lengths = torch.from_numpy(chosen.lengths).to(device, non_blocking=True).unsqueeze(1)
         position = torch.arange(width, device=self._codes.device).unsqueeze(0)
         if front:
             position = position - (width - lengths)
@@ -89,19 +93,27 @@ class Batches:
     def __len__(self) -> int:
         return len(self.encoded)
 
-    def gather(self, indices: Indices) -> Batch:
-        """Return the batch of these transcripts."""
-        lengths = self.encoded.lengths[indices]
-        width = int(lengths.max(initial=1)) if self.ragged else self._width
+    def gather(self, indices: Indices, stretch: Stretch | None = None) -> Batch:
+        """Return the batch of these transcripts.
+
+        Args:
+            indices: (B,) which.
+            stretch: given their lengths, (B,), returns how many nucleotides of each to skip and how many to take;
+                None: all.
+        """
+        chosen = self.encoded.take(indices)
+        if stretch is not None:
+            chosen = chosen.within(*stretch(chosen.lengths))
+        width = int(chosen.lengths.max(initial=1)) if self.ragged else self._width
         if self._resident is None:
-            codes = torch.from_numpy(pad(self.encoded, indices, width, front=not self.ragged))
+            codes = torch.from_numpy(pad(chosen, np.arange(len(chosen)), width, front=not self.ragged))
         else:
-            codes = self._resident.pad(indices, width, front=not self.ragged)
+            codes = self._resident.pad(chosen, width, front=not self.ragged)
         return Batch(
             indices=indices,
             codes=codes,
-            lengths=torch.from_numpy(lengths),
-            total_lengths=torch.from_numpy(self.encoded.total_lengths[indices]),
+            lengths=torch.from_numpy(chosen.lengths),
+            total_lengths=torch.from_numpy(chosen.total_lengths),
         )
 
     def training_order(self, batch_size: int, rng: np.random.Generator) -> list[Indices]:

@@ -39,7 +39,7 @@ from rnatracker.tracking.run_files import TrainingFiles
 from rnatracker.training.steps import calibration, schedule
 from rnatracker.training.steps.calibration import Calibration
 from rnatracker.training.steps.loss import loss_of
-from rnatracker.training.steps.noise import noisy
+from rnatracker.training.steps.noise import noisy, stretch_of
 
 _OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -170,6 +170,7 @@ class Trainer:
         self._average: AveragedModel | None = None
         if config.train.ema:
             self._average = AveragedModel(self.model, multi_avg_fn=_averaging(config.train.ema))
+        self._stretch = stretch_of(config.train.window, config.train.shift, device)
         self._progress = _Progress()
         if start is not None:
             self._restore(start)
@@ -280,7 +281,7 @@ class Trainer:
     def _step(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
         """Take one step of the optimizer; return the batch's loss without waiting for the device."""
         settings = self._settings
-        batch = self._train.batches.gather(indices)
+        batch = self._train.batches.gather(indices, self._stretch)
         target = self._targets[torch.from_numpy(indices).to(self._device)]
         codes = noisy(batch.codes, settings.mask, settings.exchange)
         amp = settings.amp and self._device.type == "cuda"

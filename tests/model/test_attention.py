@@ -206,7 +206,7 @@ def test_attention_is_the_networks_mean_when_there_are_several() -> None:
 def test_attention_is_refused_when_there_is_none_or_it_has_no_mean() -> None:
     for checkpoints, problem in (
         ([toy_checkpoint(model__attention=False)], "model.attention: false"),
-        ([toy_checkpoint(), toy_checkpoint(model__pool=3)], "differ in their kernels, pooling or mask"),
+        ([toy_checkpoint(), toy_checkpoint(model__pool=3)], "differ in their kernels, pooling, mask or encoding"),
     ):
         with pytest.raises(CheckpointError) as caught:
             Predictor(checkpoints, CPU).with_attention(toy_transcripts(3))

@@ -69,6 +69,6 @@ def test_padding_on_the_device_gives_the_same_batch() -> None:
     for front in (True, False):
         width = int(encoded.lengths[indices].max()) + 5
         expected = pad(encoded, indices, width, front=front)
-        padded = resident.pad(indices, width, front=front)
+        padded = resident.pad(encoded.take(indices), width, front=front)
         assert padded.dtype == torch.uint8
         assert (padded.numpy() == expected).all()

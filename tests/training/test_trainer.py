@@ -73,6 +73,8 @@ _EVERYTHING = {
     "train__clip": 0.5,
     "train__mask": 0.1,
     "train__exchange": 0.1,
+    "train__window": 50,
+    "train__shift": 5,
     "train__pcc_weight": 0.5,
     "train__calibrate": True,
     "train__optimizer": "adamw",
