@@ -1,6 +1,6 @@
 """Whether the fused kernels are faster than plain PyTorch at every size, since `model.kernel: auto` takes them at all.
 
-    python benchmarks/sizes.py [--batch 8 32] [--threads 1] [--repeats 3]
+    python benchmarks/sizes.py [--batch 8 32] [--threads 1] [--repeats 3] [--set model.dropout_kind=channel]
 
 Prints, for channels 16 to 128 and hidden units 16 to 256, GRU and LSTM, the ratio of PyTorch's time to the kernels', in
 training and in inference: above 1 the kernels are faster. Times are interleaved in one process, medians; CPU seconds
@@ -18,7 +18,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from rnatracker import config
 from rnatracker.config import ModelConfig
+from rnatracker.errors import ConfigError
 from rnatracker.model.network import RNATracker
 
 _CHANNELS = (16, 32, 64, 128)
@@ -36,11 +38,11 @@ def _predict(network: RNATracker, codes: Tensor, lengths: Tensor) -> None:
         network.eval()(codes, lengths, lengths)
 
 
-def ratios(config: ModelConfig, batch_size: int, repeats: int, clock: Callable[[], float]) -> tuple[float, float]:
+def ratios(model: ModelConfig, batch_size: int, repeats: int, clock: Callable[[], float]) -> tuple[float, float]:
     """Return PyTorch's time over the kernels', in training and in inference."""
     codes = torch.randint(1, 5, (batch_size, _LENGTH), dtype=torch.uint8)
     lengths = torch.full((batch_size,), _LENGTH)
-    networks = {kernel: RNATracker(config.model_copy(update={"kernel": kernel}), 4) for kernel in ("fused", "torch")}
+    networks = {kernel: RNATracker(model.model_copy(update={"kernel": kernel}), 4) for kernel in ("fused", "torch")}
     results = []
     for action in (_train, _predict):
         seconds: dict[str, list[float]] = {"fused": [], "torch": []}
@@ -54,6 +56,18 @@ def ratios(config: ModelConfig, batch_size: int, repeats: int, clock: Callable[[
     return results[0], results[1]
 
 
+def settings_of(sets: list[str]) -> ModelConfig:
+    """Return the network's settings where the table doesn't vary them.
+
+    Raises:
+        ConfigError: if one is wrong, or is none of the network's.
+    """
+    strange = [each for each in sets if not each.startswith("model.")]
+    if strange:
+        raise ConfigError(f"--set {strange[0]}: the network alone is timed, and that is none of its settings")
+    return config.assemble(None, {}, {}, sets).model
+
+
 def main() -> None:
     """Print a table for each kind of recurrent layer and batch size, and the lowest ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,7 +78,12 @@ def main() -> None:
     parser.add_argument("--unmasked", action="store_true", help="PyTorch then runs its fastest recurrent layers")
     parser.add_argument("--channels", type=int, nargs="+", default=_CHANNELS)
     parser.add_argument("--hidden", type=int, nargs="+", default=_HIDDEN)
+    parser.add_argument("--set", dest="sets", metavar="model.KEY=VALUE", action="append", default=[])
     options = parser.parse_args()
+    try:
+        base = settings_of(options.sets)
+    except ConfigError as error:
+        parser.error(str(error))
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.threads == 1 else time.perf_counter
     lowest = float("inf")
@@ -77,14 +96,8 @@ def main() -> None:
                 row = []
                 for hidden in options.hidden:
                     sizes = {"conv1_channels": channels, "conv2_channels": channels, "rnn_hidden": hidden}
-                    row.append(
-                        ratios(
-                            ModelConfig(**sizes, rnn=rnn, masked=not options.unmasked),
-                            batch_size,
-                            options.repeats,
-                            clock,
-                        )
-                    )
+                    changes = sizes | {"rnn": rnn, "masked": not options.unmasked}
+                    row.append(ratios(base.model_copy(update=changes), batch_size, options.repeats, clock))
                     lowest = min(lowest, *row[-1])
                 print(f"{channels:8} " + "".join(f"{f'{a:.1f} / {b:.1f}':>14}" for a, b in row), flush=True)
     print(f"\nlowest ratio: {lowest:.2f}")

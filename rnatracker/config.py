@@ -123,6 +123,12 @@ class ModelConfig(_Section):
     """Width and stride of the max pooling after each convolution."""
     dropout: float = Field(0.25, ge=0, lt=1)
     """Dropout after each pooling."""
+    rnn_dropout: float | None = Field(None, ge=0, lt=1)
+    """Dropout of the recurrent layer's inputs, that is after the second pooling; None: as `dropout`."""
+    output_dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout of the pooled states that go to the last layer; the length input is never dropped."""
+    dropout_kind: Literal["entry", "channel"] = "entry"
+    """What is dropped after the poolings: single entries, or channels of a transcript over all its positions."""
     rnn: Literal["gru", "lstm"] = "gru"
     rnn_hidden: int = Field(32, ge=1)
     """Hidden units of each direction of the recurrent layer."""
@@ -138,6 +144,11 @@ class ModelConfig(_Section):
     """True: the logarithm of the whole transcript's length is one more input of the last layer."""
     kernel: Kernel = "auto"
     """What computes the network: fused CPU kernels, plain PyTorch, or what suits the machine. Weights are the same."""
+
+    @property
+    def dropouts(self) -> tuple[float, float]:
+        """Dropout after the first and after the second pooling."""
+        return self.dropout, self.dropout if self.rnn_dropout is None else self.rnn_dropout
 
     @property
     def receptive_field(self) -> int:

@@ -50,6 +50,24 @@ def test_receptive_field_is_that_of_two_convolutions_and_poolings() -> None:
     assert config.ModelConfig(conv1_kernel=1, conv2_kernel=1, pool=1).receptive_field == 1
 
 
+def test_dropout_of_the_recurrent_layer_is_that_of_the_convolutions_unless_it_is_set() -> None:
+    assert config.ModelConfig().dropouts == (0.25, 0.25)
+    for sets, dropouts in (
+        (["model.dropout=0.5"], (0.5, 0.5)),
+        (["model.dropout=0.5", "model.rnn_dropout=0"], (0.5, 0.0)),
+        (["model.dropout=0", "model.rnn_dropout=0.3"], (0.0, 0.3)),
+        (["model.rnn_dropout=null"], (0.25, 0.25)),
+    ):
+        assert config.assemble(None, {}, {}, sets).model.dropouts == dropouts
+
+
+@pytest.mark.parametrize("name", ["port", "paper"])
+def test_configs_of_earlier_programs_drop_after_the_poolings_only_and_single_entries(name: str) -> None:
+    model = config.assemble(name, {}, {}, []).model
+    assert model.dropouts == (model.dropout, model.dropout)
+    assert (model.output_dropout, model.dropout_kind) == (0.0, "entry")
+
+
 def test_override_reads_exponents_as_numbers() -> None:
     assert config.parse_override("train.lr=3e-4") == ("train.lr", 3e-4)
     assert config.parse_override("data.sites=[A, B]") == ("data.sites", ["A", "B"])
@@ -72,6 +90,9 @@ def test_later_settings_win_over_earlier_ones(tmp_path: Path) -> None:
         (["train.epochs=0"], "train.epochs: input should be greater than or equal to 1, got 0", ""),
         (["model.rnn=gruu"], "model.rnn: input should be 'gru' or 'lstm', got 'gruu'", ""),
         (["train.lr=.nan"], "train.lr: input should be", ""),
+        (["model.rnn_dropout=1"], "model.rnn_dropout: input should be less than 1, got 1", ""),
+        (["model.output_dropout=-0.1"], "model.output_dropout: input should be greater than or equal to 0", ""),
+        (["model.dropout_kind=spatial"], "model.dropout_kind: input should be 'entry' or 'channel', got 'spatial'", ""),
         (["data.fold=1"], "data.fold: 1 fold leaves nothing to train on", ""),
         (["data.sites=[A, A]"], "data.sites: a site can't be called 'A': two sites are; use another name", ""),
         (["encoding.max_length=44"], "44 is shorter than the network's receptive field of 45 nucleotides", ""),

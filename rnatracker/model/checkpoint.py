@@ -24,6 +24,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from rnatracker import plain_yaml
 from rnatracker.config import DEFAULT_SITES, EncodingConfig, ModelConfig
 from rnatracker.data.encoding import CHANNELS
 from rnatracker.errors import CheckpointError
@@ -334,8 +335,9 @@ def check_fits(
     ]
     for key, in_file, asked in pairs:
         if in_file != asked:
-            remedy = f"--sites {in_file}" if key == "sites" else f"--set {key}={in_file}"
+            before, now = (each if key == "sites" else plain_yaml.on_one_line(each) for each in (in_file, asked))
+            remedy = f"--sites {before}" if key == "sites" else f"--set {key}={before}"
             raise CheckpointError(
-                f"{file}: these weights were trained with {key} {in_file}, but {asked} is asked for",
+                f"{file}: these weights were trained with {key} {before}, but {now} is asked for",
                 f"use {remedy}, or train without --weights",
             )

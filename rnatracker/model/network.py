@@ -11,7 +11,8 @@ both are settings of `ModelConfig`. The port puts a ReLU on the recurrent layer'
 (`rnn_activation: relu`), the original none. Deviations from both:
 - Masking is exact here. The original skips steps whose features are all zero, and lets its attention look at
   padded steps; here a masked network's output depends on the sequence alone, whatever the padding.
-- The original drops 10 % of the recurrent layer's inputs once more; here dropout follows the poolings only.
+- The original drops 10 % of the recurrent layer's inputs once more; here dropout follows the poolings, where it may
+  be another one after the second (`rnn_dropout`), and goes before the last layer (`output_dropout`).
 - Without attention the last state of each direction goes on.
 - The port computes softmax in the network; here that is left to whoever reads the logits.
 """
@@ -104,12 +105,13 @@ class RNATracker(nn.Module):
         device, dtype = self.conv1.weight.device, self.conv1.weight.dtype
         if kernel_in_use(self.config, device, dtype)[0] == "fused":
             alpha_width = int(steps_of(torch.tensor(codes.shape[1]), self.config)) if with_weights else 0
-            dropout = self.config.dropout if self.training else 0.0
+            dropout = self.config.dropouts if self.training else (0.0, 0.0)
             pooled, weights = pooled_states(
                 self.config, self._fused_weights(), codes, lengths, dropout=dropout, alpha_width=alpha_width
             )
         else:
             pooled, weights = self._pool_states(codes, lengths)
+        pooled = F.dropout(pooled, self.config.output_dropout, self.training)  # draws nothing where it is 0
         if self.config.length_input:
             centred = total_lengths.to(pooled.device).float().clamp(min=1).log() - _LOG_LENGTH_CENTRE
             pooled = torch.cat([pooled, centred.unsqueeze(1).to(pooled.dtype)], dim=1)
@@ -141,12 +143,13 @@ class RNATracker(nn.Module):
         return pooled, weights
 
     def _convolve(self, codes: Tensor) -> Tensor:
-        """Run both convolution blocks: (B, L) to (B, T, C). Dropout acts on single entries."""
+        """Run both convolution blocks: (B, L) to (B, T, C)."""
         config = self.config
+        drop = F.dropout if config.dropout_kind == "entry" else F.dropout1d
         x = F.embedding(codes.int(), cast(Tensor, self.one_hot)).transpose(1, 2)
-        for convolution in (self.conv1, self.conv2):
+        for convolution, dropout in zip((self.conv1, self.conv2), config.dropouts, strict=True):
             x = F.relu(F.max_pool1d(convolution(x), config.pool))  # the maximum of ReLUs is the ReLU of it
-            x = F.dropout(x, config.dropout, self.training)
+            x = drop(x, dropout, self.training)
         return x.transpose(1, 2)
 
     def _recur(self, x: Tensor, steps: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -120,9 +120,11 @@ def test_unknown_setting_of_a_newer_version_is_named(section: str, tmp_path: Pat
     assert "newer" in caught.value.remedy
 
 
-def test_setting_that_an_older_version_did_not_have_gets_its_default(tmp_path: Path) -> None:
+@pytest.mark.parametrize("newer", [("length_input",), ("rnn_dropout", "output_dropout", "dropout_kind")])
+def test_setting_that_an_older_version_did_not_have_gets_its_default(newer: tuple[str, ...], tmp_path: Path) -> None:
     known = _checkpoint().model.model_dump(mode="json")
-    del known["length_input"]
+    for name in newer:
+        del known[name]
     loaded = checkpoint.load(_saved(tmp_path / "a.pt", model=known))
     assert loaded.model == _checkpoint().model
 
@@ -142,6 +144,11 @@ def test_load_refuses_what_is_missing_or_no_dictionary(tmp_path: Path) -> None:
     [
         ({"model": ModelConfig(rnn_hidden=64)}, ["trained with model.", "but"], "--set model."),
         ({"encoding": EncodingConfig(max_length=60, keep="3p")}, ["encoding.keep 5p", "3p"], "--set encoding.keep=5p"),
+        (
+            {"model": small_config(model__rnn_dropout=0.5).model},
+            ["model.rnn_dropout null", "0.5"],
+            "--set model.rnn_dropout=null,",
+        ),
         ({"sites": ("A", "B", "C")}, ["sites Nucleus,Cytosol,ERM", "A,B,C"], "--sites Nucleus,Cytosol,ERM"),
     ],
 )

@@ -168,81 +168,44 @@ def _hash(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return x ^ x >> np.uint32(16)
 
 
-def _kept(seed: int, layer: int, shape: tuple[int, ...], p: float) -> Tensor:
+def _kept(seed: int, layer: int, shape: tuple[int, ...], p: float, *, whole_channels: bool = False) -> Tensor:
     """Return what dropout keeps of (B, C, T): a restatement of `dropout_of` and `finish_pool` of kernels.c."""
     sequence, channel, row = (axis.astype(np.uint32) for axis in np.indices(shape))
     key = _hash(np.uint32(seed) ^ _hash(np.uint32(2) * sequence + np.uint32(layer)))
-    draws = _hash(_hash(key + row * np.uint32(0x9E3779B9)) + channel)
+    step = np.uint32(0 if whole_channels else 0x9E3779B9)
+    draws = _hash(_hash(key + row * step) + channel)
     return torch.from_numpy(draws >= np.uint32(np.float32(p) * 2.0**32))
 
 
+@pytest.mark.parametrize(
+    "rates",
+    [
+        {"dropout": 0.3},
+        {"dropout": 0.3, "rnn_dropout": 0.6},
+        {"dropout": 0.3, "rnn_dropout": 0.0},
+        {"dropout": 0.0, "rnn_dropout": 0.6},
+        {"dropout": 0.0, "output_dropout": 0.4},
+        {"dropout": 0.2, "rnn_dropout": 0.3, "output_dropout": 0.4},
+    ],
+)
+@pytest.mark.parametrize("kind", ["entry", "channel"])
 @pytest.mark.parametrize("masked", [True, False])
-def test_gradients_agree_with_torch_when_both_drop_the_same_entries(
-    masked: bool, monkeypatch: pytest.MonkeyPatch
+def test_gradients_agree_with_torch_when_both_drop_the_same(
+    masked: bool, kind: str, rates: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layers = iter(range(100))
-
     def same_dropout(x: Tensor, p: float, training: bool) -> Tensor:
         assert training
-        return x * _kept(1234, next(layers) % 2, tuple(x.shape), p) / (1 - p)
+        if x.ndim == 2:  # what goes to the last layer
+            return x * _kept(99, 0, (*x.shape, 1), p).squeeze(2) / (1 - p)
+        layer = (6, 7).index(x.shape[1])
+        return x * _kept(1234, layer, tuple(x.shape), p, whole_channels=kind == "channel") / (1 - p)
 
-    monkeypatch.setattr(model_module.F, "dropout", same_dropout)
+    for name in ("dropout", "dropout1d"):
+        monkeypatch.setattr(model_module.F, name, same_dropout)
     monkeypatch.setattr(torch, "randint", lambda *_: torch.tensor(1234))
-    pair = _pair(**(_SMALL | {"dropout": 0.3, "attention": False}), masked=masked)
+    pair = _pair(**(_SMALL | {"attention": False, "dropout_kind": kind} | rates), masked=masked)
     torch.set_num_threads(2)
     _assert_equal(*pair, _input([90, 33, 64, 90, 8], masked=masked))
-
-
-def _transparent(dropout: float, channels: int = 32) -> RNATracker:
-    """A network that shows what dropout keeps: every state is tanh(0.01 x), x = 1 before dropout, one step a letter."""
-    sizes = {"conv1_channels": channels, "conv2_channels": channels, "conv1_kernel": 1, "conv2_kernel": 1, "pool": 1}
-    config = ModelConfig(**sizes, rnn_hidden=channels, attention=False, dropout=dropout, kernel="fused")
-    network = RNATracker(config, 2 * channels)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.zero_()
-        network.conv1.weight.fill_(1)
-        network.conv2.weight.copy_(torch.eye(channels).unsqueeze(2))
-        for direction in ("", "_reverse"):
-            network.rnn.get_parameter(f"bias_ih_l0{direction}")[channels : 2 * channels] = -40  # forget the past
-            network.rnn.get_parameter(f"weight_ih_l0{direction}")[2 * channels :] = 0.01 * torch.eye(channels)
-        network.output.weight.copy_(torch.eye(2 * channels))
-    return network
-
-
-def test_dropout_has_the_mean_and_variance_of_torch_and_no_pattern() -> None:
-    p, n = 0.25, 600
-    network = _transparent(p)
-    codes, lengths = torch.ones(n, 3, dtype=torch.uint8), torch.full((n,), 3)
-    torch.manual_seed(0)
-    x = (network(codes, lengths, lengths).detach().double().atanh() / 0.01).numpy()
-    kept = x > 0.5
-    assert x[kept] == pytest.approx(1 / (1 - p) ** 2, abs=1e-3)
-    assert x[~kept] == pytest.approx(0, abs=1e-3)
-    rate = (1 - p) ** 2  # two layers, independent
-    assert kept.mean() == pytest.approx(rate, abs=4 * np.sqrt(rate * (1 - rate) / x.size))
-    assert x.mean() == pytest.approx(1, abs=0.02)
-    assert x.var() == pytest.approx(1 / rate - 1, abs=0.04)
-    for axis in (0, 1):  # neither sequences nor channels differ
-        assert kept.mean(axis=axis).var() == pytest.approx(rate * (1 - rate) / kept.shape[axis], rel=0.6)
-    correlations = np.corrcoef(kept.T)  # the last row's channels and the first row's
-    assert np.abs(correlations - np.eye(64)).max() < 6 / np.sqrt(n)
-    network.eval()
-    assert (network(codes, lengths, lengths).detach().double().atanh() / 0.01).numpy() == pytest.approx(1, abs=1e-3)
-
-
-def test_dropout_is_governed_by_manual_seed_and_not_by_threads() -> None:
-    network = _transparent(0.5)
-    codes, lengths = torch.ones(9, 3, dtype=torch.uint8), torch.full((9,), 3)
-    outputs = []
-    for seed, threads in ((7, 1), (7, 2), (8, 1)):
-        torch.manual_seed(seed)
-        torch.set_num_threads(threads)
-        outputs.append([network(codes, lengths, lengths) for _ in range(2)])
-    assert torch.equal(outputs[0][0], outputs[1][0])
-    assert torch.equal(outputs[0][1], outputs[1][1])
-    assert not torch.equal(outputs[0][0], outputs[0][1])
-    assert not torch.equal(outputs[0][0], outputs[2][0])
 
 
 # Training ------------------------------------------------------------------------------------------------------------

@@ -109,6 +109,17 @@ def test_resumed_training_gives_the_same_bits_when_stopped_after_any_batch(
     assert _same(_weights(tmp_path / "whole", "best.pt"), _weights(tmp_path / "parts", "best.pt"))
 
 
+@pytest.mark.parametrize("kernel", ["auto", "torch"])
+@pytest.mark.parametrize("kind", ["entry", "channel"])
+def test_resumed_training_gives_the_same_bits_with_dropout_everywhere(kind: str, kernel: str, tmp_path: Path) -> None:
+    dropout = {"model__dropout": 0.2, "model__rnn_dropout": 0.3, "model__output_dropout": 0.4}
+    settings = small_config(model__dropout_kind=kind, model__kernel=kernel, **dropout)
+    _fit(settings, tmp_path / "whole")
+    _stopped_after_an_epoch(settings, tmp_path / "parts")
+    _fit(settings, tmp_path / "parts", start=checkpoint.load(tmp_path / "parts" / "last.pt"))
+    assert _same(_weights(tmp_path / "whole"), _weights(tmp_path / "parts"))
+
+
 def _stopped_after_an_epoch(settings: Config, folder: Path) -> dict[str, Any]:
     """Train one epoch and a bit; return what `last.pt` holds."""
     asked = iter(range(1000))
@@ -247,7 +258,7 @@ def test_step_does_not_depend_on_the_batch_size_when_the_batch_is_doubled() -> N
 
 
 def test_validation_runs_without_dropout(tmp_path: Path) -> None:
-    settings = small_config(model__dropout=0.9)
+    settings = small_config(model__dropout=0.9, model__output_dropout=0.9)
     trainer = _trainer(settings, tmp_path)
     part = part_of(toy_transcripts(10), settings)
     trainer.model.train()

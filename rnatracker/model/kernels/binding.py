@@ -25,6 +25,7 @@ MAX_POOL = 254
 """The position that wins a pool is kept in one byte, of which one value means none."""
 
 _Pair = c_void_p * 2
+_Rates = c_float * 2
 
 
 class _Sizes(Structure):
@@ -51,7 +52,8 @@ class _Batch(Structure):
         ("threads", c_int64),
         ("keep", c_int64),
         ("seed", c_uint32),
-        ("dropout", c_float),
+        ("dropout", _Rates),
+        ("whole_channels", c_uint32),
     )
 
 
@@ -137,7 +139,7 @@ class Call:
         weights: conv1 and conv2; weight_ih, weight_hh, bias_ih, bias_hh of each direction; where there is
             attention, its layer's weight and bias and the scores' weight. float32, contiguous, on the CPU.
         keep: whether `backward` will be called.
-        dropout: probability of dropout; 0 in evaluation.
+        dropout: its probability after the first and after the second pooling; 0 in evaluation.
         seed: of dropout, below 2**32.
 
     Raises:
@@ -153,7 +155,7 @@ class Call:
         weights: Sequence[Tensor],
         *,
         keep: bool,
-        dropout: float = 0.0,
+        dropout: tuple[float, float] = (0.0, 0.0),
         seed: int = 0,
     ) -> None:
         self._workspace: Tensor | None = None
@@ -164,7 +166,14 @@ class Call:
         self._config, self._input = config, (codes, lengths)
         self._sizes = _sizes(config)
         self._batch = _Batch(
-            *codes.shape, codes.data_ptr(), lengths.data_ptr(), torch.get_num_threads(), keep, seed, dropout
+            *codes.shape,
+            codes.data_ptr(),
+            lengths.data_ptr(),
+            torch.get_num_threads(),
+            keep,
+            seed,
+            _Rates(*dropout),
+            config.dropout_kind == "channel",
         )
         self._weights = _pointers(weights)
         self._workspace = WORKSPACES.take(self._library.rnatracker_workspace(self._sizes, self._batch))
@@ -235,7 +244,7 @@ def workspace_bytes(config: ModelConfig, n_sequences: int, length: int) -> int:
         UnavailableError: if there are no kernels on this machine.
     """
     lengths = torch.full((n_sequences,), length)
-    batch = _Batch(n_sequences, length, None, lengths.data_ptr(), torch.get_num_threads(), True, 0, config.dropout)
+    batch = _Batch(n_sequences, length, None, lengths.data_ptr(), torch.get_num_threads(), True)
     needed = int(_library().rnatracker_workspace(_sizes(config), batch))
     return needed + needed // 8  # as `Workspaces.take` does
 

@@ -61,7 +61,7 @@ def pooled_states(
     codes: Tensor,
     lengths: Tensor,
     *,
-    dropout: float = 0.0,
+    dropout: tuple[float, float] = (0.0, 0.0),
     alpha_width: int = 0,
 ) -> tuple[Tensor, Tensor | None]:
     """Compute what an `RNATracker` feeds to its last layer.
@@ -73,7 +73,7 @@ def pooled_states(
         weights: its weights in the order of `binding.shapes`, float32 on the CPU.
         codes: (B, L) uint8, on the CPU.
         lengths: (B,) int64, on the CPU, at most L.
-        dropout: its probability; 0 in evaluation.
+        dropout: its probability after the first and after the second pooling; 0 in evaluation.
         alpha_width: steps of the attention weights that are wanted too; 0: none.
 
     Returns:
@@ -83,7 +83,7 @@ def pooled_states(
         ValueError: if an input is not as described.
     """
     weights = [weight.contiguous() for weight in weights]
-    seed = int(torch.randint(2**32, ())) if dropout else 0
+    seed = int(torch.randint(2**32, ())) if any(dropout) else 0
     keep = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
     call = binding.Call(
         config, codes.contiguous(), lengths.contiguous(), weights, keep=keep, dropout=dropout, seed=seed

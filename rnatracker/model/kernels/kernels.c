@@ -101,7 +101,8 @@ typedef struct {
     int64_t threads;
     int64_t keep; /* 1: a backward pass will follow */
     uint32_t seed;
-    float dropout; /* probability; 0 in evaluation */
+    float dropout[2];        /* probability after the first and the second pooling; 0 in evaluation */
+    uint32_t whole_channels; /* dropout_kind: channels of a sequence over all rows, else single entries */
 } Batch;
 
 typedef struct { /* parameters as PyTorch lays them out, or their gradients; index 1 is the reverse direction */
@@ -454,10 +455,12 @@ static Sums sums_of(const Plan *p, int64_t thread) {
     return sums;
 }
 
-/* ---- Dropout: a hash of (seed, layer, sequence, row, channel), so that neither threads nor groups change it. */
+/* ---- Dropout: a hash of (seed, layer, sequence, row, channel), so that neither threads nor groups change it. Where whole
+ * channels are dropped, all rows are hashed as the first one. */
 
 typedef struct {
     uint32_t key, threshold; /* an entry is dropped where its hash is below the threshold; 0: no dropout */
+    uint32_t row_step;       /* of the key */
     float scale;
 } Dropout;
 
@@ -471,13 +474,12 @@ INLINE uvec hashes(uvec x) {
     return x ^ x >> 16;
 }
 
-static Dropout dropout_of(const Plan *p, const Sequence *q, uint32_t layer) {
-    Dropout d = {hash(p->b.seed ^ hash(2 * (uint32_t)q->index + layer)), 0, 1};
-    if (p->b.dropout > 0) {
-        d.threshold = (uint32_t)fmin((double)p->b.dropout * 4294967296.0, 4294967295.0);
-        d.scale = 1 / (1 - p->b.dropout);
-    }
-    return d;
+static float dropout_scale(const Plan *p, int layer) { return 1 / (1 - p->b.dropout[layer]); }
+
+static Dropout dropout_of(const Plan *p, const Sequence *q, int layer) {
+    const uint32_t threshold = (uint32_t)fmin((double)p->b.dropout[layer] * 4294967296.0, 4294967295.0);
+    const uint32_t key = hash(p->b.seed ^ hash(2 * (uint32_t)q->index + layer));
+    return (Dropout){key, threshold, p->b.whole_channels ? 0 : 0x9e3779b9u, dropout_scale(p, layer)};
 }
 
 /* ---- A pool: F.dropout(F.relu(F.max_pool1d(...))), and which position won. */
@@ -488,7 +490,7 @@ INLINE void finish_pool(vec best, ivec won, int64_t row, int64_t channel, Dropou
     if (d.threshold) {
         uvec lane;
         UNROLL for (int i = 0; i < LANES; i++) lane[i] = i;
-        const uint32_t key = hash(d.key + (uint32_t)row * 0x9e3779b9u) + (uint32_t)channel;
+        const uint32_t key = hash(d.key + (uint32_t)row * d.row_step) + (uint32_t)channel;
         live &= hashes(lane + key) >= d.threshold;
         best *= d.scale;
     }
@@ -652,7 +654,7 @@ static void conv1_backward(const Plan *p, const Sequence *q, Scratch *t, const f
 /* Turn the summed tables into the gradient of the weights, (channels, 4, kernel). */
 static void conv1_gradient(const Plan *p, const Sums *g, float *d_w) {
     const int64_t width = p->s.conv1_kernel, c1 = p->c1;
-    const float scale = p->b.dropout > 0 ? 1 / (1 - p->b.dropout) : 1;
+    const float scale = dropout_scale(p, 0);
     for (int64_t k = 0; k < width; k++) {
         float *rows = g->letters + k * LETTERS * c1;
         for (int64_t letter = 0; letter < 4; letter++)
@@ -729,7 +731,7 @@ static void gather_all(int64_t size, int64_t count, const float *weight, const f
 static void conv2_backward(const Plan *p, const Sequence *q, Scratch *t, const float *x1, const uint8_t *arg2,
                            const float *d_x2, const Sums *g) {
     const int64_t pool = p->s.pool, c1 = p->c1, c2 = p->c2;
-    const float scale = dropout_of(p, q, 1).scale;
+    const float scale = dropout_scale(p, 1);
     memset(t->d_x1, 0, q->rows1 * c1 * sizeof(float));
     for (int64_t first = q->zero2; first < q->steps; first += BLOCK) {
         const int64_t last = min_of(first + BLOCK, q->steps);
