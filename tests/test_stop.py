@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -26,11 +28,12 @@ from tests.support.toys import SMALL, toy_checkpoint, toy_transcripts, write_tab
 from tests.support.waiting import wait_until
 
 _AS_NOHUP_AND_SCRIPTS_DO = ["sh", "-c", 'trap "" HUP INT; exec "$0" "$@"', sys.executable, str(paths.CLI)]
+_Handler = Callable[[int, FrameType | None], Any] | signal.Handlers
 _IGNORED = (signal.SIGHUP, signal.SIGINT)
 
 
 @contextmanager
-def _with_handler(number: signal.Signals, handler: signal.Handlers) -> Iterator[None]:
+def _with_handler(number: signal.Signals, handler: _Handler) -> Iterator[None]:
     before = signal.signal(number, handler)
     try:
         yield
@@ -43,7 +46,8 @@ def test_signal_is_heeded_unless_it_was_ignored_before(number: signal.Signals) -
     with _with_handler(number, signal.SIG_IGN), StopSignal() as stop, stop.polite():
         os.kill(os.getpid(), number)
         assert not stop()
-    with StopSignal() as stop, stop.polite():
+    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    with _with_handler(number, default), StopSignal() as stop, stop.polite():  # whoever runs this may ignore it
         os.kill(os.getpid(), number)
         assert stop()
 
@@ -55,13 +59,14 @@ def test_worker_heeds_what_passes_a_stop_on_to_it_also_where_that_is_ignored() -
 
 
 def test_process_that_is_started_ignores_what_its_terminal_sends_to_all() -> None:
+    before = signal.getsignal(signal.SIGHUP)
     with ignoring_the_terminal(), subprocess.Popen(["sleep", "60"]) as other:
         try:
             assert _ignores(other.pid, _IGNORED)
             assert not _ignores(other.pid, (signal.SIGTERM,))
         finally:
             other.kill()
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGHUP) == before
 
 
 def _ignores(pid: int, numbers: tuple[signal.Signals, ...]) -> bool:
