@@ -17,6 +17,8 @@ Kernel = Literal["auto", "fused", "torch"]
 """What computes the network."""
 Schedule = Literal["constant", "cosine", "one-cycle"]
 """How the learning rate changes from step to step."""
+Pooling = Literal["attention", "mean", "max", "attention+mean"]
+"""How a network's states along a transcript become one."""
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Format = Literal["auto", "port3", "port6", "original", "table"]
 """Formats of files with measured fractions."""

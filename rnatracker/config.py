@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rnatracker import plain_yaml, site_names
-from rnatracker.choices import Device, Format, GroupBy, Keep, Kernel, Labels, Objective, Schedule
+from rnatracker.choices import Device, Format, GroupBy, Keep, Kernel, Labels, Objective, Pooling, Schedule
 from rnatracker.errors import ConfigError, UsageError
 
 Settings = dict[str, Any]
@@ -138,6 +138,9 @@ class ModelConfig(_Section):
     attention: bool = True
     """False: the last state of each direction goes to the last layer instead."""
     attention_size: int = Field(50, ge=1)
+    pooling: Pooling = "attention"
+    """How the states along a transcript become one: their mean by attention, their plain mean, the largest of each, or
+    the first two side by side."""
     masked: bool = True
     """True: padding is not seen by the recurrent layer and the attention."""
     length_input: bool = False
@@ -149,6 +152,19 @@ class ModelConfig(_Section):
     def dropouts(self) -> tuple[float, float]:
         """Dropout after the first and after the second pooling."""
         return self.dropout, self.dropout if self.rnn_dropout is None else self.rnn_dropout
+
+    @property
+    def attends(self) -> bool:
+        """Whether there are attention weights."""
+        return self.attention and "attention" in self.pooling
+
+    @model_validator(mode="after")
+    def _check_pooling(self) -> ModelConfig:
+        if not self.attention and self.pooling != "attention":
+            raise ValueError(
+                f"pooling: {self.pooling} needs attention: true: without it the last state of each direction is used"
+            )
+        return self
 
     @property
     def receptive_field(self) -> int:

@@ -44,6 +44,12 @@ def steps_of(lengths: Tensor, config: ModelConfig) -> Tensor:
     return second.clamp(min=1)
 
 
+def _inside(steps: Tensor, along: Tensor) -> Tensor:
+    """Return which steps of a batch, (B, T) on the device of a tensor (B, T, ...), are no padding."""
+    inside = torch.arange(along.shape[1]).unsqueeze(0) < steps.unsqueeze(1)
+    return inside.to(along.device, non_blocking=True)
+
+
 class RNATracker(nn.Module):
     """The network of the paper and its port, every size a setting.
 
@@ -62,9 +68,11 @@ class RNATracker(nn.Module):
         layer = nn.GRU if config.rnn == "gru" else nn.LSTM
         self.rnn = layer(config.conv2_channels, config.rnn_hidden, batch_first=True, bidirectional=True)
         features = 2 * config.rnn_hidden
-        if config.attention:
+        if config.attends:
             self.attention_hidden = nn.Linear(features, config.attention_size)
             self.attention_score = nn.Linear(config.attention_size, 1, bias=False)
+        if config.pooling == "attention+mean":
+            features *= 2
         self.output = nn.Linear(features + config.length_input, n_sites)
         # As in the port: Glorot for the convolutions, PyTorch's own choice for the rest.
         nn.init.xavier_uniform_(self.conv1.weight)
@@ -93,8 +101,8 @@ class RNATracker(nn.Module):
         Raises:
             ValueError: if the shapes or types don't fit, or the network has no attention.
         """
-        if not self.config.attention:
-            raise ValueError("this network was built with model.attention: false")
+        if not self.config.attends:
+            raise ValueError("this network was built without attention")
         logits, weights = self._run(codes, lengths, total_lengths, with_weights=True)
         return logits, cast(Tensor, weights)
 
@@ -120,7 +128,7 @@ class RNATracker(nn.Module):
     def _fused_weights(self) -> list[Tensor]:
         """Return the weights in the order in which the kernels take them: `kernels.binding.shapes`."""
         weights = [self.conv1.weight, self.conv2.weight, *(w for each in self.rnn.all_weights for w in each)]
-        if self.config.attention:
+        if self.config.attends:
             weights += [self.attention_hidden.weight, self.attention_hidden.bias, self.attention_score.weight]
         return weights
 
@@ -134,13 +142,23 @@ class RNATracker(nn.Module):
         states, last = self._recur(x, steps)
         if self.config.rnn_activation == "relu":
             states, last = F.relu(states), F.relu(last)
-        weights = None
-        if self.config.attention:
-            weights = self._attend(states, steps)
-            pooled = torch.bmm(weights.unsqueeze(1), states).squeeze(1)
-        else:
-            pooled = last
-        return pooled, weights
+        if not self.config.attention:
+            return last, None
+        weights = self._attend(states, steps) if self.config.attends else None
+        return self._pool(states, steps, weights), weights
+
+    def _pool(self, states: Tensor, steps: Tensor | None, weights: Tensor | None) -> Tensor:
+        """Make one of the states (B, T, 2H), by their attention weights (B, T) and without padded steps."""
+        found = [] if weights is None else [torch.bmm(weights.unsqueeze(1), states).squeeze(1)]
+        inside = None if steps is None else _inside(steps, states).unsqueeze(2)
+        if "mean" in self.config.pooling:
+            count = states.shape[1] if steps is None else steps.to(states.device).unsqueeze(1)
+            kept = states if inside is None else states.masked_fill(~inside, 0)
+            found.append(kept.sum(dim=1) / count)
+        if self.config.pooling == "max":
+            kept = states if inside is None else states.masked_fill(~inside, float("-inf"))
+            found.append(kept.amax(dim=1))
+        return torch.cat(found, dim=1)
 
     def _convolve(self, codes: Tensor) -> Tensor:
         """Run both convolution blocks: (B, L) to (B, T, C)."""
@@ -167,8 +185,7 @@ class RNATracker(nn.Module):
         """Return attention weights, (B, T), zero on padded steps."""
         scores = self.attention_score(torch.tanh(self.attention_hidden(states))).squeeze(2)
         if steps is not None:
-            padded = torch.arange(scores.shape[1]).unsqueeze(0) >= steps.unsqueeze(1)
-            scores = scores.masked_fill(padded.to(scores.device, non_blocking=True), float("-inf"))
+            scores = scores.masked_fill(~_inside(steps, scores), float("-inf"))
         return F.softmax(scores, dim=1)
 
     def _check(self, codes: Tensor, lengths: Tensor, total_lengths: Tensor) -> None:

@@ -195,7 +195,8 @@ class Predictor:
             )
         if not self.has_attention:
             raise CheckpointError(
-                "this model was trained with model.attention: false, so there is no attention to show",
+                "this model was trained with model.attention: false, or another model.pooling: there is no attention to "
+                "show",
                 "leave out --attention, or use a model that has it",
             )
         if len(shapes) > 1:
@@ -208,7 +209,7 @@ class Predictor:
     @property
     def has_attention(self) -> bool:
         """Whether all models are networks that have attention."""
-        return all(isinstance(each, RNATracker) and each.config.attention for each in self._models)
+        return all(isinstance(each, RNATracker) and each.config.attends for each in self._models)
 
     @property
     def has_networks(self) -> bool:

@@ -50,6 +50,8 @@ def _problem(config: ModelConfig, device: torch.device, dtype: torch.dtype) -> s
         return f"the kernels are for the CPU, and the device is {device.type}"
     if dtype != torch.float32:
         return f"the kernels compute in float32, and the network is in {str(dtype).removeprefix('torch.')}"
+    if config.pooling != "attention":
+        return f"the kernels pool by attention, and model.pooling is {config.pooling}"
     if config.pool > binding.MAX_POOL:
         return f"the kernels pool at most {binding.MAX_POOL} positions, and model.pool is {config.pool}"
     return binding.why_not()
