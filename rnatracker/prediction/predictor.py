@@ -195,8 +195,8 @@ class Predictor:
             )
         if not self.has_attention:
             raise CheckpointError(
-                "this model was trained with model.attention: false, or another model.pooling: there is no attention to "
-                "show",
+                "this model was trained with model.attention: false, or another model.pooling: there is no attention "
+                "to show",
                 "leave out --attention, or use a model that has it",
             )
         if len(shapes) > 1:
