@@ -60,6 +60,7 @@ def test_each_kind_is_a_run_on_the_division_of_a_training(folds: int, data: str,
         inside = [f"fold{i}/" for i in (1, 2, 3)] if folds else [""]
         assert weights == [f"checkpoints/{place}best.npz" for place in inside]
         assert len(each["folds"]) == folds
+        assert all(len(value) <= 20 for key, value in tracked.params().items() if key.startswith("baseline."))
     by_kind = {each["kind"]: each["metrics"][f"{group}/pcc_mean"] for each in found["baselines"]}
     assert by_kind["kmer-ridge"] > max(by_kind["mean"], by_kind["length"], 0.7)
 
