@@ -248,6 +248,15 @@ def test_the_data_may_have_moved(own: TrackingSettings, tmp_path: Path) -> None:
     _command(own, "promote", "exp3")  # the blend knows where its data are
 
 
+def test_what_is_not_in_mlflow_is_not_advised_to_be_promoted(data: str, tmp_path: Path) -> None:
+    untracked = TrackingSettings(tmp_path / "mlruns", enabled=False)
+    better, _ = _baseline(untracked, data, "kmer-ridge"), _baseline(untracked, data, "mean")
+    *_, last = _command(untracked, "blend", "exp1", "exp2", "--no-track").stdout.splitlines()
+    assert last == f"Next: rnatracker evaluate {untracked.store / 'untracked' / 'exp3_blend'} --data FILE"
+    *_, last = _command(untracked, "compare", "exp1", "exp2").stdout.splitlines()
+    assert last == f"Next: rnatracker evaluate {better.name} --store {untracked.store} --data FILE"
+
+
 def test_what_its_runs_were_trained_on_does_not_judge_a_blend(
     blend: TrackedRun, tracking: TrackingSettings, data: str
 ) -> None:
