@@ -107,10 +107,15 @@ def beside_data(
         predicted: of all transcripts out of fold, or of the validation part.
         tracking: the store.
     """
+    return attempted(lambda: _beside(transcripts, trainings, predicted, tracking))
+
+
+def attempted(compare: Callable[[], Compared]) -> Compared:
+    """Return what a comparison gives, or that it can't be computed, which is no reason to end what it is made for."""
     try:
-        return _beside(transcripts, trainings, predicted, tracking)
-    except (ArithmeticError, ValueError, MemoryError) as error:
-        return Compared(lines=(f"baselines could not be computed: {error or type(error).__name__}",))
+        return compare()
+    except (ArithmeticError, ImportError, MemoryError, OSError, ValueError) as error:
+        return Compared(lines=(f"baselines could not be computed: {str(error) or type(error).__name__}",))
 
 
 def _beside(

@@ -19,7 +19,7 @@ from rnatracker.baselines.models import (
     softmax,
     tree_design,
 )
-from rnatracker.baselines.trees import as_text
+from rnatracker.baselines.trees import as_text, lightgbm
 from rnatracker.choices import BaselineKind
 from rnatracker.data.encoding import Indices
 from rnatracker.data.kmers import Features
@@ -48,7 +48,8 @@ def settings_of(kind: BaselineKind, seed: int) -> dict[str, object]:
     """Return the settings of a kind, as they are recorded."""
     if kind == "kmer-boosting":
         return {"rounds": ROUNDS, **BOOSTING, "seed": seed}
-    return {"penalties": list(PENALTIES)} if kind == "kmer-ridge" else {}
+    shown = f"{len(PENALTIES)} from {PENALTIES[0]:g} to {PENALTIES[-1]:g}"  # the list would make tables wide
+    return {"penalties": shown} if kind == "kmer-ridge" else {}
 
 
 def fit(
@@ -105,8 +106,7 @@ def _linear(design: Fractions, measured: Fractions, *, ridge: bool) -> tuple[Fra
 
 def _boosted(design: Any, measured: Fractions, sites: tuple[str, ...], machine: dict[str, int]) -> Boosted:
     """Boost trees under the loss of the networks: the softmax's divergence from the measured fractions."""
-    import lightgbm
-
+    library = lightgbm()
     n, n_sites = measured.shape
     base = np.log(np.maximum(measured.mean(axis=0), _LEAST))
 
@@ -114,7 +114,7 @@ def _boosted(design: Any, measured: Fractions, sites: tuple[str, ...], machine: 
         fractions = softmax(np.asarray(raw).reshape(n, n_sites))
         return fractions - measured, np.maximum(2 * fractions * (1 - fractions), _LEAST)
 
-    data = lightgbm.Dataset(
+    data = library.Dataset(
         design,
         label=np.zeros(n),  # what is learnt is in the gradient
         init_score=np.tile(base, (n, 1)),
@@ -123,7 +123,7 @@ def _boosted(design: Any, measured: Fractions, sites: tuple[str, ...], machine: 
     )
     settings = {**BOOSTING, **_MACHINE, **machine, "num_class": n_sites, "objective": gradient}
     try:
-        return Boosted(sites, as_text(lightgbm.train(settings, data, ROUNDS)), base)
-    except lightgbm.basic.LightGBMError as error:
+        return Boosted(sites, as_text(library.train(settings, data, ROUNDS)), base)
+    except library.basic.LightGBMError as error:
         remedy = "use more transcripts, or another --kind"
         raise TrainingError(f"kmer-boosting: LightGBM can't train on these {n} transcripts: {error}", remedy) from None

@@ -6,12 +6,13 @@ that isn't its own, so each is checked here. Read next: `models.py`, which predi
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rnatracker.errors import CheckpointError
+from rnatracker.errors import CheckpointError, TrainingError
 
 if TYPE_CHECKING:
     from lightgbm import Booster
@@ -21,6 +22,19 @@ _SIZES = "tree_sizes="
 _OF_NODES = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
 _CATEGORICAL = 1
 """The bit of a decision that says that it is one between categories; ours never are."""
+
+
+def lightgbm() -> Any:
+    """Return LightGBM's module.
+
+    Raises:
+        TrainingError: if it can't be loaded.
+    """
+    try:
+        return importlib.import_module("lightgbm")
+    except (ImportError, OSError) as error:  # OSError: where a library that its package expects of the system isn't
+        remedy = "install it with: pip install lightgbm; on Linux it needs libgomp too, as by: apt-get install libgomp1"
+        raise TrainingError(f"LightGBM, for boosted trees, can't be loaded: {error}", remedy) from None
 
 
 def as_text(booster: Booster) -> str:
@@ -39,17 +53,17 @@ def booster_of(text: str, n_features: int, n_sites: int) -> Booster:
     Raises:
         CheckpointError: if they are damaged, or for other features or sites; LightGBM then reads none of it.
     """
-    import lightgbm
-
+    library = lightgbm()
     text = _without_sizes(text)
     try:
         _check(text, n_features, n_sites)
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"its trees are damaged: {error}", "use another copy") from None
     try:
-        return lightgbm.Booster(model_str=text)
-    except lightgbm.basic.LightGBMError as error:
+        booster: Booster = library.Booster(model_str=text)
+    except library.basic.LightGBMError as error:
         raise CheckpointError(f"its trees can't be read: {error}", "use another copy") from None
+    return booster
 
 
 def _without_sizes(text: str) -> str:

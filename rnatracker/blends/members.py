@@ -19,7 +19,7 @@ from rnatracker.evaluation import predictions, training_data
 from rnatracker.evaluation.compare import Side, problems_of, sides_of
 from rnatracker.evaluation.models import Model, model_of
 from rnatracker.evaluation.predictions import Predicted
-from rnatracker.tracking.hints import finish_advice
+from rnatracker.tracking.hints import cross_validate_command, finish_advice
 from rnatracker.tracking.open import settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
@@ -98,8 +98,7 @@ def _check(sides: Sequence[Side], tracking: TrackingSettings) -> None:
             raise TrackingError(
                 f"{side.name} is {what.get(side.measured_as, 'a run of another program')}, which keeps no out-of-fold "
                 "predictions: nothing tells what it should count",
-                "cross-validate its settings with: rnatracker train --config "
-                f"{side.run.files.config if side.run.files.config.is_file() else 'FILE'} --fold 5",
+                f"cross-validate its settings with: {cross_validate_command(side.run, tracking)}",
             )
         if side.status != "FINISHED":
             raise TrackingError(f"run {side.name} has not finished ({side.status})", finish_advice(side.run, tracking))
@@ -110,7 +109,8 @@ def _check(sides: Sequence[Side], tracking: TrackingSettings) -> None:
 
 def _data(side: Side, data: str | None) -> tuple[Transcripts, DataConfig]:
     settings = training_data.settings_of(side.run)
-    transcripts = training_data.transcripts_of_run(side.run, [] if data is None else [data])
+    of_file = training_data.transcripts_of_file
+    transcripts = training_data.transcripts_of_run(side.run) if data is None else of_file(side.run, data)
     if transcripts is None:
         digest = side.tags.get(Tag.DATA_DIGEST, "")
         if data is not None:

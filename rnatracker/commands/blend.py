@@ -102,7 +102,7 @@ def _as_json(found: BlendOutcome) -> dict[str, Any]:
 
 def _print(found: BlendOutcome, tracking: TrackingSettings) -> None:
     from rnatracker.terminal.tables import print_ui
-    from rnatracker.tracking.hints import command
+    from rnatracker.tracking.hints import command, evaluate_command
 
     outcome = found.outcome
     _print_table(found)
@@ -111,7 +111,9 @@ def _print(found: BlendOutcome, tracking: TrackingSettings) -> None:
         output.tell(line)
     output.tell(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
     print_ui(tracking)
-    output.tell(f"Next: {command(['promote', outcome.name], tracking)}")
+    promote = command(["promote", outcome.name], tracking)  # which needs a run in MLflow
+    measure = evaluate_command(outcome.name, outcome.folder, tracking)
+    output.tell(f"Next: {promote if tracking.enabled else measure}")
 
 
 def _print_table(found: BlendOutcome) -> None:

@@ -224,6 +224,8 @@ def _next(found: Comparison, tracking: TrackingSettings, data: str | None) -> st
     if len(found.contrasts) == 1 and not found.remembering and found.contrasts[0].verdict != "alike":
         contrast = found.contrasts[0]
         better = contrast.first if contrast.verdict == "better" else contrast.second
+        if not next(side.run for side in found.sides if side.name == better).can_be_registered:
+            return f"{command(['evaluate', better], tracking)} --data FILE"
         return command(["promote", better], tracking)
     if (data is None or found.remembering) and not any(side.kind == "study" for side in found.sides):
         return f"{command(['compare', *(side.name for side in found.sides)], tracking)} --data FILE"

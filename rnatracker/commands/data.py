@@ -76,7 +76,8 @@ def inspect_file(
         more = f" ({len(report.problems) - 1} more)" if len(report.problems) > 1 else ""
         raise DataError(f"{report.problems[0].problem}{more}", report.problems[0].remedy)
     if not as_json and report.sites:
-        _next(_train(file, names, columns))
+        alike = report.relatives is not None and report.relatives.largest > 1
+        _next(_train(file, names, columns) + (" --group-by similarity" if alike else ""))
     elif not as_json:
         output.tell("Next: these transcripts have no measured fractions; rnatracker train needs some")
 

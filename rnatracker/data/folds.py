@@ -58,7 +58,7 @@ def check_largest(groups: Sequence[str], room: int, part: str, remedy: str) -> N
     """
     name, size = Counter(groups).most_common(1)[0]
     if size > room:
-        family = f"the family of {name} has {size} similar transcripts"
+        family = f"the family of {name} has {size} transcripts"
         raise DataError(f"{family}, and {part} has room for {room} of {len(groups)}", remedy)
 
 

@@ -81,7 +81,8 @@ def of_relatives(contrast: Contrast, *, first_has_families: bool, alone: bool) -
         alone: whether nothing else differs in their settings.
     """
     mean = contrast.differences[-2]
-    value, low, high = (-mean.value, -mean.high, -mean.low) if first_has_families else (mean.value, mean.low, mean.high)
+    turned = (0 - mean.value, 0 - mean.high, 0 - mean.low)  # -0.0 would be shown as such
+    value, low, high = turned if first_has_families else (mean.value, mean.low, mean.high)
     random, family = (contrast.second, contrast.first) if first_has_families else (contrast.first, contrast.second)
     shown = f"{value:+.3f} in mean PCC (95 % interval {low:+.3f} to {high:+.3f})"
     where = "relatives" if alone else "relatives and from what else differs in their settings"

@@ -82,12 +82,16 @@ def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcript
         run: the run.
         files: data files, where they aren't where they were.
     """
-    digest, data = run.tags().get(Tag.DATA_DIGEST, ""), settings_of(run)
-    for place in [*([data.path] if data.path else []), *files]:
-        transcripts = _read(place, data, tuple(filter(None, run.tags().get(Tag.SITES, "").split(","))))
-        if transcripts is not None and transcripts.digest() == digest:
-            return transcripts
-    return None
+    path = settings_of(run).path
+    found = (transcripts_of_file(run, place) for place in [*([path] if path else []), *files])
+    return next((transcripts for transcripts in found if transcripts is not None), None)
+
+
+def transcripts_of_file(run: TrackedRun, file: str) -> Transcripts | None:
+    """Return a run's own data as a file has them; None where it holds others."""
+    tags = run.tags()
+    transcripts = _read(file, settings_of(run), tuple(filter(None, tags.get(Tag.SITES, "").split(","))))
+    return transcripts if transcripts is not None and transcripts.digest() == tags.get(Tag.DATA_DIGEST, "") else None
 
 
 def settings_of(run: TrackedRun) -> DataConfig:

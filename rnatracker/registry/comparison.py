@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rnatracker import metrics
-from rnatracker.baselines.beside import compared, on_test_set
+from rnatracker.baselines.beside import attempted, compared, on_test_set
 from rnatracker.choices import Device
 from rnatracker.config import TrainConfig
 from rnatracker.data import fingerprints, similarity
@@ -30,6 +30,7 @@ from rnatracker.tracking.hints import finish_advice, model_command
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
+from rnatracker.training.beside import Compared
 
 OnBatch = Callable[[int, int], None]
 
@@ -269,9 +270,13 @@ def _beside(
     if train is None or sorted(train.sites) != sorted(predictions.sites):
         reason = "baselines: not shown, since the data that the run was trained on are not found"
         return replace(verdict, beside=(reason,))
-    train = evaluate.match_sites(train, predictions.sites, candidate.model.name)
-    theirs = on_test_set(train, predictions.transcripts, request.tracking)
-    found = compared(ours, theirs, predictions.measured, predictions.sites)
+    own = evaluate.match_sites(train, predictions.sites, candidate.model.name)
+
+    def compare() -> Compared:
+        theirs = on_test_set(own, predictions.transcripts, request.tracking)
+        return compared(ours, theirs, predictions.measured, predictions.sites)
+
+    found = attempted(compare)
     return replace(verdict, baselines=found.metrics, beside=found.lines)
 
 

@@ -54,6 +54,14 @@ def retrain_command(run: TrackedRun, tracking: TrackingSettings) -> str:
     return command(["train", "--config", str(run.files.config)], tracking)
 
 
+def cross_validate_command(run: TrackedRun, tracking: TrackingSettings) -> str:
+    """Return what to type to cross-validate a run's settings."""
+    if run.tags().get(Tag.KIND) == "baseline":
+        return f"{retrain_command(run, tracking)} --fold 5"
+    config = str(run.files.config) if run.files.config.is_file() else "FILE"
+    return command(["train", "--config", config, "--fold", "5"], tracking)
+
+
 def evaluate_command(name: str, folder: Path, tracking: TrackingSettings) -> str:
     """Return what to type to measure a run on a file that is still to be named."""
     return f"{_about_run(['evaluate'], name, folder, [], tracking)} --data FILE"

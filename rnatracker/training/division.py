@@ -5,8 +5,9 @@ Owns the division of a single run and of k folds, and the digest that names it. 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,9 @@ from rnatracker.errors import about
 
 if TYPE_CHECKING:
     from rnatracker.training.request import PreparedRun
+
+_STRICTER = 0.9
+"""Identity that is advised where families are too large."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def divide(transcripts: Transcripts, data: DataConfig) -> list[Training]:
     groups, n = folds.default_groups(transcripts), len(transcripts)
     with about(transcripts.source):
         if transcripts.families is not None:
-            _check_families(groups, data)
+            _check_families(transcripts, groups, data)
         if not data.fold:
             return [Training(*folds.hold_out(n, groups, data.val, data.split_seed))]
         trainings = []
@@ -73,12 +77,21 @@ def divide(transcripts: Transcripts, data: DataConfig) -> list[Training]:
         return trainings
 
 
-def _check_families(groups: Sequence[str], data: DataConfig) -> None:
+def _check_families(transcripts: Transcripts, groups: Sequence[str], data: DataConfig) -> None:
     n = len(groups)
     room = -(-n // data.fold) if data.fold else n - round(data.val * n)
     part = f"a fold of --fold {data.fold}" if data.fold else f"the training part with --val {data.val:g}"
-    call = "call only the more similar ones relatives, with --set data.identity=0.9"
-    folds.check_largest(groups, room, part, f"use {'fewer folds' if data.fold else 'a smaller --val'}, or {call}")
+    fewer = n // _largest(groups)
+    remedies = ["use a smaller --val" if fewer == 1 and not data.fold and _largest(groups) < n else ""]
+    if data.fold:
+        remedies = [f"use --fold {fewer}" if fewer > 1 else "leave out --fold"]
+    if data.identity < _STRICTER and _largest(folds.default_groups(replace(transcripts, families=None))) <= room:
+        remedies.append(f"call only the more similar ones relatives, with --set data.identity={_STRICTER}")
+    folds.check_largest(groups, room, part, ", or ".join(filter(None, remedies)) or "add transcripts of other families")
+
+
+def _largest(groups: Sequence[str]) -> int:
+    return max(Counter(groups).values())
 
 
 def said_of_folds(found: Iterable[tuple[str, str]]) -> list[str]:

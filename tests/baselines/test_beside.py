@@ -102,15 +102,38 @@ def test_another_division_is_not_given_what_was_kept(tracking: TrackingSettings,
     assert len(list((tracking.store / "work" / "baselines").iterdir())) == 4
 
 
+FAILURES = [
+    (np.linalg.LinAlgError("SVD did not converge"), "SVD did not converge"),
+    (ImportError("No module named 'sklearn'"), "No module named 'sklearn'"),
+    (OSError("libgomp.so.1: cannot open shared object file"), "libgomp.so.1: cannot open shared object file"),
+    (MemoryError(), "MemoryError"),
+]
+
+
+@pytest.mark.parametrize(("error", "said"), FAILURES)
 def test_a_training_outlives_baselines_that_fail(
-    tracking: TrackingSettings, data: str, monkeypatch: pytest.MonkeyPatch
+    error: Exception, said: str, tracking: TrackingSettings, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise np.linalg.LinAlgError("SVD did not converge")
+        raise error
 
     monkeypatch.setattr(division, "fit", fail)
     found = _train(tracking, data)
-    assert found["state"] == "FINISHED" and found["beside"] == ["baselines could not be computed: SVD did not converge"]
+    assert found["state"] == "FINISHED" and found["beside"] == [f"baselines could not be computed: {said}"]
+
+
+def test_a_promotion_outlives_baselines_that_fail(
+    mlflow_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(beside, "fit", fail)
+    run = finished_run(TrackingSettings(mlflow_store), training_data(tmp_path), 1)
+    test = measured_by(1, tmp_path / "test.tsv")
+    found = json.loads(_command("promote", run.id, "--data", test, "--store", str(mlflow_store), "--json").stdout)
+    assert found["aliases"] == ["champion"]
+    assert found["verdict"]["beside"] == ["baselines could not be computed: MemoryError"]
 
 
 def test_it_can_be_left_out(tracking: TrackingSettings, data: str) -> None:

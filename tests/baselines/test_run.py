@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,7 @@ def test_each_kind_is_a_run_on_the_division_of_a_training(folds: int, data: str,
         inside = [f"fold{i}/" for i in (1, 2, 3)] if folds else [""]
         assert weights == [f"checkpoints/{place}best.npz" for place in inside]
         assert len(each["folds"]) == folds
+        assert all(len(value) <= 20 for key, value in tracked.params().items() if key.startswith("baseline."))
     by_kind = {each["kind"]: each["metrics"][f"{group}/pcc_mean"] for each in found["baselines"]}
     assert by_kind["kmer-ridge"] > max(by_kind["mean"], by_kind["length"], 0.7)
 
@@ -113,6 +115,18 @@ def test_a_baseline_that_fails_is_recorded_so(data: str, tmp_path: Path, monkeyp
     tracked = open_tracker(TrackingSettings(tmp_path / "store", enabled=False)).find("exp1")
     assert tracked.status() == "FAILED" and Tag.MODEL_DIGEST not in tracked.tags()
     assert "out of memory" in result.stderr
+
+
+def test_a_lightgbm_that_cannot_be_loaded_is_one_error(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    words = ["baseline", "--data", data, "--no-track", "--store", str(tmp_path / "store")]
+    result = CliRunner().invoke(app, words)
+    assert (result.exit_code, isinstance(result.exception, SystemExit)) == (1, True)
+    assert "LightGBM, for boosted trees, can't be loaded" in result.stderr and "pip install lightgbm" in result.stderr
+    tracker = open_tracker(TrackingSettings(tmp_path / "store", enabled=False))
+    assert [tracker.find(f"exp{i}").status() for i in (1, 2, 3, 4)] == ["FINISHED"] * 3 + ["FAILED"]
 
 
 def test_too_few_transcripts_for_trees_are_said(tmp_path: Path) -> None:

@@ -204,11 +204,15 @@ def test_runs_that_do_not_belong_together_are_refused(own: TrackingSettings, dat
         with pytest.raises(TrackingError) as found:
             _blended(own, first, run)
         assert words in found.value.problem and found.value.remedy, words
+    with pytest.raises(TrackingError) as found:
+        _blended(own, first, _baseline(own, data, "length", data__fold=0))
+    assert "with: rnatracker baseline --config " in found.value.remedy
+    assert found.value.remedy.endswith(f" --kind length --store {own.store} --fold 5")
     for names in ([first.name], [first.name, first.id]):
         with pytest.raises(UsageError):
             _blended(own, *names)
     kinds = [each["kind"] for each in json.loads(_command(own, "runs", "--json").stdout)["runs"]]
-    assert len(kinds) == 4 and "blend" not in kinds
+    assert len(kinds) == 5 and "blend" not in kinds
 
 
 def _blended(tracking: TrackingSettings, *runs: TrackedRun | str) -> None:
@@ -232,15 +236,25 @@ def test_the_data_may_have_moved(own: TrackingSettings, tmp_path: Path) -> None:
     data = str(write_table(toy_transcripts(90), tmp_path / "train.tsv"))
     runs = [_baseline(own, data, "length"), _baseline(own, data, "kmer-ridge")]
     moved = tmp_path / "moved.tsv"
+    other = write_table(toy_transcripts(90, seed=5), tmp_path / "other.tsv")
+    names = [run.name for run in runs]
+    assert "not the data of exp1_length" in _command(own, "blend", *names, "--data", str(other), code=1).stderr
     Path(data).rename(moved)
     with pytest.raises(DataError) as found:
         _blended(own, *runs)
     assert "--data FILE" in found.value.remedy
-    other = write_table(toy_transcripts(90, seed=5), tmp_path / "other.tsv")
-    names = [run.name for run in runs]
     assert "not the data of exp1_length" in _command(own, "blend", *names, "--data", str(other), code=1).stderr
     _command(own, "blend", *names, "--data", str(moved))
     _command(own, "promote", "exp3")  # the blend knows where its data are
+
+
+def test_what_is_not_in_mlflow_is_not_advised_to_be_promoted(data: str, tmp_path: Path) -> None:
+    untracked = TrackingSettings(tmp_path / "mlruns", enabled=False)
+    better, _ = _baseline(untracked, data, "kmer-ridge"), _baseline(untracked, data, "mean")
+    *_, last = _command(untracked, "blend", "exp1", "exp2", "--no-track").stdout.splitlines()
+    assert last == f"Next: rnatracker evaluate {untracked.store / 'untracked' / 'exp3_blend'} --data FILE"
+    *_, last = _command(untracked, "compare", "exp1", "exp2").stdout.splitlines()
+    assert last == f"Next: rnatracker evaluate {better.name} --store {untracked.store} --data FILE"
 
 
 def test_what_its_runs_were_trained_on_does_not_judge_a_blend(

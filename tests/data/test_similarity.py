@@ -136,9 +136,45 @@ def test_no_family_is_divided(fold: int) -> None:
 def test_family_that_is_larger_than_a_fold_is_one_error(data: DataConfig, part: str, room: int) -> None:
     with pytest.raises(DataError) as caught:
         divide(families_of([room + 1] + [1] * (19 - room)), data)
-    problem = f"x.fa: the family of f0 has {room + 1} similar transcripts, and {part} has room for {room} of 20"
+    problem = f"x.fa: the family of f0 has {room + 1} transcripts, and {part} has room for {room} of 20"
     assert caught.value.problem == problem
     assert "--set data.identity=0.9" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("sizes", "is_gene", "data", "remedy"),
+    [
+        ([8, *[1] * 12], False, {"fold": 5}, "use --fold 2, or call only the more similar ones relatives"),
+        ([8, *[1] * 12], True, {"fold": 5}, "use --fold 2"),
+        ([12, *[1] * 8], True, {"fold": 3}, "leave out --fold"),
+        ([18, 1, 1], True, {}, "use a smaller --val"),
+        ([20], True, {}, "add transcripts of other families"),
+    ],
+)
+def test_remedy_of_a_family_that_is_too_large_helps(
+    sizes: list[int], is_gene: bool, data: dict[str, int], remedy: str
+) -> None:
+    """No other identity helps where a gene of the file is what is too large."""
+    transcripts = families_of(sizes)
+    if is_gene:
+        transcripts = replace(transcripts, groups=transcripts.families, families=transcripts.ids)
+    with pytest.raises(DataError) as caught:
+        divide(transcripts, DataConfig(**data))
+    assert caught.value.remedy.split(", with")[0] == remedy
+    helped = {"use --fold 2": {"fold": 2}, "leave out --fold": {"fold": 0}, "use a smaller --val": {"val": 0.1}}
+    if remedy in helped:
+        assert divide(transcripts, DataConfig(**(data | helped[remedy])))
+
+
+@NEEDS_MMSEQS
+def test_inspect_advises_families_where_there_are_relatives(tmp_path: Path) -> None:
+    said = []
+    for relatives in (0, 10):
+        path = tmp_path / f"{relatives}.tsv"
+        write(simulate(20, relatives=relatives, seed=1, median_length=200).transcripts, path)
+        result = CliRunner().invoke(app, ["data", "inspect", str(path), "--families"])
+        said.append(result.stdout.splitlines()[-1].removeprefix(f"Next: rnatracker train --data {path}"))
+    assert said == ["", " --group-by similarity"]
 
 
 def test_family_that_is_larger_than_the_training_part_of_a_split_is_one_error(
@@ -151,7 +187,7 @@ def test_family_that_is_larger_than_the_training_part_of_a_split_is_one_error(
     with pytest.raises(DataError) as caught:
         split_file(data, tmp_path / "a.tsv", tmp_path / "b.tsv", share=0.2, group_by="similarity")
     has_room = "the training part with --test 0.2 has room for 16 of 20"
-    assert caught.value.problem == f"x.tsv: the family of SIM000001 has 17 similar transcripts, and {has_room}"
+    assert caught.value.problem == f"x.tsv: the family of SIM000001 has 17 transcripts, and {has_room}"
     assert [path.name for path in tmp_path.iterdir()] == ["x.tsv"]
 
 

@@ -82,3 +82,9 @@ def test_difference_came_from_relatives_only_where_it_is_shown(
     turned = [Difference(name, -value, -high, -low, 0.01) for name in names]
     found = of_relatives(judge("exp2", "exp1", turned, p), first_has_families=True, alone=True)
     assert found.text == f"exp1 divided its transcripts at random, exp2 kept families together: {said}"
+
+
+def test_no_difference_has_no_sign_of_minus() -> None:
+    none = [Difference(name, 0.0, 0.0, 0.0, 1.0) for name in ("site", "pcc_mean", "pcc_overall")]
+    found = of_relatives(judge("exp2", "exp1", none, [1.0] * 3), first_has_families=True, alone=True)
+    assert "+0.000 in mean PCC (95 % interval +0.000 to +0.000)" in found.text

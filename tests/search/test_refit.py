@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnatracker.baselines.beside import beside
+from rnatracker.baselines.beside import verdict as said
 from rnatracker.evaluation.models import model_of_run
+from rnatracker.metrics import Difference
 from rnatracker.search import refit, summary
 from rnatracker.search.refit import Refitted, judge, paired_interval
 from rnatracker.search.study import StudyRequest
@@ -88,6 +91,21 @@ def test_refit_trains_with_fresh_seeds_and_leaves_its_verdict(request_with_folds
 
     again = refit.refit(search, SilentReporter(), told.append, best=1, seeds=2, jobs=1)
     assert [each.run_ids for each in again.refitted] == [each.run_ids for each in verdict.refitted]
+
+
+def test_each_cross_validation_stands_beside_simple_models(request_with_folds: StudyRequest) -> None:
+    search, context = work_through(request_with_folds)
+    reporter = SilentReporter()
+    verdict = refit.refit(search, reporter, [].append, best=1, seeds=1, jobs=1, beside=beside)
+    runs = [context.tracker.find(run_id) for each in verdict.refitted for run_id in each.run_ids]
+    assert len(runs) == sum(line.startswith("baselines, mean PCC: mean ") for line in reporter.lines) == 2
+    for run in runs:
+        figures = run.metrics()
+        assert {f"baseline/{kind}/pcc_mean" for kind in ("mean", "length", "kmer-ridge")} <= set(figures)
+        difference = figures["oof/pcc_mean"] - figures["baseline/kmer-ridge/pcc_mean"]
+        assert figures["baseline/kmer-ridge/difference"] == pytest.approx(difference)
+        interval = (figures[f"baseline/kmer-ridge/{name}"] for name in ("difference", "low", "high"))
+        assert said("kmer-ridge", Difference("pcc_mean", *interval, p=0.0)) in reporter.lines
 
 
 class _Stumbling(SilentReporter):
