@@ -19,8 +19,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from optuna.trial import FrozenTrial
@@ -59,6 +59,7 @@ class Refitted:
         values: (seeds, folds), the objective on the folds' test parts; NaN where it is undefined, which depends on a
             fold's transcripts and so is the same for all settings.
         run_ids: the cross-validation of each seed.
+        over_baselines: by how much each seed's mean PCC exceeds that of baselines, by their kind; empty: not compared.
     """
 
     trial: int
@@ -66,6 +67,7 @@ class Refitted:
     claimed: float
     values: np.ndarray
     run_ids: tuple[str, ...]
+    over_baselines: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -192,15 +194,27 @@ def _refit_one(
     jobs: int,
     beside: Beside,
 ) -> Refitted:
-    runs, values = [], []
+    runs, values, figures = [], [], []
     for i in range(seeds):
         seed = (search.request.seed + _SEEDS_FROM + i) % 2**32
         say(f"refit: trial {trial.number}, seed {seed}, {i + 1} of {seeds}")
         run = _trained(search, tracker, trial, seed, reporter, jobs, beside)
         values.append(_fold_values(search, run))
         runs.append(run.id)
+        figures.append(run.metrics())
     is_start = trial.number == start.number
-    return Refitted(trial.number, is_start, _claimed(search, tracker, trial), np.array(values), tuple(runs))
+    claimed, over = _claimed(search, tracker, trial), _over_baselines(figures)
+    return Refitted(trial.number, is_start, claimed, np.array(values), tuple(runs), over)
+
+
+def _over_baselines(figures: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
+    """Return by how much each run exceeds the baselines that all runs have been compared with."""
+    found = {}
+    for key in figures[0]:
+        parts = key.split("/")
+        if len(parts) == 3 and (parts[0], parts[2]) == ("baseline", "difference") and all(key in of for of in figures):
+            found[parts[1]] = tuple(of[key] for of in figures)
+    return found
 
 
 def _claimed(search: Search, tracker: Tracker, trial: FrozenTrial) -> float:

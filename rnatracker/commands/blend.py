@@ -101,14 +101,13 @@ def _as_json(found: BlendOutcome) -> dict[str, Any]:
 
 
 def _print(found: BlendOutcome, tracking: TrackingSettings) -> None:
-    from rnatracker.terminal.tables import print_ui
+    from rnatracker.terminal.tables import print_beside, print_ui
     from rnatracker.tracking.hints import command, evaluate_command
 
     outcome = found.outcome
     _print_table(found)
     output.tell(found.verdict)
-    for line in outcome.beside:
-        output.tell(line)
+    print_beside(outcome)
     output.tell(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
     print_ui(tracking)
     promote = command(["promote", outcome.name], tracking)  # which needs a run in MLflow

@@ -100,7 +100,7 @@ def candidate_of(request: PromotionRequest) -> Candidate:
     if not run.can_be_registered:
         raise RegistryError(
             f"run {run.name} was made with --no-track, and a version belongs to a run in MLflow",
-            "train it again without --no-track",
+            "run its command again without --no-track",
         )
     kind, status = run.tags().get(Tag.KIND, ""), run.status()
     if kind == "fold":

@@ -127,6 +127,8 @@ def print_verdict(verdict: Verdict) -> None:
     )
     name = "the starting config" if verdict.winner.is_start else f"trial {verdict.winner.trial}"
     output.tell(f"Winner: {name}, run {verdict.winner.run_ids[0]}")
+    for kind, values in verdict.winner.over_baselines.items():
+        output.tell(f"Its mean PCC minus that of {kind}, by seed: {', '.join(f'{value:+.3f}' for value in values)}")
 
 
 def _number(value: float) -> str:
@@ -151,6 +153,7 @@ def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
                 "optimism": each.optimism,
                 "values": each.values.tolist(),
                 "run_ids": list(each.run_ids),
+                "over_baselines": {kind: list(values) for kind, values in each.over_baselines.items()},
             }
             for each in verdict.refitted
         ],

@@ -23,6 +23,12 @@ _GROUPS = {"oof": "out-of-fold", "best": "validation"}
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
+def print_beside(outcome: Outcome) -> None:
+    """Print how a run compares with simple models."""
+    for line in outcome.beside:
+        output.tell(f"{line[0].upper()}{line[1:]}")
+
+
 def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
     """Print a run's PCC per site, and per fold where it has folds; then what to try next."""
     from rnatracker.tracking.hints import evaluate_command
@@ -32,8 +38,7 @@ def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
         show(_fold_table(outcome), title)
     else:
         show(_single_table(outcome), f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
-    for line in outcome.beside:
-        output.tell(f"{line[0].upper()}{line[1:]}")
+    print_beside(outcome)
     output.tell(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
     print_ui(tracking)
     output.tell(f"Next: {evaluate_command(outcome.name, outcome.folder, tracking)}")

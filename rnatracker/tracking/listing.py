@@ -251,7 +251,7 @@ def differing(params: Sequence[Mapping[str, str]]) -> list[str]:
         key
         for key in keys
         if key not in _NOT_SETTINGS
-        and not key.startswith("study.")
+        and not key.startswith(("study.", "blend."))
         and len({each[key] for each in params if key in each}) > 1
     ]
 

@@ -98,6 +98,8 @@ def test_each_cross_validation_stands_beside_simple_models(request_with_folds: S
     reporter = SilentReporter()
     verdict = refit.refit(search, reporter, [].append, best=1, seeds=1, jobs=1, beside=beside)
     runs = [context.tracker.find(run_id) for each in verdict.refitted for run_id in each.run_ids]
+    shown = [value for each in verdict.refitted for value in each.over_baselines["kmer-ridge"]]
+    assert shown == [run.metrics()["baseline/kmer-ridge/difference"] for run in runs]
     assert len(runs) == sum(line.startswith("baselines, mean PCC: mean ") for line in reporter.lines) == 2
     for run in runs:
         figures = run.metrics()
