@@ -216,6 +216,7 @@ class TestRuns:
         assert told["state"] == "FINISHED"
         _continues(recorded, _find(old, "exp2_stopped"), 120)
 
+    @pytest.mark.slow
     def test_stopped_cross_validation_is_resumed(self, old: TrackingSettings) -> None:
         before = _find(old, "exp3_folds").children()
         finished, interrupted = _histories(before["fold1"]), _histories(before["fold2"])

@@ -96,6 +96,7 @@ def test_models_are_trained_once_and_trees_stand_there_once_they_have_been_run(
     assert third["metrics"]["baseline/mean/pcc_overall"] == second["metrics"]["baseline/mean/pcc_overall"]  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_another_division_is_not_given_what_was_kept(tracking: TrackingSettings, data: str) -> None:
     for words in ([], ["--split-seed", "1"], ["--fold", "3"], ["--val", "0.3"]):
         _train(tracking, data, *words)

@@ -58,6 +58,7 @@ def test_library_has_another_name_when_source_or_cpu_differ(cache: Path, monkeyp
     assert len(names) == 4
 
 
+@pytest.mark.slow
 @_needs_compiler
 def test_concurrent_first_uses_all_get_a_whole_library(cache: Path) -> None:
     program = (
@@ -91,6 +92,7 @@ def test_reason_is_given_when_nothing_can_be_written(cache: Path, tmp_path: Path
     assert all(str(folder) in str(caught.value) for folder in build.cache_folders())
 
 
+@pytest.mark.slow
 @_needs_compiler
 def test_library_that_others_can_write_is_not_loaded(cache: Path) -> None:
     path = build.library()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,9 @@ from rnatracker.data.writers import write
 from rnatracker.errors import CheckpointError, UsageError
 from rnatracker.prediction import intervals
 from rnatracker.prediction.intervals import Residuals
+from rnatracker.registry.registry import Registry
+from rnatracker.tracking import places, store
+from rnatracker.tracking.settings import TrackingSettings
 from tests.support.toys import toy_transcripts, write_table
 
 _TINY = (
@@ -82,10 +87,14 @@ def test_new_transcripts_are_covered_as_often_as_asked_for() -> None:
     assert np.abs(covered - 0.9).max() < 0.02
 
 
-@pytest.fixture
-def cross_validated(mlflow_store: Path, tmp_path: Path) -> tuple[str, ...]:
-    """A store with a cross-validation, and the options that lead to it."""
-    data, at = write_table(toy_transcripts(40), tmp_path / "toy.tsv"), ("--store", str(mlflow_store))
+@pytest.fixture(scope="module")
+def cross_validated(empty_mlflow_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """A store with a cross-validation that all tests here share, and the options that lead to it."""
+    folder = tmp_path_factory.mktemp("intervals")
+    own = folder / "mlruns"
+    shutil.copytree(empty_mlflow_store, own)
+    store.mend_paths(own / places.DATABASE, own)
+    data, at = write_table(toy_transcripts(40), folder / "toy.tsv"), ("--store", str(own))
     _do("train", "--data", str(data), "--fold", "2", "--epochs", "2", *_TINY, *at)
     return str(data), *at
 
@@ -114,20 +123,21 @@ def test_intervals_are_the_same_of_a_run_and_of_its_version(cross_validated: tup
         pd.testing.assert_frame_equal(tables[0], other, atol=1e-6)
 
 
-def test_intervals_are_refused_where_nothing_tells_how_far_a_model_is_off(
-    mlflow_store: Path, cross_validated: tuple[str, ...]
-) -> None:
+def test_intervals_are_refused_where_nothing_tells_how_far_a_model_is_off(cross_validated: tuple[str, ...]) -> None:
     data, *at = cross_validated
-    _do("train", "--data", data, "--epochs", "1", *_TINY, *at)
-    said = _do("predict", data, "--model", "exp2", "--interval", "90", *at, code=1)
-    assert "exp2: no out-of-fold predictions are kept with it" in said
+    name = json.loads(_do("train", "--data", data, "--epochs", "1", *_TINY, *at, "--json").splitlines()[-1])["name"]
+    said = _do("predict", data, "--model", name, "--interval", "90", *at, code=1)
+    assert f"{name}: no out-of-fold predictions are kept with it" in said
     assert "cross-validate with: rnatracker train --fold 5" in said
 
 
-def test_residuals_that_were_changed_are_refused(cross_validated: tuple[str, ...], mlflow_store: Path) -> None:
+def test_residuals_that_were_changed_are_refused(cross_validated: tuple[str, ...]) -> None:
     data, *at = cross_validated
+    at += ["--name", "changed"]
     _do("promote", "exp1", *at)
-    (path,) = mlflow_store.rglob("residuals.npy")
+    tracking = TrackingSettings(Path(at[1]))
+    registry = Registry(tracking, "changed")
+    (path,) = registry.folder(registry.named("champion")).rglob("residuals.npy")
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     said = _do("predict", data, "--interval", "90", *at, code=1)
     assert "residuals.npy is not what was registered" in said

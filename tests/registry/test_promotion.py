@@ -537,6 +537,7 @@ def _contested_store(tracking: TrackingSettings, data: str, tmp_path: Path) -> t
     return finished_run(tracking, data, 2).id, measured_by(2, tmp_path / "test.tsv")
 
 
+@pytest.mark.slow
 def test_exactly_one_champion_is_left_when_changing_aliases_is_interrupted(
     tracking: TrackingSettings, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

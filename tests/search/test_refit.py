@@ -137,6 +137,7 @@ def test_trial_with_folds_is_evaluated_as_the_mean_of_its_folds(request_with_fol
     assert "folds" in model.description
 
 
+@pytest.mark.slow
 def test_each_seed_divides_anew_and_alike_for_all_settings(request_with_folds: StudyRequest) -> None:
     search, context = work_through(request_with_folds)
     verdict = refit.refit(search, SilentReporter(), [].append, best=1, seeds=2, jobs=1)
@@ -148,6 +149,7 @@ def test_each_seed_divides_anew_and_alike_for_all_settings(request_with_folds: S
     assert splits[0][0] != splits[0][1]
 
 
+@pytest.mark.slow
 def test_refit_begins_anew_where_its_run_was_deleted(request_with_folds: StudyRequest) -> None:
     search, context = work_through(request_with_folds)
     first = refit.refit(search, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
@@ -159,6 +161,7 @@ def test_refit_begins_anew_where_its_run_was_deleted(request_with_folds: StudyRe
     assert again.refitted[0].values.tolist() == first.refitted[0].values.tolist()
 
 
+@pytest.mark.slow
 def test_study_of_losses_claims_the_pcc_that_it_is_compared_by(tmp_path: Path, mlflow_store: Path) -> None:
     data = write_table(toy_transcripts(60), tmp_path / "toy.tsv")
     settings = {"data__fold": 2, "train__epochs": 1, "train__objective": "val_loss"}
