@@ -436,7 +436,8 @@ def _row(values: tuple[str, ...], sites: tuple[str, ...]) -> tuple[list[float], 
     """Return one measurement normalised to sum 1, what it summed to, and what is wrong with it."""
     nothing, bad = ([math.nan] * len(sites), math.nan), FaultKind.BAD_FRACTIONS
     if len(values) != len(sites):
-        return *nothing, Fault(bad, f"expected {len(sites)} fractions ({', '.join(sites)}), got {len(values)}")
+        problem = f"expected {len(sites)} fractions ({', '.join(sites)}), got {len(values)}"
+        return *nothing, Fault(bad, problem, "give a value for each site, and name with --sites as many as there are")
     numbers = [_number(value) for value in values]
     for site, value, number in zip(sites, values, numbers, strict=True):
         if not math.isfinite(number) or number < 0:

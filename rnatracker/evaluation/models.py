@@ -17,6 +17,7 @@ from rnatracker.errors import CheckpointError
 from rnatracker.evaluation import weights
 from rnatracker.evaluation.weights import Member
 from rnatracker.model import checkpoint
+from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.prediction import run_table
 from rnatracker.prediction.intervals import Residuals
 from rnatracker.prediction.predictor import Predictor
@@ -67,9 +68,10 @@ class Model:
         """
         found = self.find_residuals()
         if found is None:
+            command = "train" if all(isinstance(each, Checkpoint) for each in self.members) else "baseline"
             raise CheckpointError(
                 f"{self.name}: no out-of-fold predictions are kept with it, so how far it is off isn't known",
-                "cross-validate with: rnatracker train --fold 5",
+                f"cross-validate with: rnatracker {command} --data FILE --fold 5",
             )
         return found
 

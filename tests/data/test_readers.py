@@ -233,7 +233,7 @@ def test_read_unlabelled_drops_fractions_when_they_are_unusable(tmp_path: Path, 
         (
             "> a\nAC\n1 1 1 1\n> b\nA\n1 1 1\n",
             f"record 2 (b): expected 4 fractions ({', '.join(DEFAULT_SITES)}), got 3",
-            "",
+            "give a value for each site, and name with --sites as many as there are",
         ),
         (
             "> a\nAC\n1 1 -1 1\n",

@@ -128,7 +128,7 @@ def test_intervals_are_refused_where_nothing_tells_how_far_a_model_is_off(cross_
     name = json.loads(_do("train", "--data", data, "--epochs", "1", *_TINY, *at, "--json").splitlines()[-1])["name"]
     said = _do("predict", data, "--model", name, "--interval", "90", *at, code=1)
     assert f"{name}: no out-of-fold predictions are kept with it" in said
-    assert "cross-validate with: rnatracker train --fold 5" in said
+    assert "cross-validate with: rnatracker train --data FILE --fold 5" in said
 
 
 def test_residuals_that_were_changed_are_refused(cross_validated: tuple[str, ...]) -> None:
