@@ -1,6 +1,6 @@
 """A command with a fault at each of its operations in turn, and what is right afterwards.
 
-Run as `python -m tests.support.sweep COMMAND PART PARTS`, in a process of its own: it forks, which one that has
+Run as `python -m tests.support.sweep COMMAND PART PARTS [EVERY]`, in a process of its own: it forks, which one that has
 computed with several threads must not. Prints a line of JSON: how many points there were, and what went wrong.
 """
 
@@ -95,6 +95,7 @@ SWEPT = {
         (_DATA, _TRAIN),
         ("tune", "--data", "x.tsv", "--study", "s", "--space", "smoke", "--trials", "2", *_SEARCHED),
         _searched,
+        every=2,
     ),
 }
 
@@ -169,8 +170,9 @@ def _warm_up(swept: Swept, folder: Path) -> None:
     swept.result(folder)
 
 
-def sweep(name: str, part: int, parts: int) -> dict[str, Any]:
+def sweep(name: str, part: int, parts: int, every: int = 0) -> dict[str, Any]:
     """Let each of a command's operations fail in turn, of every so many; return how many, and what went wrong."""
+    every = every or SWEPT[name].every
     swept, base = SWEPT[name], Path(tempfile.mkdtemp(prefix="sweep-")).resolve()
     work, template = base / "work", base / "template"
     (work / "tmp").mkdir(parents=True)
@@ -194,9 +196,9 @@ def sweep(name: str, part: int, parts: int) -> dict[str, Any]:
     reference = in_fork(partial(_json, partial(swept.result, work)))
     assert reference.code == 0, reference
     expected = json.loads(reference.out)
-    failures, n_points, target = [], 0, part * swept.every
+    failures, n_points, target = [], 0, part * every
     while True:
-        target += parts * swept.every
+        target += parts * every
         kind = KINDS[(target + target // len(KINDS)) % len(KINDS)]
         afresh()
         faults = Faults(work, target, kind)
@@ -215,7 +217,7 @@ def sweep(name: str, part: int, parts: int) -> dict[str, Any]:
                 break
     os.chdir("/")
     shutil.rmtree(base, ignore_errors=True)
-    return {"points": n_points, "operations": counting.count // swept.every, "failures": failures}
+    return {"points": n_points, "operations": counting.count // every, "failures": failures}
 
 
 def _json(function: Callable[[], Any]) -> Ended:
@@ -223,4 +225,4 @@ def _json(function: Callable[[], Any]) -> Ended:
 
 
 if __name__ == "__main__":
-    print(json.dumps(sweep(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    print(json.dumps(sweep(sys.argv[1], *map(int, sys.argv[2:]))))
