@@ -54,7 +54,7 @@ def _train(tracking: TrackingSettings, data: str, *words: str) -> dict[str, obje
     return json.loads(found.stdout)
 
 
-@pytest.mark.parametrize("folds", ["0", "3"])
+@pytest.mark.parametrize("folds", ["0", pytest.param("3", marks=pytest.mark.slow)])
 def test_a_training_is_shown_beside_simple_models(folds: str, tracking: TrackingSettings, data: str) -> None:
     found = _train(tracking, data, "--fold", folds)
     figures = found["metrics"]
@@ -71,6 +71,7 @@ def test_a_training_is_shown_beside_simple_models(folds: str, tracking: Tracking
     )
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_the_baselines_own_runs(tracking: TrackingSettings, data: str) -> None:
     place = ["--no-track", "--store", str(tracking.store), "--json"]
     trained = _train(tracking, data, "--fold", "3")["metrics"]

@@ -76,6 +76,7 @@ def test_few_transcripts_are_enough_but_for_trees(n: int, features: Features) ->
         fit("kmer-boosting", features, toy_transcripts(200).measured(), SITES, _ALL[:n])
 
 
+@pytest.mark.slow
 def test_the_seed_and_the_number_of_threads(features: Features) -> None:
     measured = toy_transcripts(200).measured()
     found = [

@@ -177,7 +177,9 @@ def test_missing_input_is_said_before_a_model_is_looked_for(data: Path) -> None:
     assert result.stderr.startswith(f"Error: {data / 'nosuch.fa'}: no such file")
 
 
-@pytest.mark.parametrize("name", ["out.tsv", "out.parquet", "out.csv.gz"])
+@pytest.mark.parametrize(
+    "name", ["out.tsv", *(pytest.param(name, marks=pytest.mark.slow) for name in ("out.parquet", "out.csv.gz"))]
+)
 def test_full_disk_is_said_and_nothing_left(name: str, weights: str, data: Path) -> None:
     path = fasta(data, 20_000)
     limit = 20_000
@@ -206,7 +208,7 @@ def test_full_disk_is_said_when_standard_output_is_on_it(weights: str, data: Pat
     assert len(err.decode().splitlines()) == 1
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_nothing_is_left_when_stopped_while_it_reads(stop: signal.Signals, weights: str, data: Path) -> None:
     content = fasta(data, 60_000).read_bytes()
     process = _start(

@@ -114,7 +114,7 @@ def test_interval_is_unknown_when_there_are_no_resamples() -> None:
     assert all(math.isnan(x) for x in (site.low, site.high, site.p))
 
 
-@pytest.mark.parametrize(("first", "second"), [(0.6, 0.6), (0.7, 0.5)])
+@pytest.mark.parametrize(("first", "second"), [(0.6, 0.6), pytest.param(0.7, 0.5, marks=pytest.mark.slow)])
 def test_interval_holds_the_true_difference_as_often_as_it_says(first: float, second: float) -> None:
     rng = np.random.default_rng(12)
     tries, held, wrong = 400, 0, 0

@@ -126,7 +126,7 @@ def test_kernels_agree_with_torch_when_a_batch_needs_several_groups_a_thread() -
     _assert_equal(*_pair(**(_SMALL | {"rnn_hidden": 130, "rnn": "lstm"})), _input(lengths[:21], masked=True))
 
 
-@pytest.mark.parametrize("threads", [2, 3, 4])
+@pytest.mark.parametrize("threads", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
 def test_every_number_of_sequences_can_be_divided_among_threads(threads: int) -> None:
     """Of 113 sequences two threads get groups of 8, and the last round has one sequence: a group is empty."""
     fused, plain = _pair(**_SMALL)

@@ -73,7 +73,9 @@ def _command(tracking: TrackingSettings, *words: str, code: int = 0) -> Result:
     return result
 
 
-@pytest.mark.parametrize(("kind", "fold"), [("kmer-boosting", 3), ("kmer-ridge", 0), ("mean", 3)])
+@pytest.mark.parametrize(
+    ("kind", "fold"), [("kmer-boosting", 3), ("kmer-ridge", 0), pytest.param("mean", 3, marks=pytest.mark.slow)]
+)
 def test_a_promoted_baseline_predicts_the_same_everywhere(
     kind: BaselineKind, fold: int, tracking: TrackingSettings, data: str, test_data: str, tmp_path: Path
 ) -> None:
@@ -103,7 +105,7 @@ def test_a_promoted_baseline_predicts_the_same_everywhere(
     assert "lightgbm==" in (folder / "requirements.txt").read_text()
 
 
-@pytest.mark.parametrize("fold", [0, 3])
+@pytest.mark.parametrize("fold", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_baseline_is_compared_with_a_network_of_the_same_division(
     fold: int, tracking: TrackingSettings, data: str
 ) -> None:

@@ -337,6 +337,7 @@ class TestBadStore:
         assert "ftp://x" in caught.value.problem
 
 
+@pytest.mark.slow
 class TestProcesses:
     def test_importing_is_cheap_and_a_new_store_is_made_in_silence(self, tmp_path: Path) -> None:
         code = (

@@ -47,7 +47,7 @@ def _replay(name: str, settings: TrackingSettings, **more: object) -> tuple[Trac
     return again, agreement.compare(planned.original, again)
 
 
-@pytest.mark.parametrize("fold", [0, 3])
+@pytest.mark.parametrize("fold", [0, pytest.param(3, marks=pytest.mark.slow)])
 def test_replay_is_bit_identical_and_says_what_it_replays(data: Path, settings: TrackingSettings, fold: int) -> None:
     recorded = _train(data, settings, data__fold=fold)
     again, found = _replay("exp1", settings)

@@ -134,6 +134,7 @@ def test_fold_that_measures_never_trains_or_chooses(tracking: TrackingSettings, 
         assert len(each.validation) == 3  # 10 % of 30
 
 
+@pytest.mark.slow
 def test_folds_start_from_the_same_fresh_weights_whatever_came_before(mlflow_store: Path, data: str) -> None:
     tracking = TrackingSettings(mlflow_store, enabled=False)
     lasts = []
@@ -157,7 +158,7 @@ class _StopsAfter(SilentReporter):
             os.kill(os.getpid(), 2)
 
 
-@pytest.mark.parametrize("fold", [0, 2])
+@pytest.mark.parametrize("fold", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_interrupted_run_is_killed_and_resumes_in_the_same_run(
     tracking: TrackingSettings, data: str, fold: int
 ) -> None:
@@ -425,6 +426,7 @@ def test_site_that_would_hide_a_figure_is_refused(mlflow_store: Path, tmp_path: 
         assert caught.value.remedy.startswith("rename the column")
 
 
+@pytest.mark.slow
 def test_folds_are_resumed_once_the_workers_of_a_killed_run_have_ended(tracking: TrackingSettings, data: str) -> None:
     name = _train(tracking, data, data__fold=2).name
     found = _found(tracking, name)
