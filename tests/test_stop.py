@@ -59,14 +59,14 @@ def test_worker_heeds_what_passes_a_stop_on_to_it_also_where_that_is_ignored() -
 
 
 def test_process_that_is_started_ignores_what_its_terminal_sends_to_all() -> None:
-    before = signal.getsignal(signal.SIGHUP)
-    with ignoring_the_terminal(), subprocess.Popen(["sleep", "60"]) as other:
-        try:
-            assert _ignores(other.pid, _IGNORED)
-            assert not _ignores(other.pid, (signal.SIGTERM,))
-        finally:
-            other.kill()
-    assert signal.getsignal(signal.SIGHUP) == before
+    with _with_handler(signal.SIGHUP, signal.SIG_DFL):  # whoever runs this may ignore it
+        with ignoring_the_terminal(), subprocess.Popen(["sleep", "60"]) as other:
+            try:
+                assert _ignores(other.pid, _IGNORED)
+                assert not _ignores(other.pid, (signal.SIGTERM,))
+            finally:
+                other.kill()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
 
 
 def _ignores(pid: int, numbers: tuple[signal.Signals, ...]) -> bool:

@@ -144,19 +144,20 @@ def test_several_runs_are_compared_with_the_best_and_corrected_together(make: Ma
     assert corrected == metrics.holm(of_sites, unseen=3)
 
 
+@pytest.mark.slow
 def test_equal_runs_are_seldom_told_apart_however_many_there_are(settings: TrackingSettings) -> None:
     """Of 12 that are equally good the best differs from the others by more than one of two would by chance."""
     run = open_tracker(settings).start(log_name=None, params={}, tags={}, dataset=None)
     sides = [compare.Side(run, open_tracker(settings), f"exp{i}", "FINISHED", {}, {}, {}) for i in range(12)]
     made, ids = compare.Comparison(sides, {}, {}, {}), tuple(map(str, range(100)))
     told_apart = 0
-    for seed in range(16):
+    for seed in range(40):
         rng = np.random.default_rng(seed)
         measured = rng.standard_normal((100, 1))
         each = [Predicted(ids, ("x",), measured + rng.standard_normal((100, 1)), measured, "toys") for _ in sides]
         contrasts = compare._contrasted(made, each, 4000).contrasts
         told_apart += any(contrast.verdict != "alike" for contrast in contrasts)
-    assert told_apart <= 3
+    assert told_apart <= 5
 
 
 def test_too_few_resamples_are_warned_of_when_no_pair_could_be_told_apart_by_them(
