@@ -11,7 +11,7 @@ import gzip
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
@@ -90,3 +90,9 @@ def digest_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of_several(digests: Mapping[str, str]) -> str:
+    """Return one digest, SHA-256, of files whose own are known by their names."""
+    lines = [f"{name} {digest}" for name, digest in digests.items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -5,13 +5,12 @@ Owns their digest, and loading them. Must not know how they are trained. Read ne
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from rnatracker.baselines import models
 from rnatracker.baselines.models import Baseline
 from rnatracker.errors import CheckpointError
-from rnatracker.files import digest_of
+from rnatracker.files import digest_of, digest_of_several
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.hints import finish_advice, retrain_command
 from rnatracker.tracking.run_files import RunFiles
@@ -25,8 +24,7 @@ def digest_of_models(files: RunFiles) -> str:
     Raises:
         OSError: if one can't be read.
     """
-    lines = [f"{path.parent.name}/{path.name} {digest_of(path)}" for path in _paths(files)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return digest_of_several({f"{path.parent.name}/{path.name}": digest_of(path) for path in _paths(files)})
 
 
 def models_of_run(run: TrackedRun, tracking: TrackingSettings) -> list[Baseline]:

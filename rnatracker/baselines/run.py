@@ -38,8 +38,8 @@ from rnatracker.tracking.tags import Tag
 from rnatracker.training.division import Training, digest_of, divide
 from rnatracker.training.out_of_fold import OutOfFold
 from rnatracker.training.reporting import LogFile, Reporter
-from rnatracker.training.request import Outcome, RunRequest
-from rnatracker.training.session import ending
+from rnatracker.training.request import Outcome
+from rnatracker.training.session import describe_data, ending
 
 NAMES: dict[BaselineKind, str] = {
     "mean": "the mean of the training transcripts",
@@ -149,11 +149,10 @@ def _possible(prepared: Prepared, reporter: Reporter) -> list[BaselineKind]:
 def _run(
     tracker: Tracker, prepared: Prepared, kind: BaselineKind, reporter: Reporter, stop: StopSignal
 ) -> BaselineOutcome:
-    request = RunRequest(prepared.request.config, prepared.request.tracking)
     with stop.shielded():
         run = _start(tracker, prepared, kind)
     with (
-        ending(run, request, stop, command=retrain_command(run, request.tracking)),
+        ending(run, None, stop, command=retrain_command(run, prepared.request.tracking)),
         LogFile(run.files.log, reporter) as log,
     ):
         _describe_start(run, prepared, kind, log)
@@ -203,14 +202,7 @@ def _describe_start(run: TrackedRun, prepared: Prepared, kind: BaselineKind, log
     config = prepared.request.config
     settings = {"data": config.data.model_dump(mode="json"), "train": {"seed": config.train.seed}}
     files.write_text(run.files.config, plain_yaml.dump(settings))
-    transcripts = prepared.transcripts
-    assumed = "" if transcripts.sites_named else " (assumed: the file names none; --sites gives others)"
-    log.line(f"{run.name}: {NAMES[kind]}; {len(transcripts)} transcripts of {transcripts.source}")
-    log.line(f"sites {', '.join(transcripts.sites)}{assumed}")
-    if transcripts.columns:
-        log.line(f"columns: {transcripts.columns}")
-    for note in transcripts.notes:
-        log.line(note)
+    describe_data(run, prepared.transcripts, log, NAMES[kind])
 
 
 def _train(run: TrackedRun, prepared: Prepared, kind: BaselineKind) -> tuple[Fractions, list[Baseline]]:

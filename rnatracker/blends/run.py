@@ -7,14 +7,13 @@ weights, `rnatracker/evaluation/weights.py` for the files.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from rnatracker import config, files, metrics, plain_yaml
+from rnatracker import files, metrics, plain_yaml
 from rnatracker.baselines.beside import beside_data
 from rnatracker.blends import members
 from rnatracker.blends.fit import cross_fit, fit_weights
@@ -34,8 +33,8 @@ from rnatracker.tracking.tags import Tag
 from rnatracker.training.beside import Compared
 from rnatracker.training.out_of_fold import OutOfFold
 from rnatracker.training.reporting import LogFile, Reporter
-from rnatracker.training.request import Outcome, RunRequest
-from rnatracker.training.session import ending
+from rnatracker.training.request import Outcome
+from rnatracker.training.session import describe_data, ending
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,8 @@ def run_blend(request: BlendRequest, reporter: Reporter) -> BlendOutcome:
         tracker = open_tracker(request.tracking)
         with stop.shielded():
             run = _start(tracker, runs, request, shares)
-        as_training = RunRequest(config.build({}, "blend"), request.tracking)
         with (
-            ending(run, as_training, stop, command=retrain_command(run, request.tracking)),
+            ending(run, None, stop, command=retrain_command(run, request.tracking)),
             LogFile(run.files.log, reporter) as log,
         ):
             return _leave(run, runs, shares, blended, request, log)
@@ -160,7 +158,7 @@ def _leave(
     """Leave files, figures and description in a blend's run, and say what it came to."""
     files.write_text(run.files.config, plain_yaml.dump({"data": runs.settings.model_dump(mode="json")}))
     transcripts, measured = runs.transcripts, runs.transcripts.measured()
-    log.line(f"{run.name}: a blend of {', '.join(runs.names)}; {len(transcripts)} transcripts of {transcripts.source}")
+    describe_data(run, transcripts, log, f"a blend of {', '.join(runs.names)}")
     _leave_model(run, runs, shares)
     by_fold = []
     for each in runs.trainings:
@@ -192,10 +190,8 @@ def _leave_model(run: TrackedRun, runs: Runs, shares: Sequence[Share]) -> None:
             found += model.members
             each = model.weights or [1 / len(model.members)] * len(model.members)
             counts += [share.weight * own for own in each]
-    shutil.rmtree(run.files.blend, ignore_errors=True)
-    total = sum(counts)
-    checksums = weights.write_weights(run.files.blend, found, [each / total for each in counts])
-    run.set_tags({Tag.MODEL_DIGEST: weights.digest_of_all(checksums)})
+    checksums = weights.write_weights(run.files.blend, found, counts)
+    run.set_tags({Tag.MODEL_DIGEST: files.digest_of_several(checksums)})
 
 
 def _against_the_best(name: str, runs: Runs, shares: Sequence[Share], blended: Fractions) -> str:

@@ -16,6 +16,7 @@ from rnatracker.baselines import models as baselines
 from rnatracker.errors import CheckpointError
 from rnatracker.evaluation import weights
 from rnatracker.evaluation.weights import Member
+from rnatracker.files import digest_of_several
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.prediction import run_table
@@ -161,7 +162,7 @@ def _blend(run: TrackedRun, tracking: TrackingSettings, digest: str) -> Model:
     except OSError as error:
         problem = f"run {run.name}: its models {error.filename} can't be read ({error.strerror})"
         raise CheckpointError(problem, again) from None
-    if weights.digest_of_all(checksums) != expected:
+    if digest_of_several(checksums) != expected:
         raise CheckpointError(
             f"run {run.name}: the files of its models in {folder} are not what was blended: damaged or changed, so not "
             "loaded",

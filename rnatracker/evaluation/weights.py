@@ -5,7 +5,6 @@ Owns their names, their checksums, and the file that holds what each member of a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -53,11 +52,6 @@ def checksums_of(folder: Path) -> dict[str, str]:
         OSError: if one can't be read.
     """
     return {path.name: digest_of(path) for path in sorted(folder.iterdir()) if path.is_file()}
-
-
-def digest_of_all(checksums: Mapping[str, str]) -> str:
-    """Return one digest for all of a folder's files."""
-    return hashlib.sha256(json.dumps(dict(sorted(checksums.items()))).encode()).hexdigest()
 
 
 def files_of_members(names: Collection[str]) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rnatracker import files
 from rnatracker.config import Config
+from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import RNATrackerError, TrackingError, TrainingError, disk_fault, is_out_of_memory
 from rnatracker.model.kernels.functions import kernel_in_use
 from rnatracker.processes.stop import Interrupted, StopSignal
@@ -73,16 +74,21 @@ def dataset_of(prepared: PreparedRun) -> DatasetInput:
     return DatasetInput(path.name, transcripts.digest(), str(path), len(transcripts))
 
 
-def describe_start(run: TrackedRun, prepared: PreparedRun, log: Reporter) -> None:
-    """Say what the run works on, and what of it a user may not expect."""
-    transcripts, settings = prepared.transcripts, prepared.config
+def describe_data(run: TrackedRun, transcripts: Transcripts, log: Reporter, what: str = "") -> None:
+    """Say what a run is, where that isn't a training, and on which data."""
     assumed = "" if transcripts.sites_named else " (as recorded: the file names none)"
-    log.line(f"{run.name}: {len(transcripts)} transcripts of {transcripts.source}")
+    log.line(f"{run.name}: {f'{what}; ' if what else ''}{len(transcripts)} transcripts of {transcripts.source}")
     log.line(f"sites {', '.join(transcripts.sites)}{assumed}")
     if transcripts.columns:
         log.line(f"columns: {transcripts.columns}")
     for note in transcripts.notes:
         log.line(note)
+
+
+def describe_start(run: TrackedRun, prepared: PreparedRun, log: Reporter) -> None:
+    """Say what a training works on, and what of it a user may not expect."""
+    transcripts, settings = prepared.transcripts, prepared.config
+    describe_data(run, transcripts, log)
     kernel, reason = kernel_in_use(settings.model, prepared.device)
     log.line(f"{prepared.device}, threads {prepared.threads}, kernel {kernel}: {reason}")
     too_long = int((transcripts.lengths > settings.encoding.max_length).sum())
@@ -99,7 +105,12 @@ def describe_start(run: TrackedRun, prepared: PreparedRun, log: Reporter) -> Non
 
 @contextmanager
 def ending(
-    run: TrackedRun, request: RunRequest, stop: StopSignal, *, command: str = "", unless_it_ends_well: bool = False
+    run: TrackedRun,
+    request: RunRequest | None,
+    stop: StopSignal,
+    *,
+    command: str = "",
+    unless_it_ends_well: bool = False,
 ) -> Iterator[None]:
     """End a run as what happens within deserves: FINISHED, KILLED where it was stopped, else FAILED.
 
@@ -107,7 +118,7 @@ def ending(
 
     Args:
         run: the run.
-        request: for what the messages say.
+        request: for what the messages say; None: no network is trained, and there is a command.
         stop: the signals.
         command: what to type to resume it; empty: what resumes this run.
         unless_it_ends_well: leave the run RUNNING where nothing happens.
@@ -116,7 +127,9 @@ def ending(
         Interrupted: in place of what stopped the run.
         TrainingError: in place of what says that memory or disk have run out.
     """
-    command = command or resume_command(run, request.tracking, request.jobs)
+    if request is not None and not command:
+        command = resume_command(run, request.tracking, request.jobs)
+    settings = None if request is None else request.config
     try:
         yield
         if not unless_it_ends_well:
@@ -128,7 +141,7 @@ def ending(
             _close(run, "KILLED", f"stopped on request; resume with: {command}")
         raise Interrupted(run.id, command, saved) from None
     except BaseException as error:
-        worded = resource_error(error, request.config, f"resume with: {command}", run.folder) or error
+        worded = resource_error(error, settings, f"resume with: {command}", run.folder) or error
         if isinstance(worded, TrackingError):
             worded = _resumable(worded, command)
         with stop.shielded():
@@ -166,16 +179,18 @@ def _resumable(error: TrackingError, command: str) -> TrackingError:
     return TrackingError(error.problem, f"{error.remedy}; then {advice}" if error.remedy else advice)
 
 
-def resource_error(error: BaseException, settings: Config, resume: str, folder: Path) -> TrainingError | None:
+def resource_error(error: BaseException, settings: Config | None, resume: str, folder: Path) -> TrainingError | None:
     """Word an error that says that memory or disk have run out; None for any other.
 
     Args:
         error: what was raised.
-        settings: the run's settings.
+        settings: the run's settings; None where no network is trained.
         resume: what to do once there is room, as `resume with: ...`.
         folder: the run's.
     """
     if is_out_of_memory(error):
+        if settings is None:
+            return TrainingError("out of memory", "use fewer transcripts, or a machine with more memory")
         size = "full length" if settings.encoding.full_length else f"max_length {settings.encoding.max_length}"
         return TrainingError(
             f"out of memory with batch_size {settings.train.batch_size} and {size}",
