@@ -222,6 +222,7 @@ class Trainer:
             train_seconds = time.perf_counter() - began
             val_loss: float | None = None
             scores: dict[str, float] = {}
+            calibrated: Calibration | None = None
             if epoch % settings.eval_every == 0 or epoch == settings.epochs:
                 val_loss, scores, calibrated = self._validate(epoch)
                 value = -val_loss if self._objective == "val_loss" else scores[self._objective]
@@ -240,7 +241,7 @@ class Trainer:
             )
             progress.history.append(result)
             if settings.save_every and epoch % settings.save_every == 0:
-                self._save(self._files.of_epoch(epoch), epoch, scores, optimizer=True)
+                self._save(self._files.of_epoch(epoch), epoch, scores, calibrated, optimizer=True)
             self._save_last()
             on_epoch(result)
             if should_stop() and epoch < settings.epochs:
