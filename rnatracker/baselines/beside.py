@@ -24,7 +24,7 @@ from rnatracker.baselines.features import features_of, whole
 from rnatracker.baselines.fit import fit
 from rnatracker.baselines.models import KINDS
 from rnatracker.choices import BaselineKind
-from rnatracker.data.kmers import Features
+from rnatracker.data.features.kmers import Features
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.files import replacing
 from rnatracker.metrics import Difference

@@ -16,7 +16,7 @@ from rnatracker.baselines.fit import fit
 from rnatracker.baselines.models import Baseline
 from rnatracker.choices import BaselineKind
 from rnatracker.data.encoding import Indices
-from rnatracker.data.kmers import Features
+from rnatracker.data.features.kmers import Features
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.training.division import Training
 

@@ -1,7 +1,7 @@
 """The features of transcripts, counted once for each data set and kept in the store.
 
 Owns their files, `work/features/<digest of the data>.npy`, which can be deleted at any time. Must not know models. Read
-next: `rnatracker/data/kmers.py`, which counts.
+next: `rnatracker/data/features/kmers.py`, which counts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from rnatracker.config import EncodingConfig
 from rnatracker.data.encoding import Encoded, cut
-from rnatracker.data.kmers import N_WORDS, Features, Frequencies
+from rnatracker.data.features.kmers import N_WORDS, Features, Frequencies
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.files import replacing
 from rnatracker.tracking.settings import TrackingSettings

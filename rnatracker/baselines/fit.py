@@ -22,7 +22,7 @@ from rnatracker.baselines.models import (
 from rnatracker.baselines.trees import as_text, lightgbm
 from rnatracker.choices import BaselineKind
 from rnatracker.data.encoding import Indices
-from rnatracker.data.kmers import Features
+from rnatracker.data.features.kmers import Features
 from rnatracker.data.transcripts import Fractions
 from rnatracker.errors import TrainingError
 

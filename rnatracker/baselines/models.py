@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from rnatracker.baselines import trees
 from rnatracker.choices import BaselineKind
-from rnatracker.data.kmers import N_WORDS, Features, columns, words
+from rnatracker.data.features.kmers import N_WORDS, Features, columns, words
 from rnatracker.data.transcripts import Fractions
 from rnatracker.errors import CheckpointError
 from rnatracker.files import replacing

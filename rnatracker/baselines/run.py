@@ -21,7 +21,7 @@ from rnatracker.baselines.kept import digest_of_models
 from rnatracker.baselines.models import Baseline
 from rnatracker.choices import BaselineKind
 from rnatracker.config import Config
-from rnatracker.data.kmers import Features
+from rnatracker.data.features.kmers import Features
 from rnatracker.data.readers import read_for
 from rnatracker.data.similarity import grouped
 from rnatracker.data.transcripts import Fractions, Transcripts

@@ -6,7 +6,8 @@ come from, `rnatracker/model/network.py` for where they go.
 Codes are uint8: 0 is padding, 1 to 4 are A, C, G, T, and 5 is any ambiguous letter. `U` is `T`, lower case
 is upper case. Every IUPAC letter that stands for more than one nucleotide is taken as `N`: 0.25 in each
 channel. Source: the encoding table of the original (Yan et al. 2019), whose channels A C G T we keep; the
-PyTorch port has them in the order G A T C, so its weights are permuted when they are loaded.
+PyTorch port has them in the order G A T C, so its weights are permuted when they are loaded. Two further bits may say
+which of its codon's nucleotides one is (`features/reading_frames.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnatracker.config import EncodingConfig
+from rnatracker.data.features import reading_frames
 
 Codes = npt.NDArray[np.uint8]
 Offsets = npt.NDArray[np.int64]
@@ -26,6 +28,8 @@ PADDING = 0
 ANY = 5
 UNKNOWN = 255
 N_CODES = 6
+NUCLEOTIDE = 7
+"""The bits of a code that say which nucleotide it is."""
 CHANNELS = "ACGT"
 LETTERS = "ACGTURYSWKMBDHVN"
 """What a sequence may consist of, in either case."""
@@ -65,7 +69,7 @@ def first_unknown(codes: Codes) -> int | None:
 
 def decode(codes: Codes) -> str:
     """Turn codes back into letters; ambiguous letters come back as `N`, padding as `-`."""
-    return codes.tobytes().translate(_DECODING).decode("ascii")
+    return (codes & NUCLEOTIDE).tobytes().translate(_DECODING).decode("ascii")
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ class Encoded:
         return self.codes[self.starts[index] : self.starts[index] + self.lengths[index]]
 
 
-def cut(codes: Codes, offsets: Offsets, config: EncodingConfig) -> Encoded:
+def cut(codes: Codes, offsets: Offsets, config: EncodingConfig, *, reading_frame: bool = False) -> Encoded:
     """Cut ragged transcripts to `max_length`, keeping the end or ends that `keep` says.
 
     With `both`, the first half and the last half are kept, the first being longer by one where `max_length` is odd, and
@@ -110,7 +114,11 @@ def cut(codes: Codes, offsets: Offsets, config: EncodingConfig) -> Encoded:
         codes: (sum of lengths,) uint8.
         offsets: (N + 1,) int64.
         config: which end, how long.
+        reading_frame: whether the codes are to say where the codons of each whole transcript's longest open reading
+            frame are; they are then copied.
     """
+    if reading_frame:
+        codes = reading_frames.marked(codes, offsets)
     total = np.diff(offsets)
     if config.full_length or not len(total) or int(total.max()) <= config.max_length:
         return Encoded(codes, offsets[:-1], total, total)

@@ -13,6 +13,8 @@ both are settings of `ModelConfig`. The port puts a ReLU on the recurrent layer'
   padded steps; here a masked network's output depends on the sequence alone, whatever the padding.
 - The original drops 10 % of the recurrent layer's inputs once more; here dropout follows the poolings, where it may
   be another one after the second (`rnn_dropout`), and goes before the last layer (`output_dropout`).
+- With `reading_frame` the first convolution's outputs get a bias, (3, C), by the place in a codon of the nucleotide at
+  which their window begins; none outside of the open reading frame (`rnatracker/data/features/reading_frames.py`).
 - Without attention the last state of each direction goes on.
 - The port computes softmax in the network; here that is left to whoever reads the logits.
 """
@@ -27,7 +29,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from rnatracker.config import ModelConfig
-from rnatracker.data.encoding import one_hot_table
+from rnatracker.data.encoding import NUCLEOTIDE, one_hot_table
+from rnatracker.data.features.reading_frames import FRAME_SHIFT
 from rnatracker.model.kernels.functions import kernel_in_use, pooled_states
 
 _LOG_LENGTH_CENTRE = 8.0
@@ -65,6 +68,8 @@ class RNATracker(nn.Module):
         self.register_buffer("one_hot", torch.from_numpy(one_hot_table()), persistent=False)
         self.conv1 = nn.Conv1d(4, config.conv1_channels, config.conv1_kernel, bias=False)
         self.conv2 = nn.Conv1d(config.conv1_channels, config.conv2_channels, config.conv2_kernel, bias=False)
+        if config.reading_frame:
+            self.conv1_frame = nn.Parameter(torch.zeros(3, config.conv1_channels))
         layer = nn.GRU if config.rnn == "gru" else nn.LSTM
         self.rnn = layer(config.conv2_channels, config.rnn_hidden, batch_first=True, bidirectional=True)
         features = 2 * config.rnn_hidden
@@ -130,6 +135,8 @@ class RNATracker(nn.Module):
         weights = [self.conv1.weight, self.conv2.weight, *(w for each in self.rnn.all_weights for w in each)]
         if self.config.attends:
             weights += [self.attention_hidden.weight, self.attention_hidden.bias, self.attention_score.weight]
+        if self.config.reading_frame:
+            weights.append(self.conv1_frame)
         return weights
 
     def _pool_states(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -164,11 +171,19 @@ class RNATracker(nn.Module):
         """Run both convolution blocks: (B, L) to (B, T, C)."""
         config = self.config
         drop = F.dropout if config.dropout_kind == "entry" else F.dropout1d
-        x = F.embedding(codes.int(), cast(Tensor, self.one_hot)).transpose(1, 2)
+        x = F.embedding((codes & NUCLEOTIDE).int(), cast(Tensor, self.one_hot)).transpose(1, 2)
         for convolution, dropout in zip((self.conv1, self.conv2), config.dropouts, strict=True):
-            x = F.relu(F.max_pool1d(convolution(x), config.pool))  # the maximum of ReLUs is the ReLU of it
+            x = convolution(x)
+            if config.reading_frame and convolution is self.conv1:
+                x = x + self._frame_bias(codes[:, : x.shape[2]])
+            x = F.relu(F.max_pool1d(x, config.pool))  # the maximum of ReLUs is the ReLU of it
             x = drop(x, dropout, self.training)
         return x.transpose(1, 2)
+
+    def _frame_bias(self, codes: Tensor) -> Tensor:
+        """Return what the place in a codon adds to the windows that begin at these codes: (B, L) to (B, C, L)."""
+        outside = torch.zeros_like(self.conv1_frame[:1])
+        return F.embedding((codes >> FRAME_SHIFT).int(), torch.cat([outside, self.conv1_frame])).transpose(1, 2)
 
     def _recur(self, x: Tensor, steps: Tensor | None) -> tuple[Tensor, Tensor]:
         """Run the recurrent layer: all states (B, T, 2H), and each direction's last state (B, 2H)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 
 from rnatracker.config import EncodingConfig
 from rnatracker.data.encoding import Encoded, cut
-from rnatracker.data.kmers import Features
+from rnatracker.data.features.kmers import Features
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import CheckpointError
 from rnatracker.model.attention import Attention
@@ -46,6 +47,23 @@ Member = Checkpoint | FeatureModel
 """One model of an ensemble, as its file holds it."""
 _WHOLE = EncodingConfig(full_length=True)
 """How features see transcripts."""
+
+
+@dataclass(frozen=True)
+class _Sight:
+    """What a member sees of transcripts."""
+
+    encoding: EncodingConfig
+    reading_frame: bool
+
+    @classmethod
+    def of(cls, member: Member) -> _Sight:
+        if isinstance(member, Checkpoint):
+            return cls(member.encoding, member.model.reading_frame)
+        return cls(_WHOLE, False)
+
+    def of_all(self, transcripts: Transcripts) -> Encoded:
+        return cut(transcripts.codes, transcripts.offsets, self.encoding, reading_frame=self.reading_frame)
 
 
 def predict_fractions(
@@ -136,7 +154,7 @@ class Predictor:
                 theirs = f"{', '.join(self.sites)} and {', '.join(other.sites)}"
                 raise CheckpointError(f"the ensemble's models differ in their sites: {theirs}", "use models of one run")
         self.weights = np.array(weights) if len(weights) else None
-        self._encodings = [each.encoding if isinstance(each, Checkpoint) else _WHOLE for each in members]
+        self._sights = [_Sight.of(each) for each in members]
         seen = [each.encoding for each in members if isinstance(each, Checkpoint)]
         self.encoding = min(seen, key=lambda each: math.inf if each.full_length else each.max_length, default=_WHOLE)
         self._models = [each.network().to(device) if isinstance(each, Checkpoint) else each for each in members]
@@ -183,8 +201,8 @@ class Predictor:
         shapes = {
             (config.pool, config.conv1_kernel, config.conv2_kernel, config.masked, encoding)
             for config, encoding in (
-                (model.config, encoding)
-                for model, encoding in zip(self._models, self._encodings, strict=True)
+                (model.config, sight.encoding)
+                for model, sight in zip(self._models, self._sights, strict=True)
                 if isinstance(model, RNATracker)
             )
         }
@@ -233,23 +251,23 @@ class Predictor:
     def _each(
         self, transcripts: Transcripts, on_batch: Callable[[int], None] | None, attention: Attention | None
     ) -> Fractions:
-        seen = {each: cut(transcripts.codes, transcripts.offsets, each) for each in {*self._encodings}}
+        seen = {each: each.of_all(transcripts) for each in {*self._sights}}
         features: Features | None = None
         n = len(transcripts)
         each = np.empty((len(self), n, len(self.sites)))
-        for number, (model, encoding) in enumerate(zip(self._models, self._encodings, strict=True)):
+        for number, (model, sight) in enumerate(zip(self._models, self._sights, strict=True)):
 
             def report(done: int, before: int = number * n) -> None:
                 if on_batch:
                     on_batch(before + done)
 
             if isinstance(model, RNATracker):
-                batches = Batches(seen[encoding], encoding, model.config.masked, self.device)
+                batches = Batches(seen[sight], sight.encoding, model.config.masked, self.device)
                 each[number] = predict_fractions(
                     model, batches, on_batch=report, batch_size=self._batch_size, attention=attention
                 )
             else:
-                features = features or Features(seen[_WHOLE])
+                features = features or Features(seen[sight])
                 each[number] = model.predict(features)
                 report(n)
         return each

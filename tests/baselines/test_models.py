@@ -16,7 +16,7 @@ from rnatracker.baselines.features import whole
 from rnatracker.baselines.fit import PENALTIES, fit
 from rnatracker.baselines.models import Baseline, Boosted, Linear
 from rnatracker.choices import BaselineKind
-from rnatracker.data.kmers import Features
+from rnatracker.data.features.kmers import Features
 from rnatracker.errors import CheckpointError, TrainingError
 from tests.support.toys import SITES, toy_transcripts
 

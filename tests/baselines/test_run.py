@@ -14,7 +14,7 @@ from rnatracker.app import app
 from rnatracker.baselines import division, features, fit
 from rnatracker.baselines.features import features_of
 from rnatracker.baselines.models import KINDS
-from rnatracker.data import kmers
+from rnatracker.data.features import kmers
 from rnatracker.data.readers import read
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from rnatracker.config import EncodingConfig
-from rnatracker.data import kmers
 from rnatracker.data.encoding import Encoded, cut
+from rnatracker.data.features import kmers
 from rnatracker.data.sequences import from_sequences
 from tests.support.toys import sequence_of
 

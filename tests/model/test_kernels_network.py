@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnatracker.config import ModelConfig
+from rnatracker.data.features.reading_frames import FRAME_SHIFT
 from rnatracker.model import network as model_module
 from rnatracker.model.kernels import binding
 from rnatracker.model.kernels.functions import kernel_in_use
@@ -38,18 +39,21 @@ def _pair(sites: int = 3, **sizes: Any) -> tuple[RNATracker, RNATracker]:
     torch.manual_seed(1)
     fused = RNATracker(ModelConfig(**({"dropout": 0.0} | sizes), kernel="fused"), sites)
     plain = RNATracker(ModelConfig(**({"dropout": 0.0} | sizes), kernel="torch"), sites).double()
+    if fused.config.reading_frame:
+        torch.nn.init.normal_(fused.conv1_frame)
     plain.load_state_dict(fused.state_dict())
     return fused, plain
 
 
-def _input(lengths: list[int], *, masked: bool, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Return codes with some ambiguous letters, padded as the network wants them, and lengths."""
+def _input(lengths: list[int], *, masked: bool, seed: int = 0, places: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Return codes with some ambiguous letters and perhaps places in codons, padded for the network, and lengths."""
     rng = np.random.default_rng(seed)
     width = max(*lengths, 1)
     codes = np.zeros((len(lengths), width), np.uint8)
     for row, length in zip(codes, lengths, strict=True):
         sequence = np.where(rng.random(length) < 0.03, 5, rng.integers(1, 5, length))
-        row[(0 if masked else width - length) :][:length] = sequence
+        place = rng.integers(0, 4, length) << FRAME_SHIFT if places else 0
+        row[(0 if masked else width - length) :][:length] = sequence + place
     return torch.from_numpy(codes), torch.tensor(lengths), torch.tensor(lengths) + 100
 
 
@@ -83,9 +87,14 @@ def _assert_equal(fused: RNATracker, plain: RNATracker, batch: tuple[Tensor, Ten
 @pytest.mark.parametrize("rnn", ["gru", "lstm"])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("attention", [True, False])
-def test_kernels_agree_with_torch_for_the_default_sizes(rnn: str, masked: bool, attention: bool) -> None:
-    pair = _pair(rnn=rnn, masked=masked, attention=attention, rnn_activation="none" if rnn == "lstm" else "relu")
-    _assert_equal(*pair, _input([300, 7, 45, 44, 299, 120, 61, 0, 300, 13], masked=masked))
+@pytest.mark.parametrize("reading_frame", [True, False])
+def test_kernels_agree_with_torch_for_the_default_sizes(
+    rnn: str, masked: bool, attention: bool, reading_frame: bool
+) -> None:
+    activation = "none" if rnn == "lstm" else "relu"
+    pair = _pair(rnn=rnn, masked=masked, attention=attention, rnn_activation=activation, reading_frame=reading_frame)
+    lengths = [300, 7, 45, 44, 299, 120, 61, 0, 300, 13]
+    _assert_equal(*pair, _input(lengths, masked=masked, places=reading_frame))
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -104,11 +113,12 @@ def test_kernels_agree_with_torch_for_random_sizes_lengths_and_threads(seed: int
         "attention": bool(rng.integers(4)),
         "attention_size": int(rng.integers(1, 60)),
         "length_input": bool(rng.integers(2)),
+        "reading_frame": bool(rng.integers(2)),
     }
     torch.set_num_threads(1 + seed % 3)
     pair = _pair(int(rng.integers(2, 9)), masked=masked, **sizes)
     lengths = rng.integers(0, rng.choice([20, 150]), rng.integers(1, 14)).tolist()
-    _assert_equal(*pair, _input(lengths, masked=masked, seed=seed))
+    _assert_equal(*pair, _input(lengths, masked=masked, seed=seed, places=sizes["reading_frame"]))
 
 
 @pytest.mark.parametrize("masked", [True, False])

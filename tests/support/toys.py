@@ -73,7 +73,8 @@ def write_table(transcripts: Transcripts, path: Path) -> Path:
 
 def part_of(transcripts: Transcripts, settings: Config) -> Part:
     """Return transcripts as the trainer takes them."""
-    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding)
+    frames = settings.model.reading_frame
+    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding, reading_frame=frames)
     batches = Batches(encoded, settings.encoding, settings.model.masked, torch.device("cpu"))
     return Part(batches, transcripts.measured())
 

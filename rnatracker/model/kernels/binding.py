@@ -24,6 +24,8 @@ from rnatracker.model.kernels.build import UnavailableError
 MAX_POOL = 254
 """The position that wins a pool is kept in one byte, of which one value means none."""
 
+_PLACES = ", and 8, 16 or 24 more for the place in a codon"
+
 _Pair = c_void_p * 2
 _Rates = c_float * 2
 
@@ -40,6 +42,7 @@ class _Sizes(Structure):
         ("lstm", c_int64),
         ("relu", c_int64),
         ("masked", c_int64),
+        ("reading_frame", c_int64),
     )
 
 
@@ -68,6 +71,7 @@ class _Tensors(Structure):
         ("attention_w", c_void_p),
         ("attention_b", c_void_p),
         ("attention_v", c_void_p),
+        ("conv1_frame", c_void_p),
     )
 
 
@@ -137,7 +141,8 @@ class Call:
         codes: (B, L) uint8, contiguous, on the CPU; padded as `RNATracker.forward` says.
         lengths: (B,) int64, contiguous, on the CPU; at most L.
         weights: conv1 and conv2; weight_ih, weight_hh, bias_ih, bias_hh of each direction; where there is
-            attention, its layer's weight and bias and the scores' weight. float32, contiguous, on the CPU.
+            attention, its layer's weight and bias and the scores' weight; where the reading frame is seen, its
+            bias. float32, contiguous, on the CPU.
         keep: whether `backward` will be called.
         dropout: its probability after the first and after the second pooling; 0 in evaluation.
         seed: of dropout, below 2**32.
@@ -206,7 +211,8 @@ class Call:
             alpha_width,
         )
         if not known:
-            raise ValueError(f"codes: expected 0 to 5, got {int(codes.max())}")
+            places = _PLACES if self._config.reading_frame else ""
+            raise ValueError(f"codes: expected 0 to 5{places}, got {int(codes.max())}")
         return pooled, alpha
 
     def backward(self, d_pooled: Tensor) -> list[Tensor]:
@@ -265,6 +271,8 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         named["attention_hidden.weight"] = (config.attention_size, 2 * hidden)
         named["attention_hidden.bias"] = (config.attention_size,)
         named["attention_score.weight"] = (1, config.attention_size)
+    if config.reading_frame:
+        named["conv1_frame"] = (3, config.conv1_channels)
     return named
 
 
@@ -280,13 +288,15 @@ def _sizes(config: ModelConfig) -> _Sizes:
         config.rnn == "lstm",
         config.rnn_activation == "relu",
         config.masked,
+        config.reading_frame,
     )
 
 
 def _pointers(tensors: Sequence[Tensor]) -> _Tensors:
     at = [tensor.data_ptr() for tensor in tensors]
     pairs = [_Pair(at[2 + i], at[6 + i]) for i in range(4)]
-    return _Tensors(at[0], at[1], *pairs, *(at[10:] or (None, None, None)))
+    attention, frame = at[10:13] if len(at) >= 13 else (None, None, None), at[-1] if len(at) in (11, 14) else None
+    return _Tensors(at[0], at[1], *pairs, *attention, frame)
 
 
 def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

@@ -36,7 +36,7 @@ enum { LANES = 4, TILE_ROWS = 8, TALL_ROWS = 12 };
 #else
 enum { LANES = 4, TILE_ROWS = 4, TALL_ROWS = 6 };
 #endif
-enum { TILE_VECS = 3, LETTERS = 6, KMER = 4, KMERS = 256, ALIGN = 64 };
+enum { TILE_VECS = 3, LETTERS = 6, PLACES = 4, KMER = 4, KMERS = 256, ALIGN = 64 };
 enum { NO_GRADIENT = 255 }; /* in place of the winner's position in its pool: switched off by ReLU or dropout */
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -92,6 +92,7 @@ typedef struct { /* ModelConfig */
     int64_t lstm;      /* else GRU */
     int64_t relu;      /* rnn_activation */
     int64_t masked;
+    int64_t reading_frame; /* whether codes say where the codons are */
 } Sizes;
 
 typedef struct {
@@ -109,6 +110,7 @@ typedef struct { /* parameters as PyTorch lays them out, or their gradients; ind
     float *conv1, *conv2;
     float *w_ih[2], *w_hh[2], *b_ih[2], *b_hh[2];
     float *attention_w, *attention_b, *attention_v;
+    float *conv1_frame; /* (3, conv1_channels) */
 } Tensors;
 
 /* ---- Matrix products of small, padded matrices. */
@@ -219,6 +221,7 @@ typedef struct { /* of one group; kept from forward to backward, or one thread's
 
 typedef struct { /* a thread's own */
     uint8_t *codes, *kmers; /* of one sequence, padding included */
+    uint8_t *places;        /* of each code in its codon: 1 to 3, 0 outside of the reading frame */
     float *y;               /* convolution outputs of a block of pools */
     float *pre, *sum;       /* the recurrent step: a block's input projections, a step's recurrent ones */
     float *state, *cell;    /* (group, h) */
@@ -232,6 +235,7 @@ typedef struct { /* a thread's own */
 
 typedef struct { /* gradients as the kernels sum them up, one set a thread */
     float *table, *letters; /* (chunks, KMERS, c1) and (kernel, LETTERS, c1) */
+    float *frame;           /* (PLACES, c1) */
     float *conv2;           /* (c2, kernel * c1) */
     float *wx[2], *wh[2], *b[2];
     float *aw, *ab, *av;    /* (2 h, a), (a), (a) */
@@ -246,7 +250,7 @@ typedef struct {
     int64_t threads, groups, group_size;
     int64_t rows2, rows1, longest; /* the maximum of a group, of a sequence, and of codes of a sequence */
     Sequence *sequences;        /* by falling steps */
-    float *table, *letters, *conv2, *wx[2], *wh[2], *bx[2], *bh[2], *aw, *ab, *av, *zeros;
+    float *table, *letters, *frame, *conv2, *wx[2], *wh[2], *bx[2], *bh[2], *aw, *ab, *av, *zeros;
     float *conv2_back, *wx_back[2], *wh_back[2], *aw_back;
     Activations *activations;   /* of each group, where they are kept */
     Scratch *scratch;           /* of each thread */
@@ -347,6 +351,7 @@ static void lay_out_weights(Plan *p, Arena *arena) {
     p->zeros = floats(arena, max_of(max_of(p->c1, p->c2), max_of(4 * p->h, p->a)));
     p->letters = floats(arena, s->conv1_kernel * LETTERS * p->c1);
     p->table = floats(arena, p->chunks * KMERS * p->c1);
+    p->frame = floats(arena, PLACES * p->c1);
     p->conv2 = floats(arena, p->window * p->c2);
     if (p->b.keep) p->conv2_back = floats(arena, p->window * p->c2);
     for (int d = 0; d < 2; d++) {
@@ -383,6 +388,7 @@ static void lay_out_scratch(const Plan *p, Arena *arena, Scratch *t) {
     const int64_t n = p->group_size;
     t->codes = take(arena, p->longest + KMER * p->chunks, 1);
     t->kmers = take(arena, p->longest + KMER * p->chunks, 1);
+    t->places = take(arena, p->longest + KMER * p->chunks, 1);
     t->y = floats(arena, max_of(pools_at_once(p) * p->s.pool * p->c2, p->s.pool * p->c1));
     t->pre = p->b.keep ? NULL : floats(arena, n * STEPS * p->wide);
     t->sum = floats(arena, n * 4 * p->h);
@@ -405,6 +411,7 @@ static void lay_out_scratch(const Plan *p, Arena *arena, Scratch *t) {
 static void lay_out_sums(const Plan *p, Arena *arena, Sums *g) {
     g->table = floats(arena, p->chunks * KMERS * p->c1);
     g->letters = floats(arena, p->s.conv1_kernel * LETTERS * p->c1);
+    g->frame = floats(arena, PLACES * p->c1);
     g->conv2 = floats(arena, p->c2 * p->window);
     for (int d = 0; d < 2; d++) {
         g->wx[d] = floats(arena, p->c2 * p->wide);
@@ -516,11 +523,16 @@ INLINE void pool_row(int64_t pool, int64_t channels, const float *y, int64_t row
  *
  * A convolution over one-hot letters is a sum of entries of a table: one entry for each run of KMER letters under the
  * kernel, instead of 4 * KMER products. Windows with an ambiguous letter or padding, which are rare, are summed letter
- * by letter. */
+ * by letter. With reading_frame each window's sum begins with a bias, by the place of its first letter in a codon. */
 
-/* letters[k][code][channel]: what code `code` at position k of the kernel adds; table[chunk][k-mer][channel]. */
-static void pack_conv1(const Plan *p, const float *w) {
+/* letters[k][code][channel]: what code `code` at position k of the kernel adds; table[chunk][k-mer][channel];
+ * frame[place][channel], where place 0 is outside of the reading frame and adds nothing. */
+static void pack_conv1(const Plan *p, const float *w, const float *frame) {
     const int64_t width = p->s.conv1_kernel, c1 = p->c1;
+    memset(p->frame, 0, PLACES * c1 * sizeof(float));
+    if (p->s.reading_frame)
+        for (int64_t place = 1; place < PLACES; place++)
+            memcpy(p->frame + place * c1, frame + (place - 1) * p->s.conv1_channels, p->s.conv1_channels * sizeof(float));
     memset(p->letters, 0, width * LETTERS * c1 * sizeof(float));
     for (int64_t k = 0; k < width; k++) {
         float *rows = p->letters + k * LETTERS * c1;
@@ -541,7 +553,8 @@ static void pack_conv1(const Plan *p, const float *w) {
             }
 }
 
-/* Write a sequence's codes with its padding, and the k-mer that begins at each. Returns 0 if a code is unknown. */
+/* Write a sequence's codes with its padding, the k-mer that begins at each, and each one's place in its codon. Returns 0
+ * if a code is unknown. */
 static int spell(const Plan *p, const Sequence *q, Scratch *t) {
     const int64_t needed = q->rows1 * p->s.pool + p->s.conv1_kernel - 1, all = needed + KMER * p->chunks;
     const int64_t lead = min_of(q->lead, needed), present = min_of(q->present, needed - lead);
@@ -549,6 +562,12 @@ static int spell(const Plan *p, const Sequence *q, Scratch *t) {
     memset(codes, 0, lead);
     memcpy(codes + lead, q->codes, present);
     memset(codes + lead + present, 0, all - lead - present);
+    if (p->s.reading_frame)
+        for (int64_t i = 0; i < all; i++) {
+            const uint8_t place = codes[i] >> 3;
+            t->places[i] = place & (PLACES - 1);
+            codes[i] = place < PLACES ? codes[i] & 7 : LETTERS;
+        }
     for (int64_t i = 0; i < needed; i++) highest = codes[i] > highest ? codes[i] : highest;
     for (int64_t i = 0; i + KMER <= all; i++) {
         const uint8_t a = codes[i] - 1, b = codes[i + 1] - 1, c = codes[i + 2] - 1, e = codes[i + 3] - 1;
@@ -564,19 +583,20 @@ INLINE int64_t next_unlike(const uint8_t *codes, int64_t at, int64_t end) {
 }
 
 /* Sums of `pool` windows from position `at` on, letter by letter, into y. */
-static void windows_by_letter(const Plan *p, const uint8_t *codes, int64_t at, float *y) {
+static void windows_by_letter(const Plan *p, const uint8_t *codes, const uint8_t *places, int64_t at, float *y) {
     for (int64_t i = 0; i < p->s.pool; i++)
         for (int64_t v = 0; v < p->c1; v += LANES) {
-            vec sum = {0};
+            vec sum = p->s.reading_frame ? load(p->frame + places[at + i] * p->c1 + v) : (vec){0};
             for (int64_t k = 0; k < p->s.conv1_kernel; k++)
                 sum += load(p->letters + (k * LETTERS + codes[at + i + k]) * p->c1 + v);
             store(y + i * p->c1 + v, sum);
         }
 }
 
-/* A pool whose windows have the four letters only. `chunks` and `pool` are constants for the usual sizes. */
-INLINE void pool_by_kmer(const int64_t chunks, const int64_t pool, const Plan *p, const uint8_t *kmers, int64_t row,
-                         Dropout d, float *out, uint8_t *arg) {
+/* A pool whose windows have the four letters only. `chunks` and `pool` are constants for the usual sizes; `places`
+ * is NULL, as a constant, where there is no reading frame. */
+INLINE void pool_by_kmer(const int64_t chunks, const int64_t pool, const Plan *p, const uint8_t *kmers,
+                         const uint8_t *places, int64_t row, Dropout d, float *out, uint8_t *arg) {
     const int64_t c1 = p->c1;
     for (int64_t v = 0; v < c1; v += LANES) {
         vec best = {0};
@@ -584,6 +604,7 @@ INLINE void pool_by_kmer(const int64_t chunks, const int64_t pool, const Plan *p
         for (int64_t i = 0; i < pool; i++) {
             vec sum = load(p->table + kmers[i] * c1 + v);
             for (int64_t c = 1; c < chunks; c++) sum += load(p->table + (c * KMERS + kmers[i + c * KMER]) * c1 + v);
+            if (places) sum += load(p->frame + places[i] * c1 + v);
             const ivec higher = i ? (ivec)(sum > best) : isplat(-1);
             best = pick(higher, sum, best), won = ipick(higher, isplat((int32_t)i), won);
         }
@@ -603,11 +624,15 @@ static void conv1_forward(const Plan *p, const Sequence *q, Scratch *t, float *x
         uint8_t *arg = arg1 ? arg1 + row * c1 : NULL;
         if (unlike < at) unlike = next_unlike(t->codes, at, end);
         if (unlike < at + pool - 1 + width) {
-            windows_by_letter(p, t->codes, at, t->y);
+            windows_by_letter(p, t->codes, t->places, at, t->y);
             pool_row(pool, c1, t->y, row, d, out, arg);
-        } else if (p->chunks == 3 && pool == 3) pool_by_kmer(3, 3, p, t->kmers + at, row, d, out, arg);
-        else if (p->chunks == 2 && pool == 3) pool_by_kmer(2, 3, p, t->kmers + at, row, d, out, arg);
-        else pool_by_kmer(p->chunks, pool, p, t->kmers + at, row, d, out, arg);
+        } else if (p->s.reading_frame) {
+            const uint8_t *places = t->places + at;
+            if (p->chunks == 3 && pool == 3) pool_by_kmer(3, 3, p, t->kmers + at, places, row, d, out, arg);
+            else pool_by_kmer(p->chunks, pool, p, t->kmers + at, places, row, d, out, arg);
+        } else if (p->chunks == 3 && pool == 3) pool_by_kmer(3, 3, p, t->kmers + at, NULL, row, d, out, arg);
+        else if (p->chunks == 2 && pool == 3) pool_by_kmer(2, 3, p, t->kmers + at, NULL, row, d, out, arg);
+        else pool_by_kmer(p->chunks, pool, p, t->kmers + at, NULL, row, d, out, arg);
     }
 }
 
@@ -646,15 +671,22 @@ static void conv1_backward(const Plan *p, const Sequence *q, Scratch *t, const f
                 const uint8_t *codes = t->codes + at + i, *kmers = t->kmers + at + i;
                 if (p->chunks == 3) add_window(3, p, g, codes, kmers, by_letter, v, share);
                 else add_window(p->chunks, p, g, codes, kmers, by_letter, v, share);
+                if (!p->s.reading_frame) continue;
+                float *entry = g->frame + t->places[at + i] * c1 + v;
+                store(entry, load(entry) + share);
             }
         }
     }
 }
 
-/* Turn the summed tables into the gradient of the weights, (channels, 4, kernel). */
-static void conv1_gradient(const Plan *p, const Sums *g, float *d_w) {
+/* Turn the summed tables into the gradients of the weights, (channels, 4, kernel), and of the frame's bias. */
+static void conv1_gradient(const Plan *p, const Sums *g, float *d_w, float *d_frame) {
     const int64_t width = p->s.conv1_kernel, c1 = p->c1;
     const float scale = dropout_scale(p, 0);
+    if (p->s.reading_frame)
+        for (int64_t place = 1; place < PLACES; place++)
+            for (int64_t o = 0; o < p->s.conv1_channels; o++)
+                d_frame[(place - 1) * p->s.conv1_channels + o] = scale * g->frame[place * c1 + o];
     for (int64_t k = 0; k < width; k++) {
         float *rows = g->letters + k * LETTERS * c1;
         for (int64_t letter = 0; letter < 4; letter++)
@@ -1142,7 +1174,7 @@ int rnatracker_forward(const Sizes *sizes, const Batch *batch, const Tensors *we
 #pragma omp for schedule(static, 1)
         for (int task = 0; task < 5; task++) {
             if (task < 2) pack_recurrent(p, task, weights);
-            else if (task == 2) pack_conv1(p, weights->conv1);
+            else if (task == 2) pack_conv1(p, weights->conv1, weights->conv1_frame);
             else if (task == 3) pack_conv2(p, weights->conv2);
             else if (p->a) pack_attention(p, weights);
         }
@@ -1196,7 +1228,7 @@ void rnatracker_backward(const Sizes *sizes, const Batch *batch, const Tensors *
 #pragma omp for schedule(static, 1)
         for (int task = 0; task < 5; task++) {
             if (task < 2) recurrent_gradient(p, task, &first, gradients);
-            else if (task == 2) conv1_gradient(p, &first, gradients->conv1);
+            else if (task == 2) conv1_gradient(p, &first, gradients->conv1, gradients->conv1_frame);
             else if (task == 3) conv2_gradient(p, &first, gradients->conv2);
             else if (p->a) attention_gradient(p, &first, gradients);
         }

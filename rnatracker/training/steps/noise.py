@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rnatracker.data.encoding import ANY, CHANNELS, Offsets
+from rnatracker.data.encoding import ANY, CHANNELS, NUCLEOTIDE, Offsets
 from rnatracker.model.batching import Stretch
 
 
 def noisy(codes: Tensor, mask: float, exchange: float) -> Tensor:
-    """Return codes of which some are hidden and some are others; padding stays.
+    """Return codes of which some are hidden and some are others; padding stays, and so does the place in a codon.
 
     Nothing is drawn where both are 0.
 
@@ -36,7 +36,7 @@ def noisy(codes: Tensor, mask: float, exchange: float) -> Tensor:
     if exchange:
         others = torch.randint(1, len(CHANNELS) + 1, codes.shape, dtype=torch.uint8, device=codes.device)
         changed = torch.where((drawn >= mask) & (drawn < mask + exchange), others, changed)
-    return torch.where(codes > 0, changed, codes)
+    return torch.where(codes > 0, changed & NUCLEOTIDE | codes & ~NUCLEOTIDE & 0xFF, codes)
 
 
 def stretch_of(window: int, shift: int, device: torch.device) -> Stretch | None:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rnatracker.config import EncodingConfig
-from rnatracker.data.encoding import ANY, cut, decode
+from rnatracker.data.encoding import ANY, NUCLEOTIDE, cut, decode
+from rnatracker.data.features.reading_frames import FRAME_SHIFT
 from rnatracker.model.batching import Batches
 from rnatracker.training.steps.noise import noisy, stretch_of
 from tests.support.toys import toy_transcripts
@@ -36,6 +37,15 @@ def test_as_many_are_changed_as_asked_for(mask: float, exchange: float) -> None:
     for other in (1, 3, 4):
         assert float((inside == other).float().mean()) == pytest.approx(exchange / 4, abs=0.01)
     assert not found[:, 800:].any()
+
+
+def test_the_place_in_a_codon_stays() -> None:
+    torch.manual_seed(0)
+    places = torch.arange(40000).reshape(40, 1000) % 4 << FRAME_SHIFT
+    codes = _codes() + places.to(torch.uint8) * (_codes() > 0)
+    found = noisy(codes, 0.3, 0.3)
+    assert torch.equal(found & ~NUCLEOTIDE, codes & ~NUCLEOTIDE)
+    assert 0.4 < float((found & NUCLEOTIDE != codes & NUCLEOTIDE)[:, :800].float().mean()) < 0.6
 
 
 def test_the_seed_decides() -> None:

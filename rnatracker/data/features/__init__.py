@@ -1,0 +1,1 @@
+"""What is computed of sequences: k-mers, and reading frames."""
