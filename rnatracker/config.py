@@ -228,7 +228,11 @@ class TrainConfig(_Section):
 
 
 class Config(_Section):
-    """All settings of one run. The defaults are those of `configs/default.yaml`; a test holds them equal."""
+    """All settings of one run.
+
+    The defaults are those of `configs/v1.yaml`, a test holds them equal: what a file leaves out must not change with
+    what is found to be better. Where no file is given, a run starts from `configs/default.yaml`.
+    """
 
     data: DataConfig = DataConfig()
     encoding: EncodingConfig = EncodingConfig()
@@ -389,19 +393,24 @@ def build(settings: Settings, source: str) -> Config:
         raise ConfigError(f"{source}: {_word(error)}") from None
 
 
+def starting() -> Settings:
+    """Return the settings that a run starts from where neither a config nor weights are given."""
+    return read(find("default"))
+
+
 def assemble(file: str | None, base: Settings, options: Mapping[str, Any], sets: Iterable[str]) -> Config:
     """Put together the settings of a command, later ones over earlier ones.
 
     Args:
-        file: name or path of a config file; None: none.
-        base: what lies below the file: the settings of a file of weights, or nothing.
+        file: name or path of a config file; None: none. Keys that it leaves out have the defaults above.
+        base: what lies below the file: the settings of a file of weights, or nothing; with neither, `starting()`.
         options: dotted keys with the values of command line options; None where an option was not given.
         sets: texts of `--set`.
 
     Raises:
         ConfigError: if any of it is wrong.
     """
-    settings, source = base, "command line"
+    settings, source = base or (starting() if file is None else {}), "command line"
     build(base, "the settings kept with the weights")
     if file is not None:
         path = find(file)

@@ -10,8 +10,7 @@ import re
 
 from optuna.trial import FrozenTrial
 
-from rnatracker import plain_yaml
-from rnatracker.config import Config
+from rnatracker import config, plain_yaml
 from rnatracker.search.space import apply
 from rnatracker.search.study import Search
 from rnatracker.tracking import hints
@@ -32,7 +31,7 @@ def study_command(search: Search) -> str:
 def rerun_command(search: Search, trial: FrozenTrial) -> str:
     """Return what to type to train with a trial's settings once more."""
     words = ["train", "--data", str(search.request.config.data.path)]
-    default = Config().flat()
+    default = config.build(config.starting(), "default.yaml").flat()
     for key, value in apply(search.request.config, trial.params).flat().items():
         if key != "data.path" and value != default[key]:
             words += ["--set", f"{key}={plain_yaml.on_one_line(value)}"]

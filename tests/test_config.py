@@ -10,11 +10,23 @@ from rnatracker import config, plain_yaml
 from rnatracker.errors import ConfigError
 
 
-def test_default_config_lists_every_key_with_its_default() -> None:
-    assert config.read(config.find("default")) == config.Config().model_dump(mode="json")
+def test_v1_lists_every_key_with_its_default() -> None:
+    assert config.read(config.find("v1")) == config.Config().model_dump(mode="json")
 
 
-@pytest.mark.parametrize("name", ["default", "port", "paper"])
+def test_default_config_lists_every_key_and_is_what_a_run_starts_from(tmp_path: Path) -> None:
+    """A file that leaves a key out means what it meant when it was written."""
+    listed = config.read(config.find("default"))
+    assert sorted(config.flatten(listed)) == sorted(config.keys())
+    assert config.assemble(None, {}, {}, []) == config.assemble("default", {}, {}, []) == config.build(listed, "")
+    partial = tmp_path / "mine.yaml"
+    partial.write_text("train: {lr: 0.5}")
+    assert config.assemble(str(partial), {}, {}, []) == config.build({"train": {"lr": 0.5}}, "")
+    kept = config.assemble(None, {"train": {"lr": 0.5}}, {}, [])
+    assert kept == config.build({"train": {"lr": 0.5}}, "")
+
+
+@pytest.mark.parametrize("name", ["default", "v1", "port", "paper"])
 def test_shipped_config_is_found_by_name_and_by_its_path(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +161,7 @@ def test_unknown_config_name_lists_the_shipped_ones() -> None:
     with pytest.raises(ConfigError) as error:
         config.find("defualt")
     assert error.value.problem == "--config defualt: no such file"
-    assert error.value.remedy == "the shipped configs are default, paper, port"
+    assert error.value.remedy == "the shipped configs are default, paper, port, v1"
 
 
 def test_flat_settings_nest_back_to_the_same() -> None:

@@ -105,7 +105,7 @@ Labels = Annotated[choices.Labels, typer.Option(help=_LABELS_HELP, rich_help_pan
 Config = Annotated[
     str | None,
     typer.Option(
-        help="Config to start from: a file, or one of default, port and paper.",
+        help="Config to start from: a file, or one of default, v1, port and paper.",
         metavar="NAME|FILE",
         parser=expanded,
         rich_help_panel=TRAINING_PANEL,

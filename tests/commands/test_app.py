@@ -95,7 +95,7 @@ def test_json_of_a_failed_run_says_so(data: str, mlflow_store: Path) -> None:
     [
         (["train"], 2, "Error: data.path: no data to train on; give a file with --data"),
         (["train", "--data", "x.fa", "--set", "train.learning_rate=1"], 2, "did you mean train."),
-        (["train", "--data", "x.fa", "--config", "papre"], 1, "the shipped configs are default, paper, port"),
+        (["train", "--data", "x.fa", "--config", "papre"], 1, "the shipped configs are default, paper, port, v1"),
         (["train", "--data", "x.fa", "--epochs", "0"], 2, "command line: train.epochs: input should be greater"),
         (["train", "--data", "x.fa", "--no-masked", "--full-length"], 2, "needs model.masked: true"),
         (["train", "--data", "x.fa", "--no-track"], 1, "x.fa"),
