@@ -145,8 +145,8 @@ class ModelConfig(_Section):
     """True: padding is not seen by the recurrent layer and the attention."""
     length_input: bool = False
     """True: the logarithm of the whole transcript's length is one more input of the last layer."""
-    reading_frame: bool = False
-    """True: the first convolution is told where in the codons of the longest open reading frame its windows begin."""
+    codons: bool = False
+    """True: the first convolution sees which windows begin at a codon of the longest open reading frame, and which."""
     kernel: Kernel = "auto"
     """What computes the network: fused CPU kernels, plain PyTorch, or what suits the machine. Weights are the same."""
 

@@ -104,7 +104,7 @@ class Encoded:
         return self.codes[self.starts[index] : self.starts[index] + self.lengths[index]]
 
 
-def cut(codes: Codes, offsets: Offsets, config: EncodingConfig, *, reading_frame: bool = False) -> Encoded:
+def cut(codes: Codes, offsets: Offsets, config: EncodingConfig, *, codons: bool = False) -> Encoded:
     """Cut ragged transcripts to `max_length`, keeping the end or ends that `keep` says.
 
     With `both`, the first half and the last half are kept, the first being longer by one where `max_length` is odd, and
@@ -114,10 +114,10 @@ def cut(codes: Codes, offsets: Offsets, config: EncodingConfig, *, reading_frame
         codes: (sum of lengths,) uint8.
         offsets: (N + 1,) int64.
         config: which end, how long.
-        reading_frame: whether the codes are to say where the codons of each whole transcript's longest open reading
+        codons: whether the codes are to say where the codons of each whole transcript's longest open reading
             frame are; they are then copied.
     """
-    if reading_frame:
+    if codons:
         codes = reading_frames.marked(codes, offsets)
     total = np.diff(offsets)
     if config.full_length or not len(total) or int(total.max()) <= config.max_length:

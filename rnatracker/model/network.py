@@ -13,8 +13,9 @@ both are settings of `ModelConfig`. The port puts a ReLU on the recurrent layer'
   padded steps; here a masked network's output depends on the sequence alone, whatever the padding.
 - The original drops 10 % of the recurrent layer's inputs once more; here dropout follows the poolings, where it may
   be another one after the second (`rnn_dropout`), and goes before the last layer (`output_dropout`).
-- With `reading_frame` the first convolution's outputs get a bias, (3, C), by the place in a codon of the nucleotide at
-  which their window begins; none outside of the open reading frame (`rnatracker/data/features/reading_frames.py`).
+- With `codons` the first convolution's outputs get a bias, (66, C), by the codon at whose first nucleotide their
+  window begins, or by their beginning at a second or a third one; none outside of the longest open reading frame
+  (`rnatracker/data/features/reading_frames.py`).
 - Without attention the last state of each direction goes on.
 - The port computes softmax in the network; here that is left to whoever reads the logits.
 """
@@ -33,6 +34,10 @@ from rnatracker.data.encoding import NUCLEOTIDE, one_hot_table
 from rnatracker.data.features.reading_frames import FRAME_SHIFT
 from rnatracker.model.kernels.functions import kernel_in_use, pooled_states
 
+N_CODON_STATES = 67
+"""What a nucleotide can be to the reading frame: outside of it, one of 64 codons' first, a second or a third one."""
+_CODON_STD = 0.2
+"""Of the codons' first values: about that of a window's sum with the first weights of the default sizes."""
 _LOG_LENGTH_CENTRE = 8.0
 """About the logarithm of a usual mRNA's length (2,981 nt), so that the input is near 0."""
 
@@ -45,6 +50,19 @@ def steps_of(lengths: Tensor, config: ModelConfig) -> Tensor:
     first = (lengths - config.conv1_kernel + 1).div(config.pool, rounding_mode="floor")
     second = (first - config.conv2_kernel + 1).div(config.pool, rounding_mode="floor")
     return second.clamp(min=1)
+
+
+def codon_states(codes: Tensor) -> Tensor:
+    """Return what each nucleotide is to the reading frame, (B, L) int32.
+
+    0 outside of it, and where its codon has an ambiguous letter; 1 to 64 at the first nucleotide of a codon, in the
+    order AAA, AAC, ..., TTT; 65 and 66 at a second and a third one.
+    """
+    place = codes >> FRAME_SHIFT
+    letter = F.pad((codes & NUCLEOTIDE).int(), (0, 2)) - 1
+    triple = torch.stack([letter[:, :-2], letter[:, 1:-1], letter[:, 2:]])
+    codon = torch.where(((triple >= 0) & (triple < 4)).all(0), triple[0] * 16 + triple[1] * 4 + triple[2] + 1, 0)
+    return torch.where(place == 1, codon, torch.where(place > 1, place.int() + 63, 0)).int()
 
 
 def _inside(steps: Tensor, along: Tensor) -> Tensor:
@@ -68,8 +86,9 @@ class RNATracker(nn.Module):
         self.register_buffer("one_hot", torch.from_numpy(one_hot_table()), persistent=False)
         self.conv1 = nn.Conv1d(4, config.conv1_channels, config.conv1_kernel, bias=False)
         self.conv2 = nn.Conv1d(config.conv1_channels, config.conv2_channels, config.conv2_kernel, bias=False)
-        if config.reading_frame:
-            self.conv1_frame = nn.Parameter(torch.zeros(3, config.conv1_channels))
+        if config.codons:
+            shape = (N_CODON_STATES - 1, config.conv1_channels)
+            self.codon_bias = nn.Parameter(torch.empty(shape).normal_(std=_CODON_STD))
         layer = nn.GRU if config.rnn == "gru" else nn.LSTM
         self.rnn = layer(config.conv2_channels, config.rnn_hidden, batch_first=True, bidirectional=True)
         features = 2 * config.rnn_hidden
@@ -135,8 +154,8 @@ class RNATracker(nn.Module):
         weights = [self.conv1.weight, self.conv2.weight, *(w for each in self.rnn.all_weights for w in each)]
         if self.config.attends:
             weights += [self.attention_hidden.weight, self.attention_hidden.bias, self.attention_score.weight]
-        if self.config.reading_frame:
-            weights.append(self.conv1_frame)
+        if self.config.codons:
+            weights.append(self.codon_bias)
         return weights
 
     def _pool_states(self, codes: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -174,16 +193,16 @@ class RNATracker(nn.Module):
         x = F.embedding((codes & NUCLEOTIDE).int(), cast(Tensor, self.one_hot)).transpose(1, 2)
         for convolution, dropout in zip((self.conv1, self.conv2), config.dropouts, strict=True):
             x = convolution(x)
-            if config.reading_frame and convolution is self.conv1:
-                x = x + self._frame_bias(codes[:, : x.shape[2]])
+            if config.codons and convolution is self.conv1:
+                x = x + self._codon_bias(codes)[:, :, : x.shape[2]]
             x = F.relu(F.max_pool1d(x, config.pool))  # the maximum of ReLUs is the ReLU of it
             x = drop(x, dropout, self.training)
         return x.transpose(1, 2)
 
-    def _frame_bias(self, codes: Tensor) -> Tensor:
-        """Return what the place in a codon adds to the windows that begin at these codes: (B, L) to (B, C, L)."""
-        outside = torch.zeros_like(self.conv1_frame[:1])
-        return F.embedding((codes >> FRAME_SHIFT).int(), torch.cat([outside, self.conv1_frame])).transpose(1, 2)
+    def _codon_bias(self, codes: Tensor) -> Tensor:
+        """Return what codons add to the windows that begin at these codes: (B, L) to (B, C, L)."""
+        outside = torch.zeros_like(self.codon_bias[:1])
+        return F.embedding(codon_states(codes), torch.cat([outside, self.codon_bias])).transpose(1, 2)
 
     def _recur(self, x: Tensor, steps: Tensor | None) -> tuple[Tensor, Tensor]:
         """Run the recurrent layer: all states (B, T, 2H), and each direction's last state (B, 2H)."""

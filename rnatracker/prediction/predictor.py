@@ -54,16 +54,16 @@ class _Sight:
     """What a member sees of transcripts."""
 
     encoding: EncodingConfig
-    reading_frame: bool
+    codons: bool
 
     @classmethod
     def of(cls, member: Member) -> _Sight:
         if isinstance(member, Checkpoint):
-            return cls(member.encoding, member.model.reading_frame)
+            return cls(member.encoding, member.model.codons)
         return cls(_WHOLE, False)
 
     def of_all(self, transcripts: Transcripts) -> Encoded:
-        return cut(transcripts.codes, transcripts.offsets, self.encoding, reading_frame=self.reading_frame)
+        return cut(transcripts.codes, transcripts.offsets, self.encoding, codons=self.codons)
 
 
 def predict_fractions(

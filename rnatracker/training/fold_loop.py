@@ -230,7 +230,7 @@ def _board(run: TrackedRun, wanted: bool) -> Iterator[Any]:
 def _encode(prepared: PreparedRun, indices: Indices) -> Part:
     """Return a part of the transcripts as the trainer takes it; the sequences are shared, not copied."""
     transcripts, settings = prepared.transcripts, prepared.config
-    frames = settings.model.reading_frame
-    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding, reading_frame=frames).take(indices)
+    frames = settings.model.codons
+    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding, codons=frames).take(indices)
     batches = Batches(encoded, settings.encoding, settings.model.masked, prepared.device)
     return Part(batches, transcripts.measured()[indices])

@@ -70,6 +70,6 @@ def test_codes_say_the_place_in_a_codon() -> None:
 def test_the_frame_is_that_of_the_whole_transcript_wherever_it_is_cut(keep: str) -> None:
     codes = encode("CATGCCCTGACC")
     whole = marked(codes, np.array([0, 12]))
-    encoded = cut(codes, np.array([0, 12]), EncodingConfig(max_length=6, keep=keep), reading_frame=True)  # type: ignore[arg-type]
+    encoded = cut(codes, np.array([0, 12]), EncodingConfig(max_length=6, keep=keep), codons=True)  # type: ignore[arg-type]
     expected = {"5p": whole[:6], "3p": whole[6:], "both": np.concatenate([whole[:3], whole[9:]])}[keep]
     assert np.array_equal(encoded.sequence(0), expected)

@@ -39,8 +39,8 @@ def _pair(sites: int = 3, **sizes: Any) -> tuple[RNATracker, RNATracker]:
     torch.manual_seed(1)
     fused = RNATracker(ModelConfig(**({"dropout": 0.0} | sizes), kernel="fused"), sites)
     plain = RNATracker(ModelConfig(**({"dropout": 0.0} | sizes), kernel="torch"), sites).double()
-    if fused.config.reading_frame:
-        torch.nn.init.normal_(fused.conv1_frame)
+    if fused.config.codons:
+        torch.nn.init.normal_(fused.codon_bias)
     plain.load_state_dict(fused.state_dict())
     return fused, plain
 
@@ -87,14 +87,12 @@ def _assert_equal(fused: RNATracker, plain: RNATracker, batch: tuple[Tensor, Ten
 @pytest.mark.parametrize("rnn", ["gru", "lstm"])
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("attention", [True, False])
-@pytest.mark.parametrize("reading_frame", [True, False])
-def test_kernels_agree_with_torch_for_the_default_sizes(
-    rnn: str, masked: bool, attention: bool, reading_frame: bool
-) -> None:
+@pytest.mark.parametrize("codons", [True, False])
+def test_kernels_agree_with_torch_for_the_default_sizes(rnn: str, masked: bool, attention: bool, codons: bool) -> None:
     activation = "none" if rnn == "lstm" else "relu"
-    pair = _pair(rnn=rnn, masked=masked, attention=attention, rnn_activation=activation, reading_frame=reading_frame)
+    pair = _pair(rnn=rnn, masked=masked, attention=attention, rnn_activation=activation, codons=codons)
     lengths = [300, 7, 45, 44, 299, 120, 61, 0, 300, 13]
-    _assert_equal(*pair, _input(lengths, masked=masked, places=reading_frame))
+    _assert_equal(*pair, _input(lengths, masked=masked, places=codons))
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -113,12 +111,12 @@ def test_kernels_agree_with_torch_for_random_sizes_lengths_and_threads(seed: int
         "attention": bool(rng.integers(4)),
         "attention_size": int(rng.integers(1, 60)),
         "length_input": bool(rng.integers(2)),
-        "reading_frame": bool(rng.integers(2)),
+        "codons": bool(rng.integers(2)),
     }
     torch.set_num_threads(1 + seed % 3)
     pair = _pair(int(rng.integers(2, 9)), masked=masked, **sizes)
     lengths = rng.integers(0, rng.choice([20, 150]), rng.integers(1, 14)).tolist()
-    _assert_equal(*pair, _input(lengths, masked=masked, seed=seed, places=sizes["reading_frame"]))
+    _assert_equal(*pair, _input(lengths, masked=masked, seed=seed, places=sizes["codons"]))
 
 
 @pytest.mark.parametrize("masked", [True, False])

@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnatracker.config import ModelConfig
-from rnatracker.model.network import RNATracker, steps_of
+from rnatracker.data.encoding import NUCLEOTIDE, encode
+from rnatracker.data.features.reading_frames import FRAME_SHIFT, marked
+from rnatracker.model.network import RNATracker, codon_states, steps_of
 
 _SMALL: dict[str, Any] = {
     "conv1_channels": 4, "conv2_channels": 5, "conv1_kernel": 4, "conv2_kernel": 3, "pool": 2, "rnn_hidden": 3,
@@ -136,3 +138,25 @@ def test_attention_is_refused_when_the_network_has_none() -> None:
     codes, lengths = _codes([30], 30, front=False)
     with pytest.raises(ValueError, match="without attention"):
         _network(attention=False).with_attention(codes, lengths, lengths)
+
+
+def test_codons_are_told_apart_at_their_first_nucleotide() -> None:
+    codes = marked(encode("CATGCCNGACATAA"), np.array([0, 14]))
+    assert "".join(map(str, codes >> FRAME_SHIFT)) == "01231231231230"
+    states = codon_states(torch.from_numpy(codes).unsqueeze(0))[0].tolist()
+    assert states == [0, 15, 65, 66, 0, 65, 66, 34, 65, 66, 13, 65, 66, 0]  # ATG, one with N, GAC, ATA
+    every = [[a, b, c] for a in range(1, 5) for b in range(1, 5) for c in range(1, 5)]
+    first = torch.tensor(every, dtype=torch.uint8) + torch.tensor([8, 16, 24], dtype=torch.uint8)
+    assert codon_states(first)[:, 0].tolist() == list(range(1, 65))
+
+
+def test_a_codon_adds_its_value_to_the_windows_that_begin_at_it() -> None:
+    network = _network(codons=True, conv1_kernel=3, pool=1, dropout=0.0, kernel="torch")
+    codes = torch.from_numpy(marked(encode("CATGACATAACC"), np.array([0, 12]))).unsqueeze(0)
+    network.conv2 = torch.nn.Identity()  # type: ignore[assignment]
+    with torch.no_grad():
+        network.codon_bias.zero_()
+        network.codon_bias[[14, 4, 48, 64, 65]] = torch.arange(1.0, 6.0).unsqueeze(1)  # ATG, ACA, TAA, second, third
+        before = network.conv1(F.embedding((codes & NUCLEOTIDE).int(), network.one_hot).transpose(1, 2))  # type: ignore[arg-type]
+        after = network._convolve(codes).transpose(1, 2)
+    assert torch.allclose(after, F.relu(before + torch.tensor([0.0, 1, 4, 5, 2, 4, 5, 3, 4, 5])))

@@ -73,8 +73,8 @@ def write_table(transcripts: Transcripts, path: Path) -> Path:
 
 def part_of(transcripts: Transcripts, settings: Config) -> Part:
     """Return transcripts as the trainer takes them."""
-    frames = settings.model.reading_frame
-    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding, reading_frame=frames)
+    frames = settings.model.codons
+    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding, codons=frames)
     batches = Batches(encoded, settings.encoding, settings.model.masked, torch.device("cpu"))
     return Part(batches, transcripts.measured())
 

@@ -42,7 +42,7 @@ class _Sizes(Structure):
         ("lstm", c_int64),
         ("relu", c_int64),
         ("masked", c_int64),
-        ("reading_frame", c_int64),
+        ("codons", c_int64),
     )
 
 
@@ -71,7 +71,7 @@ class _Tensors(Structure):
         ("attention_w", c_void_p),
         ("attention_b", c_void_p),
         ("attention_v", c_void_p),
-        ("conv1_frame", c_void_p),
+        ("codon_bias", c_void_p),
     )
 
 
@@ -211,7 +211,7 @@ class Call:
             alpha_width,
         )
         if not known:
-            places = _PLACES if self._config.reading_frame else ""
+            places = _PLACES if self._config.codons else ""
             raise ValueError(f"codes: expected 0 to 5{places}, got {int(codes.max())}")
         return pooled, alpha
 
@@ -271,8 +271,8 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         named["attention_hidden.weight"] = (config.attention_size, 2 * hidden)
         named["attention_hidden.bias"] = (config.attention_size,)
         named["attention_score.weight"] = (1, config.attention_size)
-    if config.reading_frame:
-        named["conv1_frame"] = (3, config.conv1_channels)
+    if config.codons:
+        named["codon_bias"] = (66, config.conv1_channels)
     return named
 
 
@@ -288,7 +288,7 @@ def _sizes(config: ModelConfig) -> _Sizes:
         config.rnn == "lstm",
         config.rnn_activation == "relu",
         config.masked,
-        config.reading_frame,
+        config.codons,
     )
 
 

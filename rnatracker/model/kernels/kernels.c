@@ -36,7 +36,7 @@ enum { LANES = 4, TILE_ROWS = 8, TALL_ROWS = 12 };
 #else
 enum { LANES = 4, TILE_ROWS = 4, TALL_ROWS = 6 };
 #endif
-enum { TILE_VECS = 3, LETTERS = 6, PLACES = 4, KMER = 4, KMERS = 256, ALIGN = 64 };
+enum { TILE_VECS = 3, LETTERS = 6, PLACES = 67, KMER = 4, KMERS = 256, ALIGN = 64 };
 enum { NO_GRADIENT = 255 }; /* in place of the winner's position in its pool: switched off by ReLU or dropout */
 
 typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -92,7 +92,7 @@ typedef struct { /* ModelConfig */
     int64_t lstm;      /* else GRU */
     int64_t relu;      /* rnn_activation */
     int64_t masked;
-    int64_t reading_frame; /* whether codes say where the codons are */
+    int64_t codons; /* whether codes say where the codons are */
 } Sizes;
 
 typedef struct {
@@ -110,7 +110,7 @@ typedef struct { /* parameters as PyTorch lays them out, or their gradients; ind
     float *conv1, *conv2;
     float *w_ih[2], *w_hh[2], *b_ih[2], *b_hh[2];
     float *attention_w, *attention_b, *attention_v;
-    float *conv1_frame; /* (3, conv1_channels) */
+    float *codon_bias; /* (66, conv1_channels) */
 } Tensors;
 
 /* ---- Matrix products of small, padded matrices. */
@@ -523,14 +523,14 @@ INLINE void pool_row(int64_t pool, int64_t channels, const float *y, int64_t row
  *
  * A convolution over one-hot letters is a sum of entries of a table: one entry for each run of KMER letters under the
  * kernel, instead of 4 * KMER products. Windows with an ambiguous letter or padding, which are rare, are summed letter
- * by letter. With reading_frame each window's sum begins with a bias, by the place of its first letter in a codon. */
+ * by letter. With codons each window's sum begins with a bias, by the place of its first letter in a codon. */
 
 /* letters[k][code][channel]: what code `code` at position k of the kernel adds; table[chunk][k-mer][channel];
  * frame[place][channel], where place 0 is outside of the reading frame and adds nothing. */
 static void pack_conv1(const Plan *p, const float *w, const float *frame) {
     const int64_t width = p->s.conv1_kernel, c1 = p->c1;
     memset(p->frame, 0, PLACES * c1 * sizeof(float));
-    if (p->s.reading_frame)
+    if (p->s.codons)
         for (int64_t place = 1; place < PLACES; place++)
             memcpy(p->frame + place * c1, frame + (place - 1) * p->s.conv1_channels, p->s.conv1_channels * sizeof(float));
     memset(p->letters, 0, width * LETTERS * c1 * sizeof(float));
@@ -562,16 +562,17 @@ static int spell(const Plan *p, const Sequence *q, Scratch *t) {
     memset(codes, 0, lead);
     memcpy(codes + lead, q->codes, present);
     memset(codes + lead + present, 0, all - lead - present);
-    if (p->s.reading_frame)
+    if (p->s.codons)
         for (int64_t i = 0; i < all; i++) {
             const uint8_t place = codes[i] >> 3;
-            t->places[i] = place & (PLACES - 1);
-            codes[i] = place < PLACES ? codes[i] & 7 : LETTERS;
+            t->places[i] = place > 1 ? place + 63 : place;
+            codes[i] = place < 4 ? codes[i] & 7 : LETTERS;
         }
     for (int64_t i = 0; i < needed; i++) highest = codes[i] > highest ? codes[i] : highest;
     for (int64_t i = 0; i + KMER <= all; i++) {
         const uint8_t a = codes[i] - 1, b = codes[i + 1] - 1, c = codes[i + 2] - 1, e = codes[i + 3] - 1;
         kmers[i] = (a & 3) << 6 | (b & 3) << 4 | (c & 3) << 2 | (e & 3);
+        if (p->s.codons && t->places[i] == 1) t->places[i] = a < 4 && b < 4 && c < 4 ? 1 + (kmers[i] >> 2) : 0;
     }
     return highest < LETTERS;
 }
@@ -586,7 +587,7 @@ INLINE int64_t next_unlike(const uint8_t *codes, int64_t at, int64_t end) {
 static void windows_by_letter(const Plan *p, const uint8_t *codes, const uint8_t *places, int64_t at, float *y) {
     for (int64_t i = 0; i < p->s.pool; i++)
         for (int64_t v = 0; v < p->c1; v += LANES) {
-            vec sum = p->s.reading_frame ? load(p->frame + places[at + i] * p->c1 + v) : (vec){0};
+            vec sum = p->s.codons ? load(p->frame + places[at + i] * p->c1 + v) : (vec){0};
             for (int64_t k = 0; k < p->s.conv1_kernel; k++)
                 sum += load(p->letters + (k * LETTERS + codes[at + i + k]) * p->c1 + v);
             store(y + i * p->c1 + v, sum);
@@ -626,7 +627,7 @@ static void conv1_forward(const Plan *p, const Sequence *q, Scratch *t, float *x
         if (unlike < at + pool - 1 + width) {
             windows_by_letter(p, t->codes, t->places, at, t->y);
             pool_row(pool, c1, t->y, row, d, out, arg);
-        } else if (p->s.reading_frame) {
+        } else if (p->s.codons) {
             const uint8_t *places = t->places + at;
             if (p->chunks == 3 && pool == 3) pool_by_kmer(3, 3, p, t->kmers + at, places, row, d, out, arg);
             else pool_by_kmer(p->chunks, pool, p, t->kmers + at, places, row, d, out, arg);
@@ -671,7 +672,7 @@ static void conv1_backward(const Plan *p, const Sequence *q, Scratch *t, const f
                 const uint8_t *codes = t->codes + at + i, *kmers = t->kmers + at + i;
                 if (p->chunks == 3) add_window(3, p, g, codes, kmers, by_letter, v, share);
                 else add_window(p->chunks, p, g, codes, kmers, by_letter, v, share);
-                if (!p->s.reading_frame) continue;
+                if (!p->s.codons) continue;
                 float *entry = g->frame + t->places[at + i] * c1 + v;
                 store(entry, load(entry) + share);
             }
@@ -683,7 +684,7 @@ static void conv1_backward(const Plan *p, const Sequence *q, Scratch *t, const f
 static void conv1_gradient(const Plan *p, const Sums *g, float *d_w, float *d_frame) {
     const int64_t width = p->s.conv1_kernel, c1 = p->c1;
     const float scale = dropout_scale(p, 0);
-    if (p->s.reading_frame)
+    if (p->s.codons)
         for (int64_t place = 1; place < PLACES; place++)
             for (int64_t o = 0; o < p->s.conv1_channels; o++)
                 d_frame[(place - 1) * p->s.conv1_channels + o] = scale * g->frame[place * c1 + o];
@@ -1174,7 +1175,7 @@ int rnatracker_forward(const Sizes *sizes, const Batch *batch, const Tensors *we
 #pragma omp for schedule(static, 1)
         for (int task = 0; task < 5; task++) {
             if (task < 2) pack_recurrent(p, task, weights);
-            else if (task == 2) pack_conv1(p, weights->conv1, weights->conv1_frame);
+            else if (task == 2) pack_conv1(p, weights->conv1, weights->codon_bias);
             else if (task == 3) pack_conv2(p, weights->conv2);
             else if (p->a) pack_attention(p, weights);
         }
@@ -1228,7 +1229,7 @@ void rnatracker_backward(const Sizes *sizes, const Batch *batch, const Tensors *
 #pragma omp for schedule(static, 1)
         for (int task = 0; task < 5; task++) {
             if (task < 2) recurrent_gradient(p, task, &first, gradients);
-            else if (task == 2) conv1_gradient(p, &first, gradients->conv1, gradients->conv1_frame);
+            else if (task == 2) conv1_gradient(p, &first, gradients->conv1, gradients->codon_bias);
             else if (task == 3) conv2_gradient(p, &first, gradients->conv2);
             else if (p->a) attention_gradient(p, &first, gradients);
         }
