@@ -214,6 +214,8 @@ class TrainConfig(_Section):
     """Epochs from one numbered checkpoint to the next, beside `best.pt` and `last.pt`; 0: none."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of initial weights, order of batches and dropout."""
+    seeds: int = Field(1, ge=1, le=100)
+    """Networks of different seeds that are trained as one model, which predicts their mean; the first has `seed`."""
     device: Device = "auto"
     amp: bool = False
     """Mixed precision (bfloat16) on a GPU."""

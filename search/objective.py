@@ -193,7 +193,7 @@ class _Reports(TrialResult):
 
     def on_end(self, trained: Trained) -> None:
         """Let a fold that ran out of patience be compared as one that has come to its end."""
-        last = trained.history[-1]
+        last = trained.networks[0].history[-1]
         super().on_end(trained)
         if last.epoch < self._all_epochs and math.isfinite(self.values[-1]):
             self._report(trained.destination, last, self._all_epochs)

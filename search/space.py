@@ -27,6 +27,10 @@ _OPTIONS = {"float": {"log", "when"}, "int": {"log", "step", "when"}, "categoric
 _FIXED = {
     "train.epochs": ("it is what pruning saves", "set it with --epochs"),
     "train.seed": ("a lucky seed is no better setting", "set it with --seed"),
+    "train.seeds": (
+        "a trial trains one network: more are better whatever the settings are, and cost as much more",
+        "set it with --set train.seeds=N, for --refit",
+    ),
     "train.objective": ("it is what trials are compared by", "set it with --objective"),
     "train.eval_every": ("trials are compared at the same epochs", ""),
     "train.patience": ("it does nothing for the model that pruning does not", ""),
@@ -134,6 +138,11 @@ class Space:
                     each.key, float(each.values[0]), float(each.values[1]), log=each.log
                 )
         return drawn
+
+
+def of_trial(settings: Config) -> Config:
+    """Return settings as a trial trains them: one network, since a search should spend no epochs on seeds."""
+    return settings.model_copy(update={"train": settings.train.model_copy(update={"seeds": 1})})
 
 
 def apply(base: Config, drawn: Mapping[str, Any]) -> Config:

@@ -33,7 +33,7 @@ from rnatracker.search import storage as storages
 from rnatracker.search.optuna_private import is_given
 from rnatracker.search.pruning import PrunerName
 from rnatracker.search.sampling import REASON, REPEATS, SamplerName
-from rnatracker.search.space import Space, apply
+from rnatracker.search.space import Space, apply, of_trial
 from rnatracker.tracking.settings import TrackingSettings
 
 WORKER = "worker"
@@ -260,7 +260,7 @@ class Search:
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         try:
-            return Claim(trial, apply(request.config, drawn))
+            return Claim(trial, of_trial(apply(request.config, drawn)))
         except ConfigError as error:
             trial.set_user_attr(REASON, f"impossible settings: {error}")
             self.study.tell(trial, state=TrialState.FAIL)

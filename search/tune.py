@@ -259,6 +259,8 @@ def _greeting(search: Search) -> list[str]:
     lines = []
     if counts.over:
         lines.append(f"study {request.name} resumes: {counts.over} of {request.trials} trials are over")
+    if request.config.train.seeds > 1:
+        lines.append(f"trials train one network each; train.seeds {request.config.train.seeds} is for --refit")
     _, outside = request.space.params_of(request.config.flat())
     lines += [
         f"{key}: the starting config has a value outside of the space {request.space.name}; only the first trial has it"

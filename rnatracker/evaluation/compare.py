@@ -23,6 +23,7 @@ from rnatracker.evaluation.predictions import Predicted, align, measured_as, of_
 from rnatracker.metrics import Difference
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker, settings_of_run
+from rnatracker.tracking.run_files import seed_place
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 
@@ -324,16 +325,20 @@ _CURVES = {"train_loss": "train/loss", "val_loss": "val/loss", "pcc_mean": "val/
 def curves(side: Side) -> dict[str, dict[int, float]]:
     """Return a run's learning curves by epoch: `train_loss`, `val_loss`, `pcc_mean`.
 
-    Of several folds, the mean over those that have come so far, as long as all have.
+    Of several folds or networks, the mean over those that have come so far, as long as all have.
     """
     children = list(side.run.children().values()) if side.kind == "cross-validation" else []
-    prefixes = sorted({key.partition("/")[0] for key in side.metrics if key.startswith("fold") and "/val/" in key})
+    folds = sorted({key.partition("/")[0] for key in side.metrics if key.startswith("fold") and "/val/" in key})
+    n_networks = int(side.params.get("train.seeds", "1"))
+    places = [
+        "".join(f"{part}/" for part in (fold, seed_place(number)) if part)
+        for fold in folds or [""]
+        for number in range(1, n_networks + 1)
+    ]
     found = {}
     for name, key in _CURVES.items():
-        if children:
-            histories = [child.history(key) for child in children]
-        else:
-            histories = [side.run.history(f"{prefix}/{key}") for prefix in prefixes] or [side.run.history(key)]
+        every = [run.history(f"{place}{key}") for run in children or [side.run] for place in places]
+        histories = [each for each in every if each] or [{}]
         epochs = set.intersection(*map(set, histories))
         found[name] = {e: sum(history[e] for history in histories) / len(histories) for e in sorted(epochs)}
     return found

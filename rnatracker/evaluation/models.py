@@ -25,13 +25,14 @@ from rnatracker.prediction.predictor import Predictor
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.hints import finish_advice, retrain_command
 from rnatracker.tracking.open import open_tracker, settings_of_run
+from rnatracker.tracking.run_files import TrainingFiles
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 
 
 @dataclass(frozen=True)
 class Model:
-    """What predicts: one model, those of the folds of a cross-validation, or a blend of several runs'.
+    """What predicts: one model, those of a training's seeds or of a cross-validation's folds, or a blend of runs'.
 
     Attributes:
         name: what to call it.
@@ -97,7 +98,7 @@ def model_of_file(path: str) -> Model:
 
 
 def model_of_run(name: str, tracking: TrackingSettings) -> Model:
-    """Return a run's model: its best epoch, or for a cross-validation the mean of its folds' best epochs.
+    """Return a run's model: the mean of all its networks, each at its best epoch. Each fold has one for each seed.
 
     Raises:
         TrackingError: if there is no such run.
@@ -125,8 +126,10 @@ def model_of(run: TrackedRun, tracking: TrackingSettings) -> Model:
     if tags.get(Tag.KIND) == "cross-validation":
         children = sorted(run.children().items())
         _check_folds(run, {fold for fold, child in children if child.status() == "FINISHED"}, tracking)
-        found = [checkpoint.load(_weights_of(child, tracking)) for _, child in children]
-        about = f"mean of {len(found)} folds' models"
+        by_fold = [_networks_of(child, tracking) for _, child in children]
+        found = [each for networks in by_fold for each in networks]
+        of_each = f", {len(by_fold[0])} networks each" if len(by_fold[0]) > 1 else ""
+        about = f"mean of {len(children)} folds' models{of_each}"
         return Model(run.name, found, digest, about, lambda: residuals_of(run))
     of_folds = run.files.trainings_of_folds()
     if of_folds:  # a trial of a study keeps its folds in one run
@@ -134,8 +137,10 @@ def model_of(run: TrackedRun, tracking: TrackingSettings) -> Model:
         _check_folds(run, {each.folder.name for each in of_folds} if ended else set(), tracking)
         found = [checkpoint.load(each.best) for each in of_folds]
         return Model(run.name, found, digest, f"mean of {len(found)} folds' models")
-    found = [checkpoint.load(_weights_of(run, tracking))]
-    return Model(run.name, found, digest, f"epoch {found[0].epoch}")
+    found = _networks_of(run, tracking)
+    epochs = ", ".join(str(each.epoch) for each in found)
+    about = f"mean of {len(found)} networks, epochs {epochs}" if len(found) > 1 else f"epoch {epochs}"
+    return Model(run.name, found, digest, about)
 
 
 def residuals_of(run: TrackedRun) -> Residuals | None:
@@ -198,6 +203,27 @@ def _check_folds(run: TrackedRun, whole: Collection[str], tracking: TrackingSett
         raise CheckpointError(f"run {run.name}: {problem}", finish_advice(run, tracking))
 
 
+def _networks_of(run: TrackedRun, tracking: TrackingSettings) -> list[Checkpoint]:
+    """Load the networks of a single run or of a fold: one, or one for each of its seeds.
+
+    Raises:
+        CheckpointError: if one is missing: stopped between two of them, a run lacks the later ones.
+    """
+    first, recorded = _weights_of(run, tracking), run.params().get("train.seeds", "")
+    n_networks = int(recorded) if recorded.isdigit() else 1
+    if n_networks == 1:
+        return [checkpoint.load(first)]
+    networks = run.files.training().networks(n_networks)
+    missing = [f"seed{number}" for number, each in enumerate(networks, start=1) if not each.best.is_file()]
+    if missing and run.status() == "FINISHED":
+        raise _deleted(run, networks[0], tracking)
+    if missing:
+        parent = run.parent_name()
+        advice = f"finish its whole run {parent} first" if parent else finish_advice(run, tracking)
+        raise CheckpointError(f"run {run.name}: {', '.join(missing)} has not been trained yet", advice)
+    return [checkpoint.load(each.best) for each in networks]
+
+
 def _weights_of(run: TrackedRun, tracking: TrackingSettings) -> Path:
     """Return `best.pt` of a run; an imported run has numbered files only, of which the last is taken."""
     files = run.files.training()
@@ -210,6 +236,10 @@ def _weights_of(run: TrackedRun, tracking: TrackingSettings) -> Path:
     if Tag.PRUNED in tags:
         raise CheckpointError(f"run {run.name}: it was pruned, so it keeps no weights", finish_advice(run, tracking))
     if any("val/" in key or key.startswith("best/") for key in run.metrics()):
-        problem = f"run {run.name}: its weights were deleted from {files.folder}"
-        raise CheckpointError(problem, f"train them again with: {retrain_command(run, tracking)}")
+        raise _deleted(run, files, tracking)
     raise CheckpointError(f"run {run.name}: no weights in {files.folder}: it ended before its first evaluation")
+
+
+def _deleted(run: TrackedRun, files: TrainingFiles, tracking: TrackingSettings) -> CheckpointError:
+    problem = f"run {run.name}: its weights were deleted from {files.folder}"
+    return CheckpointError(problem, f"train them again with: {retrain_command(run, tracking)}")

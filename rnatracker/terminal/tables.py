@@ -37,7 +37,9 @@ def print_outcome(outcome: Outcome, tracking: TrackingSettings) -> None:
         title = f"Cross-validated PCC of {outcome.name}: each fold measured by a model that has not seen it"
         show(_fold_table(outcome), title)
     else:
-        show(_single_table(outcome), f"Validation PCC of {outcome.name}, epoch {outcome.best_epoch}")
+        several = outcome.networks > 1
+        model = f"mean of {outcome.networks} networks" if several else f"epoch {outcome.best_epoch}"
+        show(_single_table(outcome), f"Validation PCC of {outcome.name}, {model}")
     print_beside(outcome)
     output.tell(f"Run {outcome.name} ({outcome.run_id}): {outcome.folder}")
     print_ui(tracking)

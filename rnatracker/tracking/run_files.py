@@ -9,6 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def seed_place(number: int) -> str:
+    """Return the place that one of a training's networks of different seeds has in the training's.
+
+    A folder beside the first's files, and what its metrics' names begin with.
+
+    Args:
+        number: which network, from 1: the first has no place of its own, as the only one has none.
+    """
+    return f"seed{number}" if number > 1 else ""
+
+
 @dataclass(frozen=True)
 class RunFiles:
     """Where each file of a run lies.
@@ -141,6 +152,10 @@ class TrainingFiles:
     def last(self) -> Path:
         """All that is needed to resume."""
         return self.folder / "last.pt"
+
+    def networks(self, number: int) -> list[TrainingFiles]:
+        """Return the files of a training's networks of different seeds: those of the first lie in its own folder."""
+        return [TrainingFiles(self.folder / seed_place(each)) for each in range(1, number + 1)]
 
     def of_epoch(self, epoch: int) -> Path:
         """Return where the numbered weights of an epoch lie."""

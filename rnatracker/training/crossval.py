@@ -11,6 +11,7 @@ choosing. Source: the original does the same, with 10 % inside.
 
 from __future__ import annotations
 
+import math
 from statistics import median
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy as np
 from rnatracker import metrics
 from rnatracker.prediction import run_table
 from rnatracker.processes.stop import StopSignal
-from rnatracker.tracking.contract import TrackedRun, Tracker
+from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker
 from rnatracker.training.beside import Beside, nothing
 from rnatracker.training.division import Training
 from rnatracker.training.fold_run import run_folds
@@ -27,6 +28,7 @@ from rnatracker.training.out_of_fold import OutOfFold
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import Outcome, PreparedRun
 from rnatracker.training.session import describe_start, ending
+from rnatracker.training.steps import seeds
 
 
 def cross_validate(
@@ -60,13 +62,13 @@ def _summarise(run: TrackedRun, prepared: PreparedRun, folds: list[Training], lo
     """Pool the folds' predictions and log mean, standard deviation and out-of-fold figures."""
     transcripts, children = prepared.transcripts, run.children()
     predicted = np.empty_like(transcripts.measured())
-    by_fold, best_epochs = [], []
+    by_fold, of_folds = [], []
     for each in folds:
         child = children[each.name]
         _, predicted[each.test], measured = run_table.read_predictions(child.files.test_predictions)
         scores = metrics.summarise(predicted[each.test], measured, transcripts.sites)
         by_fold.append({f"test/{name}": value for name, value in scores.items()})
-        best_epochs.append(int(child.metrics()["best/epoch"]))
+        of_folds.append(child.metrics())
         run.log_metrics({f"fold/{name}": value for name, value in scores.items()}, each.fold)
     found = OutOfFold(transcripts, folds, predicted, by_fold)
     compared = beside(prepared, folds, predicted)
@@ -75,6 +77,26 @@ def _summarise(run: TrackedRun, prepared: PreparedRun, folds: list[Training], lo
         log.line(text)
     mean, overall = (metrics.shown(summary[f"oof/pcc_{name}"]) for name in ("mean", "overall"))
     log.line(f"out-of-fold PCC: mean {mean}, overall {overall}")
+    networks = prepared.config.train.seeds
+    if networks > 1:
+        summary |= _leave_singles(run, of_folds, summary, networks, log)
     compared.leave(run, log)
-    epoch, sites = int(median(best_epochs)), transcripts.sites
-    return Outcome(run.id, run.name, "FINISHED", epoch, summary, run.folder, sites, by_fold, compared.lines)
+    epoch, sites = int(median(int(each["best/epoch"]) for each in of_folds)), transcripts.sites
+    state, lines = "FINISHED", compared.lines
+    return Outcome(run.id, run.name, state, epoch, summary, run.folder, sites, by_fold, lines, networks)
+
+
+def _leave_singles(
+    run: TrackedRun,
+    of_folds: list[dict[str, float]],
+    summary: dict[str, float],
+    networks: int,
+    log: Reporter,
+) -> dict[str, float]:
+    """Record and say what one network of a fold reaches by itself: the mean over networks and folds."""
+    names = [key for key in of_folds[0] if key.startswith("single/")]
+    singles = {name: metrics.mean_of(each.get(name, math.nan) for each in of_folds) for name in names}
+    run.log_metrics(singles, SUMMARY_STEP)
+    together = {name: summary[f"mean/{name}"] for name in ("pcc_mean", "pcc_overall")}
+    log.line(f"mean of the folds: {seeds.said_beside(singles, together, networks)}")
+    return singles

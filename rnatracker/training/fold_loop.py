@@ -1,15 +1,17 @@
 """The one loop over a run's trainings: single runs, cross-validations, trials and replays go through it.
 
-Owns the loop, where each training's files and figures go, and what takes in how it goes. What every training is to
-leave belongs in `_Recorder`; what depends on the fold, in `_train_one`. Must not know optuna or typer. Read next:
-`rnatracker/training/division.py` for what a training is; `rnatracker/training/trainer.py` for its epochs.
+Owns the loop, where each training's files and figures go, and what takes in how it goes. A training has one network, or
+several of different seeds (`train.seeds`), one after another. What every network is to leave belongs in `_Recorder`;
+what depends on the fold, in `_train_one`. Must not know optuna or typer. Read next: `rnatracker/training/division.py`
+for what a training is; `rnatracker/training/trainer.py` for its epochs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import torch
@@ -22,23 +24,26 @@ from rnatracker.model.batching import Batches
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.run_files import seed_place
 from rnatracker.training.division import Training
 from rnatracker.training.reporting import Reporter
 from rnatracker.training.request import PreparedRun
-from rnatracker.training.trainer import EpochResult, Part, Stopped, Trainer
+from rnatracker.training.steps import seeds
+from rnatracker.training.trainer import EpochResult, Part, Stopped, Trainer, objective_on
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a training goes.
+    """Where a training, or one of its networks, goes.
 
     Attributes:
         training: which.
         run: the run.
         log: takes in how it goes.
-        label: names this training among several.
-        place: where the run has several trainings, the name of this one: a folder of `checkpoints/`, and what its
-            metrics' names begin with (`fold1`).
+        label: names it among several.
+        place: where the run has several trainings, or this one several networks, the name of this one: a folder of
+            `checkpoints/`, and what its metrics' names begin with (`fold1`, `fold1/seed2`). A training's first network
+            has that of the training.
     """
 
     training: Training
@@ -46,6 +51,22 @@ class Destination:
     log: Reporter
     label: str = ""
     place: str = ""
+
+    def network(self, number: int, of: int) -> Destination:
+        """Return where one of the training's networks goes.
+
+        Args:
+            number: which, from 1.
+            of: how many there are.
+        """
+        if of == 1:
+            return self
+        place = "/".join(filter(None, (self.place, seed_place(number))))
+        return replace(self, label=f"{self.label} seed{number}".lstrip(), place=place)
+
+    def line(self, text: str) -> None:
+        """Say something of it."""
+        self.log.line(f"{self.label}: {text}" if self.label else text)
 
     def metric(self, name: str) -> str:
         """Return the name that a metric of this training has in the run."""
@@ -57,31 +78,59 @@ class Destination:
 
 
 @dataclass(frozen=True)
+class Network:
+    """A network that has been trained to its end.
+
+    Attributes:
+        history: all epochs' results, those before an interruption included.
+        best: the best epoch's checkpoint.
+    """
+
+    history: list[EpochResult]
+    best: Checkpoint
+
+
+@dataclass(frozen=True)
 class Trained:
     """A training that has come to its end.
 
     Attributes:
         destination: which, and where it went.
-        history: all epochs' results, those before an interruption included.
-        best: the best epoch's checkpoint.
+        networks: its networks, of which the mean is its prediction.
     """
 
     destination: Destination
-    history: list[EpochResult]
-    best: Checkpoint
+    networks: tuple[Network, ...]
+
+    @property
+    def best_epochs(self) -> list[int]:
+        """The best epoch of each network."""
+        return [each.best.epoch for each in self.networks]
+
+    @property
+    def best_epoch(self) -> int:
+        """The best epoch; of several networks the median, a half rounded down."""
+        return int(median(self.best_epochs))
+
+    @property
+    def model(self) -> str:
+        """What predicts, in words: `epoch 12`, or `mean of 2 networks at epochs 12, 9`."""
+        if len(self.networks) == 1:
+            return f"epoch {self.best_epoch}"
+        return f"mean of {len(self.networks)} networks at epochs {', '.join(map(str, self.best_epochs))}"
 
 
 class Watcher:
     """Told how trainings go. An exception from any of these ends them. Each does nothing until it is overridden."""
 
     def on_start(self, destination: Destination, history: Sequence[EpochResult]) -> None:
-        """Take that a training begins, or resumes after these epochs."""
+        """Take that a network's training begins, or resumes after these epochs."""
 
     def on_epoch(self, destination: Destination, result: EpochResult) -> None:
         """Take an epoch's result; the run has it already."""
 
     def on_end(self, trained: Trained) -> None:
-        """Take that a training has come to its end."""
+        """Take that a training, with all of its networks, has come to its end."""
 
 
 DestinationOf = Callable[[Training], AbstractContextManager[Destination]]
@@ -106,7 +155,7 @@ def train_all(
     stop: StopSignal,
     watchers: Sequence[Watcher] = (),
 ) -> list[Trained]:
-    """Train, or resume, one network after another.
+    """Train, or resume, one training after another, and in each one network after another.
 
     Args:
         prepared: what all of them share.
@@ -131,15 +180,40 @@ def train_all(
 def _train_one(
     prepared: PreparedRun, destination: Destination, stop: StopSignal, watchers: Sequence[Watcher]
 ) -> Trained:
-    training, settings = destination.training, prepared.config.train
-    files = destination.run.files.training(destination.place)
+    """Train the networks of one training, those that have come to their end before excepted, and tell of its end."""
+    training, n_networks = destination.training, prepared.config.train.seeds
+    parts = _encode(prepared, training.train), _encode(prepared, training.validation)
+    for text in _cautions(prepared, parts[1]):
+        destination.line(text)
+    networks = []
+    for number in range(1, n_networks + 1):
+        if number > 1 and stop():
+            raise Stopped
+        networks.append(
+            _train_network(prepared, destination.network(number, n_networks), number, parts, stop, watchers)
+        )
+    trained = Trained(destination, tuple(networks))
+    for each in watchers:
+        each.on_end(trained)
+    return trained
+
+
+def _train_network(
+    prepared: PreparedRun,
+    destination: Destination,
+    number: int,
+    parts: tuple[Part, Part],
+    stop: StopSignal,
+    watchers: Sequence[Watcher],
+) -> Network:
+    """Train, or resume, one network to its end; the destination is its own."""
+    files, epochs = destination.run.files.training(destination.place), prepared.config.train.epochs
     files.folder.mkdir(exist_ok=True, parents=True)
     torch.set_num_threads(prepared.threads)
     trainer = Trainer(
-        prepared.config,
+        seeds.settings_of(prepared.config, number),
         prepared.transcripts.sites,
-        _encode(prepared, training.train),
-        _encode(prepared, training.validation),
+        *parts,
         files.folder,
         device=prepared.device,
         start=checkpoint.load(files.last) if files.last.exists() else prepared.start,
@@ -154,17 +228,15 @@ def _train_one(
                 each.on_epoch(destination, result)
 
         def on_batch(epoch: int, done: int, total: int) -> None:
-            destination.log.batch(destination.label, epoch, settings.epochs, done, total)
+            destination.log.batch(destination.label, epoch, epochs, done, total)
 
         trainer.fit(on_epoch, on_batch=on_batch, should_stop=stop)
-    trained = Trained(destination, trainer.history, checkpoint.load(files.best))
-    for each in everyone:
-        each.on_end(trained)
-    return trained
+    destination.log.end(destination.label)
+    return Network(trainer.history, checkpoint.load(files.best))
 
 
 class _Recorder(Watcher):
-    """Leaves what every training leaves: its epochs' figures, in the run and for people.
+    """Leaves what every network's training leaves: its epochs' figures, in the run and for people.
 
     Args:
         prepared: what the run has prepared.
@@ -174,30 +246,16 @@ class _Recorder(Watcher):
 
     def __init__(self, prepared: PreparedRun, board: Any, objective: Objective) -> None:
         self._settings, self._board, self._objective = prepared.config.train, board, objective
-        self._transcripts = prepared.transcripts
 
     def on_start(self, destination: Destination, history: Sequence[EpochResult]) -> None:
         """Record the epochs that were saved but, when the process was killed, not yet recorded."""
-        label = f"{destination.label}: " if destination.label else ""
-        for text in self._cautions(destination.training):
-            destination.log.line(f"{label}{text}")
         if not history:
             return
-        destination.log.line(f"{label}resuming after epoch {history[-1].epoch}")
+        destination.line(f"resuming after epoch {history[-1].epoch}")
         recorded = destination.run.logged_steps(destination.metric("train/loss"))
         for result in history:
             if result.epoch not in recorded:
                 destination.run.log_metrics(destination.metrics_of(result), result.epoch)
-
-    def _cautions(self, training: Training) -> list[str]:
-        """Word what a reader of the validation's figures should know."""
-        measured = self._transcripts.measured()[training.validation]
-        found = metrics.cautions(measured, self._transcripts.sites, "validation transcript")
-        if self._objective != self._settings.objective:
-            found.append(
-                f"{self._settings.objective} is undefined here, so the best epoch is chosen by {self._objective}"
-            )
-        return found
 
     def on_epoch(self, destination: Destination, result: EpochResult) -> None:
         """Record an epoch, and upload the run where its weights were kept."""
@@ -210,9 +268,15 @@ class _Recorder(Watcher):
         if settings.save_every and result.epoch % settings.save_every == 0:
             destination.run.publish()
 
-    def on_end(self, trained: Trained) -> None:
-        """Say that it has ended."""
-        trained.destination.log.end(trained.destination.label)
+
+def _cautions(prepared: PreparedRun, validation: Part) -> list[str]:
+    """Word what a reader of the validation's figures should know."""
+    wanted = prepared.config.train.objective
+    found = metrics.cautions(validation.fractions, prepared.transcripts.sites, "validation transcript")
+    chosen_by = objective_on(wanted, validation.fractions)
+    if chosen_by != wanted:
+        found.append(f"{wanted} is undefined here, so the best epoch is chosen by {chosen_by}")
+    return found
 
 
 @contextmanager

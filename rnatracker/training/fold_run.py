@@ -19,6 +19,7 @@ from rnatracker.training.fold_loop import Destination, Trained, Watcher, train_a
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import PreparedRun
 from rnatracker.training.session import ending
+from rnatracker.training.steps import seeds
 
 
 def run_folds(
@@ -75,14 +76,17 @@ class _Measure(Watcher):
 
     def on_end(self, trained: Trained) -> None:
         """Predict the fold's test part, and leave figures, table and pictures in its run."""
-        part, predicted = leave_results(self._prepared, trained)
-        scores = metrics.summarise(predicted, part.measured(), part.sites)
-        figures = {f"test/{name}": value for name, value in scores.items()} | {"best/epoch": float(trained.best.epoch)}
-        trained.destination.run.log_metrics(figures, SUMMARY_STEP)
-        trained.destination.log.line(
-            f"{trained.destination.training.name}: epoch {trained.best.epoch} measured on the fold: PCC mean "
+        results, destination = leave_results(self._prepared, trained), trained.destination
+        scores, singles = results.scores, results.of_single()
+        figures = {f"test/{name}": value for name, value in scores.items()} | {"best/epoch": float(trained.best_epoch)}
+        destination.run.log_metrics(figures | singles, SUMMARY_STEP)
+        destination.log.line(
+            f"{destination.training.name}: {trained.model} measured on the fold: PCC mean "
             f"{metrics.shown(scores['pcc_mean'])}, overall {metrics.shown(scores['pcc_overall'])}"
         )
+        if singles:
+            said = seeds.said_beside(singles, scores, len(trained.networks))
+            destination.log.line(f"{destination.training.name}: {said}")
 
 
 def _start_fold(tracker: Tracker, parent: TrackedRun, prepared: PreparedRun, fold: Training) -> TrackedRun:

@@ -17,7 +17,7 @@ from rnatracker.training.trainer import EpochResult
 
 
 class Reporter(Protocol):
-    """Takes in how trainings go. `label` names one of several trainings (`fold2`) and is empty for a single one."""
+    """Takes in how trainings go. `label` names one of several (`fold2 seed3`) and is empty for a single one."""
 
     def line(self, text: str) -> None:
         """Take a line of text."""

@@ -79,12 +79,13 @@ class Outcome:
         run_id: its id in the store.
         name: its name.
         state: FINISHED; any other end is an exception.
-        best_epoch: its best epoch; for a cross-validation the median of its folds'.
+        best_epoch: its best epoch; of several networks or folds the median of theirs.
         metrics: its summary: `best/...` of a single run; `oof/...`, `mean/...`, `sd/...` of a cross-validation.
         folder: where its files lie.
         sites: names of the sites.
         folds: for each fold its `test/...` metrics.
         beside: how it compares with simple models, in words.
+        networks: the networks of different seeds that each of its trainings has.
     """
 
     run_id: str
@@ -96,6 +97,7 @@ class Outcome:
     sites: tuple[str, ...]
     folds: list[dict[str, float]] = field(default_factory=list)
     beside: tuple[str, ...] = ()
+    networks: int = 1
 
 
 def prepare(
@@ -121,6 +123,12 @@ def prepare(
     if request.weights and data.fold:
         raise UsageError(
             "--weights with --fold: every fold would start from weights that have seen its test part", "use one of them"
+        )
+    if request.weights and settings.train.seeds > 1:
+        raise UsageError(
+            f"--weights with train.seeds {settings.train.seeds}: every network would start from the same weights, so "
+            "that their seeds would hardly tell them apart",
+            "leave out --weights, or continue one network with --set train.seeds=1",
         )
     device = pick_device(settings.train)
     transcripts = grouped(read_for(data, data.path, recorded_sites(recorded or {})), data)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from rnatracker import config, metrics
 from rnatracker.config import Config
-from rnatracker.data.transcripts import Fractions, Transcripts
+from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError, TrackingError
 from rnatracker.escapes import markdown
 from rnatracker.processes import identity
@@ -21,13 +21,14 @@ from rnatracker.tracking.open import open_tracker, settings_of_run
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 from rnatracker.training import crossval
-from rnatracker.training.artifacts import leave_results
+from rnatracker.training.artifacts import Results, leave_results
 from rnatracker.training.beside import Beside, nothing
 from rnatracker.training.division import Training, plan, split_digest
-from rnatracker.training.fold_loop import into, train_all
+from rnatracker.training.fold_loop import Trained, into, train_all
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import Outcome, PreparedRun, RunRequest, prepare
 from rnatracker.training.session import describe_start, ending, start_run
+from rnatracker.training.steps import seeds
 
 _ORPHANS_SECONDS = 60.0
 """How long to wait for workers whose main process was killed: they end after the batch they are at."""
@@ -182,24 +183,45 @@ def _train_single(
         describe_start(run, prepared, log)
         log.line(f"training on {len(training.train)} transcripts, validating on {len(training.validation)}")
         (trained,) = train_all(prepared, [training], into(run, log), stop)
-        part, predicted = leave_results(prepared, trained)
-        best = trained.best.epoch
-        summary = _summarise(part, predicted) | {"best/epoch": float(best)}
+        results = leave_results(prepared, trained)
+        best, singles = trained.best_epoch, results.of_single()
+        summary = _summarise(results) | {"best/epoch": float(best)} | singles
         run.log_metrics(summary, SUMMARY_STEP)
-        log.line(
-            f"Epoch {best} was chosen as the best of {len(trained.history)} on the same transcripts that give its PCC: "
-            "these are optimistic. --fold K measures without that."
-        )
-        compared = beside(prepared, [training], predicted)
+        log.line(_optimism(trained))
+        if singles:
+            log.line(seeds.said_beside(singles, results.scores, len(trained.networks)))
+        compared = beside(prepared, [training], results.predicted)
         compared.leave(run, log)
-        run.describe(_note(summary, part, best) + compared.note)
-    figures = summary | compared.metrics
-    return Outcome(run.id, run.name, "FINISHED", best, figures, run.folder, part.sites, beside=compared.lines)
+        run.describe(_note(summary, results.part, trained) + compared.note)
+    return Outcome(
+        run.id,
+        run.name,
+        "FINISHED",
+        best,
+        summary | compared.metrics,
+        run.folder,
+        results.part.sites,
+        beside=compared.lines,
+        networks=len(trained.networks),
+    )
 
 
-def _summarise(part: Transcripts, predicted: Fractions) -> dict[str, float]:
-    measured = part.measured()
-    scores = metrics.summarise(predicted, measured, part.sites) | {"loss": metrics.kl_divergence(predicted, measured)}
+def _optimism(trained: Trained) -> str:
+    """Word why a single division's figures are too good."""
+    epochs, n_networks = trained.best_epochs, len(trained.networks)
+    if n_networks == 1:
+        chosen = f"Epoch {epochs[0]} was chosen as the best of {len(trained.networks[0].history)}"
+    else:
+        chosen = f"Epochs {', '.join(map(str, epochs))} of {n_networks} networks were chosen as the best"
+    its = "its" if n_networks == 1 else "their"
+    return (
+        f"{chosen} on the same transcripts that give {its} PCC: these are optimistic. --fold K measures without that."
+    )
+
+
+def _summarise(results: Results) -> dict[str, float]:
+    part = results.part
+    scores = results.scores | {"loss": metrics.kl_divergence(results.predicted, part.measured())}
     summary = {f"best/{name}": value for name, value in scores.items()}
     if part.replicates is not None:
         ceiling = metrics.summarise(*part.replicates, part.sites)
@@ -207,14 +229,14 @@ def _summarise(part: Transcripts, predicted: Fractions) -> dict[str, float]:
     return summary
 
 
-def _note(summary: dict[str, float], part: Transcripts, epoch: int) -> str:
+def _note(summary: dict[str, float], part: Transcripts, trained: Trained) -> str:
     value = {name: metrics.shown(summary[f"best/pcc_{name}"]) for name in (*part.sites, "mean", "overall")}
     rows = [f"| {markdown(site)} | {value[site]} |" for site in part.sites]
     rows += [f"| **{name}** | **{value[name]}** |" for name in ("mean", "overall")]
     cautions = metrics.cautions(part.measured(), part.sites, "validation transcript")
     return "\n".join(
         [
-            f"Best validation PCC, epoch {epoch}, {len(part)} transcripts (optimistic: chosen on the same):",
+            f"Best validation PCC, {trained.model}, {len(part)} transcripts (optimistic: chosen on the same):",
             "",
             "| site | PCC |",
             "|---|---|",

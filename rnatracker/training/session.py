@@ -23,6 +23,7 @@ from rnatracker.tracking.hints import resume_command
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.reporting import Reporter
 from rnatracker.training.request import PreparedRun, RunRequest
+from rnatracker.training.steps import seeds
 from rnatracker.training.trainer import Stopped, optimizer_kind
 
 _log = logging.getLogger("rnatracker")
@@ -97,6 +98,9 @@ def describe_start(run: TrackedRun, prepared: PreparedRun, log: Reporter) -> Non
         log.line(f"{too_long} of them are longer than {settings.encoding.max_length} nt: {kept} is kept")
     if settings.train.amp and prepared.device.type != "cuda":
         log.line("mixed precision (train.amp) has no effect on this device")
+    if settings.train.seeds > 1:
+        own = [str(seeds.seed_of(settings.train.seed, number)) for number in range(1, settings.train.seeds + 1)]
+        log.line(f"{len(own)} networks as one model, of seeds {', '.join(own)}: their mean is the prediction")
     if prepared.start is not None:
         log.line(f"continuing after epoch {prepared.start.epoch} of {prepared.request.weights}")
         if prepared.start.optimizer is None or optimizer_kind(prepared.start) != settings.train.optimizer:

@@ -155,8 +155,7 @@ class Trainer:
     ) -> None:
         self._config, self._settings = config, config.train
         self._sites, self._train, self._validation = sites, train, validation
-        wanted = config.train.objective
-        self._objective: Objective = wanted if metrics.is_defined(wanted, validation.fractions) else "val_loss"
+        self._objective = objective_on(config.train.objective, validation.fractions)
         self._files = TrainingFiles(folder)
         self._device = device
         with torch.random.fork_rng(devices=[]):
@@ -177,7 +176,7 @@ class Trainer:
 
     @property
     def objective(self) -> Objective:
-        """What the best epoch is chosen by: the settings' objective, or the loss where that is undefined."""
+        """What the best epoch is chosen by, as `objective_on` says."""
         return self._objective
 
     @property
@@ -406,6 +405,16 @@ class Trainer:
         if start.progress is None:
             for group in self._optimizer.param_groups:
                 group |= {"lr": self._settings.lr, "weight_decay": self._settings.weight_decay}
+
+
+def objective_on(wanted: Objective, fractions: Fractions) -> Objective:
+    """Return what the best epoch is chosen by: what is wanted, or the loss where that is undefined.
+
+    Args:
+        wanted: the settings' objective.
+        fractions: (N, S) those of the validation part.
+    """
+    return wanted if metrics.is_defined(wanted, fractions) else "val_loss"
 
 
 def _averaging(decay: float) -> Any:

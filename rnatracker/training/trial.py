@@ -1,4 +1,4 @@
-"""What the trainings of a trial come to: one, or one for each fold, in a single run.
+"""What the trainings of a trial come to: one, or one for each fold, in a single run. Each has one network.
 
 Must not know optuna or typer. Read next: `rnatracker/training/replay.py`, which trains them again, and
 `search/objective.py`, which searches by them.
@@ -33,8 +33,9 @@ class TrialResult(Watcher):
 
     def on_end(self, trained: Trained) -> None:
         """Take in a training that has ended; that of a fold is recorded as a figure of the trial."""
-        best = next(each for each in trained.history if each.epoch == trained.best.epoch)
-        self.values.append(trained.history[-1].best_value if is_defined(best, self.objective) else math.nan)
+        (network,) = trained.networks  # a trial has no more
+        best = next(each for each in network.history if each.epoch == network.best.epoch)
+        self.values.append(network.history[-1].best_value if is_defined(best, self.objective) else math.nan)
         self.scores.append({**best.scores, "loss": best.val_loss or 0.0})
         self.best_epochs.append(best.epoch)
         fold = trained.destination.training.fold

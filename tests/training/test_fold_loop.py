@@ -49,7 +49,7 @@ class _Diary(Watcher):
             raise ValueError("enough")
 
     def on_end(self, trained: Trained) -> None:
-        self.told.append(("end", trained.destination.training.name, len(trained.history)))
+        self.told.append(("end", trained.destination.training.name, len(trained.networks[0].history)))
 
 
 _FOLD1 = [("start", "fold1", 0), *(("epoch", "fold1", epoch) for epoch in (1, 2, 3)), ("end", "fold1", 3)]
@@ -78,7 +78,7 @@ def test_resumed_training_tells_of_the_epochs_before_first(prepared: PreparedRun
 
 def test_watcher_does_nothing_by_itself(prepared: PreparedRun, run: TrackedRun) -> None:
     (only,) = train_all(prepared, plan(prepared)[:1], into(run, SilentReporter()), StopSignal(), [Watcher()])
-    assert len(only.history) == 3
+    assert len(only.networks[0].history) == 3
 
 
 def test_no_training_begins_after_a_stop(prepared: PreparedRun, run: TrackedRun) -> None:
