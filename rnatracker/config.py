@@ -181,6 +181,10 @@ class TrainConfig(_Section):
     batch_size: int = Field(32, ge=1)
     lr: float = Field(1e-3, gt=0)
     """Learning rate."""
+    trunk_lr: float = Field(1.0, ge=0)
+    """What the learning rate of all but the last layer is multiplied with; only with weights to begin from."""
+    freeze: int = Field(0, ge=0)
+    """Epochs at the start in which only the last layer is trained; only with weights to begin from."""
     optimizer: Literal["adam", "adamw", "nadam"] = "adam"
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled from the gradient with `adamw`."""

@@ -34,6 +34,7 @@ from rnatracker.tracking.contract import DatasetInput, DeletedRunError, NoRunErr
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.division import divide, said_of_folds
+from rnatracker.training.steps import trunk
 
 KIND = "study"
 
@@ -90,6 +91,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     """
     check_name(request.name)
     check_pruner(request)
+    trunk.check_together(request.config.train)
     transcripts = read_transcripts(request)
     cautions = check_objective(request, transcripts)
     digest = transcripts.digest()

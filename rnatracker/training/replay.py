@@ -31,6 +31,7 @@ from rnatracker.training import trial
 from rnatracker.training.division import plan as plan_trainings
 from rnatracker.training.division import split_digest
 from rnatracker.training.fold_loop import Destination, Watcher, into, train_all
+from rnatracker.training.parents import parent as parents
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import PreparedRun, RunRequest, prepare
 from rnatracker.training.run import train
@@ -103,6 +104,7 @@ def plan(
         log_name=f"replay-of-{called.replace('/', '-')}"[:80],
         weights=_weights(called, tags),
         jobs=jobs,
+        transfer=parents.recorded(called, tags, place),
     )
     recorded_threads = tags.get(Tag.THREADS, "")
     threads = int(recorded_threads) if recorded_threads.isdigit() else None

@@ -25,6 +25,8 @@ from rnatracker.training.artifacts import leave_results
 from rnatracker.training.beside import Beside, nothing
 from rnatracker.training.division import Training, plan, split_digest
 from rnatracker.training.fold_loop import into, train_all
+from rnatracker.training.parents import parent as parents
+from rnatracker.training.parents import unseen
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import Outcome, PreparedRun, RunRequest, prepare
 from rnatracker.training.session import describe_start, ending, start_run
@@ -137,6 +139,7 @@ def _prepare_again(
         weights=None if run.files.training().last.exists() else tags.get(Tag.WEIGHTS),
         tensorboard=tags.get(Tag.TENSORBOARD) == "true",
         jobs=jobs,
+        transfer=None if _all_begun(run, settings) else parents.recorded(run.name, tags, tracking),
     )
     prepared = prepare(request, threads=int(tags.get(Tag.THREADS, "0")) or None, recorded=tags)
     if prepared.transcripts.digest() != tags.get(Tag.DATA_DIGEST):
@@ -145,6 +148,15 @@ def _prepare_again(
             "give the original file with --data, or start a new run",
         )
     return prepared
+
+
+def _all_begun(run: TrackedRun, settings: Config) -> bool:
+    """Tell whether all trainings of a run have saved something that they are resumed from."""
+    if not settings.data.fold:
+        return run.files.training().last.exists()
+    children = run.children()
+    names = [f"fold{number}" for number in range(1, settings.data.fold + 1)]
+    return all(name in children and children[name].files.training().last.exists() for name in names)
 
 
 def _instead_of_resuming(run: TrackedRun, kind: str, tracking: TrackingSettings) -> str:
@@ -181,6 +193,7 @@ def _train_single(
     with ending(run, prepared.request, stop), LogFile(run.files.log, reporter) as log:
         describe_start(run, prepared, log)
         log.line(f"training on {len(training.train)} transcripts, validating on {len(training.validation)}")
+        unseen.count(run, prepared.transcripts.take(training.validation), "validation", log)
         (trained,) = train_all(prepared, [training], into(run, log), stop)
         part, predicted = leave_results(prepared, trained)
         best = trained.best.epoch

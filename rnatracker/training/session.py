@@ -21,6 +21,7 @@ from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import DatasetInput, Status, TrackedRun, Tracker
 from rnatracker.tracking.hints import resume_command
 from rnatracker.tracking.tags import Tag
+from rnatracker.training.parents import unseen
 from rnatracker.training.reporting import Reporter
 from rnatracker.training.request import PreparedRun, RunRequest
 from rnatracker.training.trainer import Stopped, optimizer_kind
@@ -39,6 +40,7 @@ def start_run(tracker: Tracker, prepared: PreparedRun, kind: str, split_digest: 
         )
         with ending(run, prepared.request, stop, unless_it_ends_well=True):
             files.write_text(run.files.config, prepared.config.to_yaml())
+            unseen.keep(run, prepared.parent)
             run.publish()
     return run
 
@@ -65,7 +67,7 @@ def tags_of(prepared: PreparedRun, kind: str, split_digest: str) -> dict[str, st
     if request.weights:
         path = Path(request.weights)
         tags |= {Tag.WEIGHTS: str(path.resolve()), Tag.WEIGHTS_DIGEST: files.digest_of(path)}
-    return tags
+    return tags if prepared.parent is None else tags | prepared.parent.tags()
 
 
 def dataset_of(prepared: PreparedRun) -> DatasetInput:
@@ -97,7 +99,9 @@ def describe_start(run: TrackedRun, prepared: PreparedRun, log: Reporter) -> Non
         log.line(f"{too_long} of them are longer than {settings.encoding.max_length} nt: {kept} is kept")
     if settings.train.amp and prepared.device.type != "cuda":
         log.line("mixed precision (train.amp) has no effect on this device")
-    if prepared.start is not None:
+    if prepared.parent is not None:
+        log.line(prepared.parent.said)
+    elif prepared.start is not None:
         log.line(f"continuing after epoch {prepared.start.epoch} of {prepared.request.weights}")
         if prepared.start.optimizer is None or optimizer_kind(prepared.start) != settings.train.optimizer:
             log.line(f"the state of its optimizer is not that of {settings.train.optimizer}, which starts afresh")

@@ -36,7 +36,7 @@ from rnatracker.model.device import random_state, set_random_state
 from rnatracker.model.network import RNATracker
 from rnatracker.prediction.predictor import predict_fractions
 from rnatracker.tracking.run_files import TrainingFiles
-from rnatracker.training.steps import calibration, schedule
+from rnatracker.training.steps import calibration, schedule, trunk
 from rnatracker.training.steps.calibration import Calibration
 from rnatracker.training.steps.loss import loss_of
 from rnatracker.training.steps.noise import noisy, stretch_of
@@ -139,7 +139,7 @@ class Trainer:
         validation: on what the best epoch is chosen.
         folder: where `best.pt`, `last.pt` and numbered checkpoints go; must exist.
         start: continue from these weights; their `progress`, if kept, is continued as if nothing had happened,
-            else only network, optimizer and epoch are taken over.
+            else only network, optimizer and epoch are taken over. Tensors that it lacks are those of a new network.
     """
 
     def __init__(
@@ -166,7 +166,8 @@ class Trainer:
         self._targets = torch.from_numpy(train.fractions).float().to(device)
         options = {"lr": config.train.lr, "weight_decay": config.train.weight_decay}
         options |= _AT_ONCE[config.train.optimizer]
-        self._optimizer = _OPTIMIZERS[config.train.optimizer](self.model.parameters(), **options)  # type: ignore[arg-type]
+        groups = trunk.groups(self.model, config.train)
+        self._optimizer = _OPTIMIZERS[config.train.optimizer](groups, **options)  # type: ignore[arg-type]
         self._average: AveragedModel | None = None
         if config.train.ema:
             self._average = AveragedModel(self.model, multi_avg_fn=_averaging(config.train.ema))
@@ -255,6 +256,8 @@ class Trainer:
         order = self._train.batches.training_order(settings.batch_size, np.random.default_rng([settings.seed, epoch]))
         self._seed_dropout(epoch)
         self.model.train()
+        if trunk.is_apart(settings):
+            trunk.set_frozen(self.model, epoch - progress.first_epoch < settings.freeze or not settings.trunk_lr)
         exact = torch.float32 if self._device.type == "mps" else torch.float64  # MPS has no float64
         loss_sum = torch.tensor(progress.loss_sum, dtype=exact, device=self._device)
         n, done = len(self._train.batches), sum(map(len, order[: progress.batch]))
@@ -304,8 +307,9 @@ class Trainer:
         if settings.schedule == "constant" and not settings.warmup:
             return
         done = (epoch - first + share) / (settings.epochs - first + 1)
-        for group in self._optimizer.param_groups:
-            group["lr"] = settings.lr * schedule.rate(settings.schedule, done, settings.warmup)
+        rate = settings.lr * schedule.rate(settings.schedule, done, settings.warmup)
+        for group, factor in zip(self._optimizer.param_groups, trunk.factors(settings), strict=True):
+            group["lr"] = rate * factor
 
     def _validate(self, epoch: int) -> tuple[float, dict[str, float], Calibration | None]:
         """Predict the validation part; return its loss and its scores, calibrated where that is asked for."""
@@ -370,7 +374,7 @@ class Trainer:
         checkpoints.save(Checkpoint(**{**vars(content), "optimizer": state}), path)
 
     def _restore(self, start: Checkpoint) -> None:
-        self.model.load_state_dict(start.weights)
+        self.model.load_state_dict(self.model.state_dict() | start.weights)
         self._load_optimizer(start)
         if start.progress is not None:
             self._progress = _Progress.of(start.progress)
@@ -395,17 +399,20 @@ class Trainer:
 
         An optimizer of another kind starts afresh: its state would mean something else.
         """
-        if start.optimizer is None or optimizer_kind(start) != self._settings.optimizer:
+        kept = start.optimizer
+        if kept is None or optimizer_kind(start) != self._settings.optimizer:
             return
+        if start.progress is None:
+            kept = trunk.regrouped(kept, self._optimizer.state_dict()["param_groups"])
         try:
-            self._optimizer.load_state_dict(start.optimizer)
+            self._optimizer.load_state_dict(kept)
         except ValueError as error:
             raise CheckpointError(
                 f"the checkpoint's optimizer doesn't fit its network: {error}", "use another copy"
             ) from None
         if start.progress is None:
-            for group in self._optimizer.param_groups:
-                group |= {"lr": self._settings.lr, "weight_decay": self._settings.weight_decay}
+            for group, factor in zip(self._optimizer.param_groups, trunk.factors(self._settings), strict=True):
+                group |= {"lr": self._settings.lr * factor, "weight_decay": self._settings.weight_decay}
 
 
 def _averaging(decay: float) -> Any:

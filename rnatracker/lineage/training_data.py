@@ -1,22 +1,24 @@
 """Which transcripts had a part in a run's weights, as far as that can be told.
 
-Owns the search for them: the run's own data, and those behind weights that it continued from. Read next:
-`rnatracker/data/fingerprints.py`.
+Owns the search for them: the run's own data, and those behind weights that it began from, which a run also keeps the
+fingerprints of. Read next: `rnatracker/data/fingerprints.py`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rnatracker import config
 from rnatracker.config import DataConfig
-from rnatracker.data.fingerprints import Fingerprints, fingerprints
+from rnatracker.data.fingerprints import Fingerprints, fingerprints, load
 from rnatracker.data.readers import read_for, read_unlabelled
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.errors import DataError
+from rnatracker.errors import DataError, TrackingError
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.open import run_of_file
 from rnatracker.tracking.tags import Tag
@@ -40,8 +42,8 @@ class UnknownTrainingDataError(DataError):
 def of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Fingerprints:
     """Return the fingerprints of all transcripts that have had a part in a run's weights.
 
-    These are all of its data: also validation transcripts have, by choosing the epoch. Where it went on from other
-    weights, those of the run that these are of are among them.
+    These are all of its data: also validation transcripts have, by choosing the epoch. Where it began from other
+    weights, whether it continued them or took over their trunk, those of the run that these are of are among them.
 
     Args:
         run: the run.
@@ -57,10 +59,21 @@ def of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Fing
 def parts_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Iterator[Fingerprints]:
     """Yield what `of_run` returns as far as it is known: first the run's own data, then those behind its weights.
 
+    What its parent has seen is taken from what the run has kept of it: the parent, or its data, may be gone by now.
+
     Raises:
         DataError: as `of_run` does, where the first that is missing would have come.
     """
-    return map(fingerprints, sources_of_run(run, tracker, files))
+    yield from map(fingerprints, _of_data(run, tracker, files))
+    inherited = load(run.files.seen_by_parent)
+    if inherited is not None:
+        yield inherited
+        return
+    for origin in _origins(run, tracker):
+        if origin.run is not None:
+            yield from parts_of_run(origin.run, tracker, files)
+        else:
+            yield from map(fingerprints, _of_files(run, origin, files))
 
 
 def sources_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Iterator[Transcripts]:
@@ -69,10 +82,12 @@ def sources_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ())
     Raises:
         DataError: as `parts_of_run`.
     """
-    yield from _of_data(run, files)
-    weights = run.tags().get(Tag.WEIGHTS)
-    if weights:
-        yield from _of_weights(run, weights, tracker, files)
+    yield from _of_data(run, tracker, files)
+    for origin in _origins(run, tracker):
+        if origin.run is not None:
+            yield from sources_of_run(origin.run, tracker, files)
+        else:
+            yield from _of_files(run, origin, files)
 
 
 def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcripts | None:
@@ -100,8 +115,10 @@ def settings_of(run: TrackedRun) -> DataConfig:
     return config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
 
 
-def _of_data(run: TrackedRun, files: Sequence[str]) -> list[Transcripts]:
-    """Return a run's own data."""
+def _of_data(run: TrackedRun, tracker: Tracker, files: Sequence[str]) -> list[Transcripts]:
+    """Return a run's own data; of a fold all of its cross-validation's, also what it was only measured on."""
+    if run.tags().get(Tag.KIND) == "fold":
+        run = _parent_of(run, tracker) or run
     found = transcripts_of_run(run, files)
     if found is not None:
         return [found]
@@ -114,6 +131,14 @@ def _of_data(run: TrackedRun, files: Sequence[str]) -> list[Transcripts]:
     raise UnknownTrainingDataError(run.name, f"{where}{f' (digest {digest})' if digest else ''}")
 
 
+def _parent_of(run: TrackedRun, tracker: Tracker) -> TrackedRun | None:
+    """Return the run that a run was started under, or None where it isn't found."""
+    try:
+        return tracker.find(run.tags().get(Tag.PARENT) or str(run.folder.parent))
+    except TrackingError:
+        return None
+
+
 def _read(place: str, data: DataConfig, sites: tuple[str, ...]) -> Transcripts | None:
     try:
         return read_for(data, place, sites)
@@ -121,14 +146,52 @@ def _read(place: str, data: DataConfig, sites: tuple[str, ...]) -> Transcripts |
         return None
 
 
-def _of_weights(run: TrackedRun, weights: str, tracker: Tracker, files: Sequence[str]) -> Iterator[Transcripts]:
-    """Yield those of the run whose weights this one began with."""
-    origin = run_of_file(Path(weights), tracker)
-    if origin is not None:
-        yield from sources_of_run(origin, tracker, files)
-    elif files:
-        yield from map(read_unlabelled, files)
-    else:
+@dataclass(frozen=True)
+class _Origin:
+    """Weights that a run began from.
+
+    Attributes:
+        weights: the file, as it was recorded.
+        how: what the run did with them.
+        run: the run that they are of; None where that isn't found.
+    """
+
+    weights: str
+    how: str
+    run: TrackedRun | None
+
+
+def _origins(run: TrackedRun, tracker: Tracker) -> list[_Origin]:
+    """Return what a run began from: at most one, of either kind; of a blend what its members began from.
+
+    A member that is gone is passed over: that it had the blend's own data is known, and nothing else.
+    """
+    tags = run.tags()
+    if tags.get(Tag.KIND) == "blend":
+        members = (_found(name, tracker) for name in json.loads(tags.get(Tag.MEMBERS, "[]")))
+        return [origin for member in members if member is not None for origin in _origins(member, tracker)]
+    found = []
+    if Tag.WEIGHTS in tags:
+        path = tags[Tag.WEIGHTS]
+        found.append(_Origin(path, "continued from", run_of_file(Path(path), tracker)))
+    if Tag.TRANSFER in tags:
+        path = tags[Tag.TRANSFER]
+        of_id = _found(tags.get(Tag.TRANSFER_RUN, ""), tracker)
+        found.append(_Origin(path, "took over the trunk of", of_id or run_of_file(Path(path), tracker)))
+    return found
+
+
+def _found(run_id: str, tracker: Tracker) -> TrackedRun | None:
+    try:
+        return tracker.find(run_id) if run_id else None
+    except TrackingError:
+        return None
+
+
+def _of_files(run: TrackedRun, origin: _Origin, files: Sequence[str]) -> Iterator[Transcripts]:
+    """Yield what a user says that weights of no known run were trained on."""
+    if not files:
         raise UnknownTrainingDataError(
-            run.name, f"it continued from {weights}, and what those weights were trained on is not known"
+            run.name, f"it {origin.how} {origin.weights}, and what those weights were trained on is not known"
         )
+    yield from map(read_unlabelled, files)
