@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from rnatracker import plain_yaml, site_names
+from rnatracker import also, plain_yaml, site_names
 from rnatracker.choices import Device, Format, GroupBy, Keep, Kernel, Labels, Objective, Pooling, Schedule
 from rnatracker.errors import ConfigError, UsageError
 
@@ -74,6 +74,8 @@ class DataConfig(_Section):
     """Share of identical nucleotides from which two sequences are similar."""
     coverage: float = Field(0.8, ge=0.5, le=1)
     """Share of the shorter of two sequences that must be aligned for it."""
+    also: Annotated[tuple[str, ...], Field(min_length=1, strict=False)] | None = None
+    """Further data sets that the same trunk is trained on, each `FILE` or `FILE:SITE1,SITE2`; None: none."""
     val: float = Field(0.2, gt=0, lt=1)
     """Share of the transcripts on which a single run is validated."""
     fold: int = Field(0, ge=0)
@@ -96,6 +98,9 @@ class DataConfig(_Section):
         fault = site_names.fault(self.sites or ())
         if fault:
             raise ValueError(f"sites: {fault}; use another name")
+        fault = next(filter(None, map(also.fault, self.also or ())), "")
+        if fault:
+            raise ValueError(f"also: {fault}")
         return self
 
 
@@ -216,6 +221,8 @@ class TrainConfig(_Section):
     """Epochs from one evaluation to the next."""
     save_every: int = Field(0, ge=0)
     """Epochs from one numbered checkpoint to the next, beside `best.pt` and `last.pt`; 0: none."""
+    also_weight: float = Field(1.0, gt=0)
+    """What the loss of the further data sets (`data.also`) is multiplied with."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of initial weights, order of batches and dropout."""
     device: Device = "auto"
@@ -431,9 +438,13 @@ def _typed() -> Iterator[None]:
 
 
 def with_data(settings: Config, path: str) -> Config:
-    """Return the settings with these data, their path made absolute, so that a run is resumed from any folder."""
-    absolute = str(Path(path).expanduser().resolve())
-    return settings.model_copy(update={"data": settings.data.model_copy(update={"path": absolute})})
+    """Return the settings with these data, all paths made absolute, so that a run is resumed from any folder."""
+    others = settings.data.also
+    update = {
+        "path": str(Path(path).expanduser().resolve()),
+        "also": None if others is None else tuple(map(also.absolute, others)),
+    }
+    return settings.model_copy(update={"data": settings.data.model_copy(update=update)})
 
 
 def check_value(key: str, value: Any, source: str) -> None:

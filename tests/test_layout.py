@@ -13,7 +13,19 @@ from tests.support import paths
 
 _ROOT = paths.ROOT
 _ORDER = (
-    ("rnatracker", "errors", "escapes", "choices", "site_names", "plain_yaml", "config", "files", "metrics", "plots"),
+    (
+        "rnatracker",
+        "errors",
+        "escapes",
+        "choices",
+        "site_names",
+        "also",
+        "plain_yaml",
+        "config",
+        "files",
+        "metrics",
+        "plots",
+    ),
     ("processes",),
     ("tracking",),
     ("data",),
@@ -43,6 +55,7 @@ _NEVER = {
     "escapes": {"*"},
     "choices": {"*"},
     "site_names": {"*"},
+    "also": {"*"},
     "plain_yaml": {"torch", "mlflow", "optuna", "typer"},
     "config": {"torch", "mlflow", "optuna"},
     "metrics": {"torch", "mlflow", "optuna"},

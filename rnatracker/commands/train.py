@@ -33,6 +33,15 @@ def train(
     id_column: options.IdColumn = None,
     sequence_column: options.SequenceColumn = None,
     group_column: options.GroupColumn = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further data set for the same network, with a last layer of its own. Repeatable.",
+            metavar="FILE[:A,B,...]",
+            parser=options.expanded,
+            rich_help_panel=options.DATA_PANEL,
+        ),
+    ] = None,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -178,6 +187,7 @@ def train(
         "data.sequence_column": sequence_column,
         "data.group_column": group_column,
         "data.group_by": group_by,
+        "data.also": also or None,
         "data.val": val,
         "data.fold": fold,
         "data.split_seed": split_seed,

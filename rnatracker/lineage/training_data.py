@@ -1,7 +1,7 @@
 """Which transcripts had a part in a run's weights, as far as that can be told.
 
-Owns the search for them: the run's own data, and those behind weights that it began from, which a run also keeps the
-fingerprints of. Read next: `rnatracker/data/fingerprints.py`.
+Owns the search for them: the run's own data, further data sets, and those behind weights that it began from; of both a
+run also keeps the fingerprints. Read next: `rnatracker/data/fingerprints.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from rnatracker.data.fingerprints import Fingerprints, fingerprints, load
 from rnatracker.data.readers import read_for, read_unlabelled
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError, TrackingError
+from rnatracker.lineage import others
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.open import run_of_file
 from rnatracker.tracking.tags import Tag
@@ -59,21 +60,26 @@ def of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Fing
 def parts_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Iterator[Fingerprints]:
     """Yield what `of_run` returns as far as it is known: first the run's own data, then those behind its weights.
 
-    What its parent has seen is taken from what the run has kept of it: the parent, or its data, may be gone by now.
+    What its parent has seen, and what its further data sets hold, is taken from what the run has kept of it, since they
+    may be gone by now.
 
     Raises:
         DataError: as `of_run` does, where the first that is missing would have come.
     """
-    yield from map(fingerprints, _of_data(run, tracker, files))
-    inherited = load(run.files.seen_by_parent)
-    if inherited is not None:
-        yield inherited
-        return
-    for origin in _origins(run, tracker):
-        if origin.run is not None:
-            yield from parts_of_run(origin.run, tracker, files)
-        else:
-            yield from map(fingerprints, _of_files(run, origin, files))
+    run = _whole(run, tracker)
+    yield from map(fingerprints, _of_data(run, files))
+    for each in _networks(run, tracker):
+        beside = load(each.files.seen_beside)
+        yield from map(fingerprints, _of_others(each)) if beside is None else [beside]
+        inherited = load(each.files.seen_by_parent)
+        if inherited is not None:
+            yield inherited
+            continue
+        for origin in _origins(each, tracker):
+            if origin.run is not None:
+                yield from parts_of_run(origin.run, tracker, files)
+            else:
+                yield from map(fingerprints, _of_files(each, origin, files))
 
 
 def sources_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Iterator[Transcripts]:
@@ -82,12 +88,34 @@ def sources_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ())
     Raises:
         DataError: as `parts_of_run`.
     """
-    yield from _of_data(run, tracker, files)
-    for origin in _origins(run, tracker):
-        if origin.run is not None:
-            yield from sources_of_run(origin.run, tracker, files)
-        else:
-            yield from _of_files(run, origin, files)
+    run = _whole(run, tracker)
+    yield from _of_data(run, files)
+    for each in _networks(run, tracker):
+        yield from _of_others(each)
+        for origin in _origins(each, tracker):
+            if origin.run is not None:
+                yield from sources_of_run(origin.run, tracker, files)
+            else:
+                yield from _of_files(each, origin, files)
+
+
+def _whole(run: TrackedRun, tracker: Tracker) -> TrackedRun:
+    """Return a run, or of a fold its cross-validation: all of that counts, also what the fold was only measured on."""
+    if run.tags().get(Tag.KIND) != "fold":
+        return run
+    return _found(run.tags().get(Tag.PARENT) or str(run.folder.parent), tracker) or run
+
+
+def _networks(run: TrackedRun, tracker: Tracker) -> list[TrackedRun]:
+    """Return the runs that have trained a run's networks: itself, or the members of a blend, which have its own data.
+
+    A member that is gone is passed over: nothing else is known of it.
+    """
+    tags = run.tags()
+    if tags.get(Tag.KIND) != "blend":
+        return [run]
+    members = (_found(name, tracker) for name in json.loads(tags.get(Tag.MEMBERS, "[]")))
+    return [member for member in members if member is not None]
 
 
 def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcripts | None:
@@ -115,10 +143,8 @@ def settings_of(run: TrackedRun) -> DataConfig:
     return config.build(config.read(path), path.name).data if path.is_file() else DataConfig()
 
 
-def _of_data(run: TrackedRun, tracker: Tracker, files: Sequence[str]) -> list[Transcripts]:
-    """Return a run's own data; of a fold all of its cross-validation's, also what it was only measured on."""
-    if run.tags().get(Tag.KIND) == "fold":
-        run = _parent_of(run, tracker) or run
+def _of_data(run: TrackedRun, files: Sequence[str]) -> list[Transcripts]:
+    """Return a run's own data."""
     found = transcripts_of_run(run, files)
     if found is not None:
         return [found]
@@ -131,12 +157,20 @@ def _of_data(run: TrackedRun, tracker: Tracker, files: Sequence[str]) -> list[Tr
     raise UnknownTrainingDataError(run.name, f"{where}{f' (digest {digest})' if digest else ''}")
 
 
-def _parent_of(run: TrackedRun, tracker: Tracker) -> TrackedRun | None:
-    """Return the run that a run was started under, or None where it isn't found."""
+def _of_others(run: TrackedRun) -> list[Transcripts]:
+    """Return the further data sets that a run was trained on."""
+    recorded = run.tags().get(Tag.ALSO_DIGESTS, "")
+    if not recorded:
+        return []
+    data = settings_of(run)
     try:
-        return tracker.find(run.tags().get(Tag.PARENT) or str(run.folder.parent))
-    except TrackingError:
-        return None
+        found = others.read_all(data)
+    except DataError:
+        found = []
+    if ",".join(each.digest() for each in found) != recorded:
+        named = ", ".join(data.also or ()) or "which it doesn't name"
+        raise UnknownTrainingDataError(run.name, f"its further data sets, {named}, are gone or have changed")
+    return found
 
 
 def _read(place: str, data: DataConfig, sites: tuple[str, ...]) -> Transcripts | None:
@@ -162,14 +196,8 @@ class _Origin:
 
 
 def _origins(run: TrackedRun, tracker: Tracker) -> list[_Origin]:
-    """Return what a run began from: at most one, of either kind; of a blend what its members began from.
-
-    A member that is gone is passed over: that it had the blend's own data is known, and nothing else.
-    """
+    """Return what a run began from: at most one, of either kind."""
     tags = run.tags()
-    if tags.get(Tag.KIND) == "blend":
-        members = (_found(name, tracker) for name in json.loads(tags.get(Tag.MEMBERS, "[]")))
-        return [origin for member in members if member is not None for origin in _origins(member, tracker)]
     found = []
     if Tag.WEIGHTS in tags:
         path = tags[Tag.WEIGHTS]

@@ -82,6 +82,11 @@ class RunFiles:
         return self.folder / "records" / "parent.npy"
 
     @property
+    def seen_beside(self) -> Path:
+        """Of a run with further data sets: fingerprints of what these hold."""
+        return self.folder / "records" / "also.npy"
+
+    @property
     def plots(self) -> Path:
         """Folder of the pictures."""
         return self.folder / "plots"

@@ -37,6 +37,8 @@ class Tag:
     TRANSFER_DIGEST: Final = "rnatracker.transfer_digest"
     TRANSFER_RUN: Final = "rnatracker.transfer_run"
     """The id of the run that these weights are of, where that is known."""
+    ALSO_DIGESTS: Final = "rnatracker.also_digests"
+    """Of a run with further data sets: their digests, with commas between."""
     MODEL_DIGEST: Final = "rnatracker.model_digest"
     """Of a baseline or blend: the digest of the files of its models, which are read only if they still have it."""
     MEMBERS: Final = "rnatracker.members"

@@ -46,6 +46,11 @@ class Training:
         """Name of the fold, `fold1`; empty where there are none."""
         return f"fold{self.fold}" if self.fold else ""
 
+    @property
+    def held_out(self) -> Indices:
+        """Indices of all that is not trained on, but measured: the validation part, and the test part."""
+        return self.validation if self.test is None else np.concatenate([self.validation, self.test])
+
 
 def plan(prepared: PreparedRun) -> list[Training]:
     """Return a run's trainings, as `divide` does.

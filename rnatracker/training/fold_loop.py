@@ -17,6 +17,8 @@ import torch
 from rnatracker import metrics
 from rnatracker.choices import Objective
 from rnatracker.data.encoding import Indices, cut
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.lineage import others
 from rnatracker.model import checkpoint
 from rnatracker.model.batching import Batches
 from rnatracker.model.checkpoint import Checkpoint
@@ -25,7 +27,8 @@ from rnatracker.tracking.contract import TrackedRun
 from rnatracker.training.division import Training
 from rnatracker.training.reporting import Reporter
 from rnatracker.training.request import PreparedRun
-from rnatracker.training.trainer import EpochResult, Part, Stopped, Trainer
+from rnatracker.training.steps.heads import Part
+from rnatracker.training.trainer import EpochResult, Stopped, Trainer
 
 
 @dataclass(frozen=True)
@@ -138,11 +141,12 @@ def _train_one(
     trainer = Trainer(
         prepared.config,
         prepared.transcripts.sites,
-        _encode(prepared, training.train),
-        _encode(prepared, training.validation),
+        _encode(prepared, training.train, prepared.transcripts),
+        _encode(prepared, training.validation, prepared.transcripts),
         files.folder,
         device=prepared.device,
         start=checkpoint.load(files.last) if files.last.exists() else prepared.start,
+        others=[_encode(prepared, each.without(training.held_out), each.transcripts) for each in prepared.others],
     )
     with _board(destination.run, prepared.request.tensorboard) as board, stop.polite():
         everyone = [_Recorder(prepared, board, trainer.objective), *watchers]
@@ -174,12 +178,12 @@ class _Recorder(Watcher):
 
     def __init__(self, prepared: PreparedRun, board: Any, objective: Objective) -> None:
         self._settings, self._board, self._objective = prepared.config.train, board, objective
-        self._transcripts = prepared.transcripts
+        self._transcripts, self._others = prepared.transcripts, prepared.others
 
     def on_start(self, destination: Destination, history: Sequence[EpochResult]) -> None:
         """Record the epochs that were saved but, when the process was killed, not yet recorded."""
         label = f"{destination.label}: " if destination.label else ""
-        for text in self._cautions(destination.training):
+        for text in (*others.said(self._others, destination.training.held_out), *self._cautions(destination.training)):
             destination.log.line(f"{label}{text}")
         if not history:
             return
@@ -227,9 +231,9 @@ def _board(run: TrackedRun, wanted: bool) -> Iterator[Any]:
         yield board
 
 
-def _encode(prepared: PreparedRun, indices: Indices) -> Part:
-    """Return a part of the transcripts as the trainer takes it; the sequences are shared, not copied."""
-    transcripts, settings = prepared.transcripts, prepared.config
+def _encode(prepared: PreparedRun, indices: Indices, transcripts: Transcripts) -> Part:
+    """Return a part of some transcripts as the trainer takes it; the sequences are shared, not copied."""
+    settings = prepared.config
     frames = settings.model.reading_frame
     encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding, reading_frame=frames).take(indices)
     batches = Batches(encoded, settings.encoding, settings.model.masked, prepared.device)

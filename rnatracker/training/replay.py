@@ -18,6 +18,7 @@ from rnatracker import config, files
 from rnatracker.choices import Device
 from rnatracker.config import Config
 from rnatracker.errors import CheckpointError, DataError, TrackingError
+from rnatracker.lineage.others import check_same
 from rnatracker.model.kernels.functions import kernel_in_use
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
@@ -121,6 +122,7 @@ def _check_same_data(prepared: PreparedRun, called: str, kind: str, tags: Mappin
             f"{prepared.transcripts.digest()}, recorded is {tags.get(Tag.DATA_DIGEST, 'none')})",
             "give the original file with --data",
         )
+    check_same(prepared.others, tags, called)
     split = tags.get(Tag.SPLIT_DIGEST)
     if kind != "trial" and split and split != split_digest(prepared):
         raise DataError(

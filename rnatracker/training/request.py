@@ -18,12 +18,14 @@ from rnatracker.data.readers import read_for
 from rnatracker.data.similarity import grouped
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import ConfigError, UsageError
+from rnatracker.lineage.others import Other, check_left, others_of
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.device import pick_device
 from rnatracker.model.threads import pick_threads
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
+from rnatracker.training.division import divide
 from rnatracker.training.parents import parent as parents
 from rnatracker.training.parents.parent import Parent
 from rnatracker.training.steps import trunk
@@ -63,6 +65,7 @@ class PreparedRun:
         threads: CPU threads of each training.
         start: the weights to continue from in a new run, or the trunk to begin from.
         parent: the network whose trunk that is.
+        others: further data sets that the trunk is trained on.
     """
 
     request: RunRequest
@@ -71,6 +74,7 @@ class PreparedRun:
     threads: int
     start: Checkpoint | None = None
     parent: Parent | None = None
+    others: tuple[Other, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -133,7 +137,9 @@ def prepare(
     if parent is not None:
         start = parent.start(settings, transcripts.sites)
     threads = threads or asked or _threads(request, device, len(transcripts.sites))
-    return PreparedRun(request, transcripts, device, threads, start, parent)
+    others = others_of(data, transcripts)
+    check_left(others, [each.held_out for each in divide(transcripts, data)] if others else [])
+    return PreparedRun(request, transcripts, device, threads, start, parent, others)
 
 
 def _check_beginning(request: RunRequest, *, is_new: bool) -> None:

@@ -13,6 +13,7 @@ from rnatracker.config import Config
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.errors import DataError, TrackingError
 from rnatracker.escapes import markdown
+from rnatracker.lineage.others import check_same
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker, check_reopenable
@@ -147,6 +148,7 @@ def _prepare_again(
             f"{settings.data.path}: not the transcripts that {run.name} began with (their digest differs)",
             "give the original file with --data, or start a new run",
         )
+    check_same(prepared.others, tags, run.name)
     return prepared
 
 

@@ -1,7 +1,7 @@
 """Which of a run's transcripts the network has seen that its trunk is from.
 
-Owns what a run keeps of its parent's training records, counting those among what the run is measured on, and the
-figures without them. A transcript is told by its sequence, as `promote` tells it. Read next: `parent.py`.
+Owns counting them among what the run is measured on, and the figures without them; the run keeps its parent's training
+records. A transcript is told by its sequence, as `promote` tells it. Read next: `parent.py`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,10 @@ from rnatracker.data import fingerprints
 from rnatracker.data.encoding import Indices
 from rnatracker.data.transcripts import Fractions, Transcripts
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun
-from rnatracker.training.parents.parent import Parent
 from rnatracker.training.reporting import Reporter
 
 FEWEST = 30
 """Transcripts from which figures of the unseen ones are given: PCC of fewer says little."""
-
-
-def keep(run: TrackedRun, parent: Parent | None) -> None:
-    """Keep with a run which transcripts its parent has seen, as far as that is known.
-
-    Raises:
-        OSError: if it can't be written.
-    """
-    if parent is not None and parent.seen is not None:
-        path = run.files.seen_by_parent
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fingerprints.write(path, parent.seen)
 
 
 def count(run: TrackedRun, part: Transcripts, what: Literal["validation", "test"], log: Reporter) -> None:

@@ -73,18 +73,20 @@ def set_frozen(model: nn.Module, frozen: bool) -> None:
             parameter.requires_grad_(not frozen)
 
 
-def regrouped(state: dict[str, Any], own: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return an optimizer's state for other groups of the same parameters; as it is where that can't be.
+def regrouped(state: dict[str, Any], own: Sequence[dict[str, Any]], n: int) -> dict[str, Any]:
+    """Return an optimizer's state for other groups of the same network's parameters; as it is where that can't be.
 
     Args:
-        state: what an optimizer has kept, with its groups; it may have had further parameters behind these.
-        own: the groups that there are now.
+        state: what an optimizer has kept, with its groups; there may be further parameters behind the network's, of
+            which nothing is taken over.
+        own: the groups that there are now, perhaps with further parameters too.
+        n: how many parameters the network has.
     """
     before, now = ([len(group["params"]) for group in each] for each in (state["param_groups"], own))
-    if before == now or sum(before) < sum(now):
+    if sum(before) < n or before == now == [n]:
         return state
-    first, known = state["param_groups"][0], {number for group in own for number in group["params"]}
+    first = state["param_groups"][0]
     return {
-        "state": {number: values for number, values in state["state"].items() if number in known},
+        "state": {number: values for number, values in state["state"].items() if number < n},
         "param_groups": [{**group, **first, "params": group["params"]} for group in own],
     }
