@@ -166,6 +166,20 @@ def test_what_the_parent_has_seen_counts_as_seen(tracking: TrackingSettings, old
     assert {int(each) for each in training_data.of_run(last, tracker)} == expected
 
 
+def test_blend_has_seen_what_its_members_parents_have(with_parent: TrackingSettings, new: str) -> None:
+    _train(with_parent, new, "exp1", train__epochs=1)
+    tracker, member = open_tracker(with_parent), _found(with_parent, "exp2")
+    tags = {key: member.tags()[f"rnatracker.{key}"] for key in ("data_digest", "sites")}
+    tags |= {"kind": "blend", "members": json.dumps(["exp2", "exp99"])}
+    named = {f"rnatracker.{key}": value for key, value in tags.items()}
+    blend = tracker.start(log_name=None, params={}, tags=named, dataset=None)
+    shutil.copy(member.files.config, blend.files.config)
+    blend.finish("FINISHED")
+    expected = {int(each) for part in (_OLD, _NEW) for each in fingerprints(part)}
+    assert {int(each) for each in training_data.of_run(blend, tracker)} == expected
+    assert [len(each) for each in training_data.sources_of_run(blend, tracker)] == [46, 40]
+
+
 def test_promotion_refuses_a_test_set_that_the_parent_has_seen(mlflow_store: Path, old: str, tmp_path: Path) -> None:
     tracking = TrackingSettings(mlflow_store)
     new = str(write_table(_NEW, tmp_path / "new.tsv"))

@@ -149,9 +149,11 @@ def recorded(called: str, tags: Mapping[str, str], tracking: TrackingSettings) -
 def _locate(named: str, tracking: TrackingSettings) -> tuple[Path, TrackedRun | None, Tracker]:
     """Return a parent's file of weights, the run that it is of, if that is known, and where that is kept."""
     path = Path(named).expanduser()
-    if path.is_file() or path.suffix == ".pt":
+    if path.is_file():
         path, tracker = path.resolve(), open_tracker(tracking)
         return path, run_of_file(path, tracker), tracker
+    if path.suffix == ".pt":  # no run is called so
+        raise CheckpointError(f"{_OPTION} {path}: no such file of weights", "check the path")
     tracker = open_tracker(settings_of_run(named, tracking))
     run = tracker.find(named)
     _check_single(run, tracking)
