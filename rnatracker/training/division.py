@@ -17,6 +17,7 @@ from rnatracker.data import folds
 from rnatracker.data.encoding import Indices
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import about
+from rnatracker.lineage.others import check_left
 
 if TYPE_CHECKING:
     from rnatracker.training.request import PreparedRun
@@ -56,9 +57,11 @@ def plan(prepared: PreparedRun) -> list[Training]:
     """Return a run's trainings, as `divide` does.
 
     Raises:
-        DataError: if there are too few groups.
+        DataError: if there are too few groups, or nothing of a further data set may be trained on.
     """
-    return divide(prepared.transcripts, prepared.config.data)
+    trainings = divide(prepared.transcripts, prepared.config.data)
+    check_left(prepared.others, [each.held_out for each in trainings])
+    return trainings
 
 
 def divide(transcripts: Transcripts, data: DataConfig) -> list[Training]:

@@ -18,14 +18,13 @@ from rnatracker.data.readers import read_for
 from rnatracker.data.similarity import grouped
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import ConfigError, UsageError
-from rnatracker.lineage.others import Other, check_left, others_of
+from rnatracker.lineage.others import Other, others_of
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.device import pick_device
 from rnatracker.model.threads import pick_threads
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
-from rnatracker.training.division import divide
 from rnatracker.training.parents import parent as parents
 from rnatracker.training.parents.parent import Parent
 from rnatracker.training.steps import trunk
@@ -137,9 +136,7 @@ def prepare(
     if parent is not None:
         start = parent.start(settings, transcripts.sites)
     threads = threads or asked or _threads(request, device, len(transcripts.sites))
-    others = others_of(data, transcripts)
-    check_left(others, [each.held_out for each in divide(transcripts, data)] if others else [])
-    return PreparedRun(request, transcripts, device, threads, start, parent, others)
+    return PreparedRun(request, transcripts, device, threads, start, parent, others_of(data, transcripts))
 
 
 def _check_beginning(request: RunRequest, *, is_new: bool) -> None:
