@@ -35,6 +35,8 @@ _FIXED = {
     "train.eval_every": ("trials are compared at the same epochs", ""),
     "train.patience": ("it does nothing for the model that pruning does not", ""),
     "train.save_every": ("it does nothing for the model", ""),
+    "train.trunk_lr": ("a trial begins from random weights, not from another network's trunk", ""),
+    "train.freeze": ("a trial begins from random weights, not from another network's trunk", ""),
     "train.device": ("it does nothing for the model", ""),
     "train.threads": ("it does nothing for the model", ""),
     "train.amp": ("it does nothing for the model that is worth a trial", ""),

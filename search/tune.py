@@ -34,6 +34,7 @@ from rnatracker.tracking.contract import DatasetInput, DeletedRunError, NoRunErr
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.division import divide, said_of_folds
+from rnatracker.training.steps import trunk
 
 KIND = "study"
 
@@ -90,6 +91,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     """
     check_name(request.name)
     check_pruner(request)
+    check_beginning(request)
     transcripts = read_transcripts(request)
     cautions = check_objective(request, transcripts)
     digest = transcripts.digest()
@@ -202,6 +204,20 @@ def check_pruner(request: StudyRequest) -> None:
         raise UsageError(
             f"--pruner wilcoxon: its test can't tell anything before the 4th fold, and there are {request.folds}",
             "use --fold 5 or more, or --pruner forecast",
+        )
+
+
+def check_beginning(request: StudyRequest) -> None:
+    """Check that trials begin from random weights and are trained on one data set.
+
+    Raises:
+        ConfigError: if they shouldn't.
+    """
+    trunk.check_together(request.config.train)
+    if request.config.data.also:
+        raise UsageError(
+            f"data.also: {request.config.data.also[0]}: a study's trials are trained on one data set",
+            "leave it out, and train the settings that it finds with: rnatracker train --also FILE",
         )
 
 

@@ -15,10 +15,11 @@ from rnatracker.config import DataConfig
 from rnatracker.data.similarity import grouped
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError, TrackingError
-from rnatracker.evaluation import predictions, training_data
+from rnatracker.evaluation import predictions
 from rnatracker.evaluation.compare import Side, problems_of, sides_of
 from rnatracker.evaluation.models import Model, model_of
 from rnatracker.evaluation.predictions import Predicted
+from rnatracker.lineage import training_data
 from rnatracker.tracking.hints import cross_validate_command, finish_advice
 from rnatracker.tracking.open import settings_of_run
 from rnatracker.tracking.settings import TrackingSettings

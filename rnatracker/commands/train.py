@@ -7,6 +7,7 @@ module level.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +33,15 @@ def train(
     id_column: options.IdColumn = None,
     sequence_column: options.SequenceColumn = None,
     group_column: options.GroupColumn = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further data set for the same network, with a last layer of its own. Repeatable.",
+            metavar="FILE[:A,B,...]",
+            parser=options.expanded,
+            rich_help_panel=options.DATA_PANEL,
+        ),
+    ] = None,
     max_length: Annotated[
         int | None,
         typer.Option(
@@ -86,6 +96,15 @@ def train(
         typer.Option(
             help="Start a new run from a file of weights, ours or the PyTorch port's.",
             **options.FILE,
+            rich_help_panel=options.TRAINING_PANEL,
+        ),
+    ] = None,
+    transfer: Annotated[
+        str | None,
+        typer.Option(
+            help="Start a new run from the trunk of another network: all but the last layer.",
+            metavar="RUN|FILE",
+            parser=options.expanded,
             rich_help_panel=options.TRAINING_PANEL,
         ),
     ] = None,
@@ -168,6 +187,7 @@ def train(
         "data.sequence_column": sequence_column,
         "data.group_column": group_column,
         "data.group_by": group_by,
+        "data.also": also or None,
         "data.val": val,
         "data.fold": fold,
         "data.split_seed": split_seed,
@@ -191,13 +211,35 @@ def train(
 
     def work(reporter: Reporter) -> Outcome:
         if resume is None:
-            request = _request(tracking, config, settings_given, set_ or [], weights, log_name, tensorboard, jobs)
+            beginning = _Beginning(weights, transfer)
+            request = _request(tracking, config, settings_given, set_ or [], beginning, log_name, tensorboard, jobs)
             return _start(request, reporter, no_baseline)
-        others = {"--config": config, "--set": set_, "--weights": weights, "--log-name": log_name}
+        others = {"--config": config, "--set": set_, "--weights": weights, "--transfer": transfer}
+        others |= {"--log-name": log_name}
         given = [name for name, value in others.items() if value]
         return _resume(resume, tracking, jobs, settings_given, given, reporter, no_baseline)
 
     _run(work, tracking, json_)
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """What a new run begins from, as it was typed."""
+
+    weights: str | None
+    transfer: str | None
+
+    def settings(self, tracking: TrackingSettings) -> dict[str, Any]:
+        """Return the settings that it brings, below all that is typed; none where it is new weights."""
+        if self.weights is not None:
+            from rnatracker.training.request import settings_of_weights
+
+            return settings_of_weights(self.weights)
+        if self.transfer is not None:
+            from rnatracker.training.parents.parent import settings_of
+
+            return settings_of(self.transfer, tracking)
+        return {}
 
 
 def _beside(no_baseline: bool) -> Beside:
@@ -219,23 +261,19 @@ def _request(
     config: str | None,
     settings_given: dict[str, Any],
     sets: list[str],
-    weights: str | None,
+    beginning: _Beginning,
     log_name: str | None,
     tensorboard: bool,
     jobs: int,
 ) -> RunRequest:
     from rnatracker import config as settings
 
-    if weights is None:
-        checked = settings.assemble(config, {}, settings_given, sets)  # before torch is imported: errors are quick
-    else:
-        from rnatracker.training.request import settings_of_weights
-
-        checked = settings.assemble(config, settings_of_weights(weights), settings_given, sets)
+    # Without weights before torch is imported: errors are quick.
+    checked = settings.assemble(config, beginning.settings(tracking), settings_given, sets)
 
     from rnatracker.training.request import RunRequest
 
-    return RunRequest(checked, tracking, log_name, weights, tensorboard, jobs)
+    return RunRequest(checked, tracking, log_name, beginning.weights, tensorboard, jobs, beginning.transfer)
 
 
 def _resume(

@@ -32,11 +32,12 @@ def seen(transcripts: Transcripts, trained_on: Fingerprints) -> npt.NDArray[np.i
 
 
 def write(path: Path, trained_on: Fingerprints) -> None:
-    """Write fingerprints, sorted, each once.
+    """Write fingerprints, sorted, each once, and the folder if it isn't there.
 
     Raises:
         OSError: if they can't be written.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         np.save(file, np.unique(trained_on), allow_pickle=False)
 

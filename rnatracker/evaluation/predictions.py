@@ -16,8 +16,8 @@ from rnatracker.choices import Device
 from rnatracker.data import fingerprints
 from rnatracker.data.formats.column_names import ANY_NAMES, ColumnNames
 from rnatracker.data.transcripts import Fractions, Transcripts
-from rnatracker.evaluation import training_data
 from rnatracker.evaluation.evaluate import About, Note
+from rnatracker.lineage import training_data
 from rnatracker.prediction import run_table
 from rnatracker.tracking.contract import TrackedRun, Tracker
 from rnatracker.tracking.run_files import RunFiles

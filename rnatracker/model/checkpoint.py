@@ -321,9 +321,22 @@ def _check_weights(checkpoint: Checkpoint, path: Path) -> None:
 
 
 def check_fits(
-    checkpoint: Checkpoint, model: ModelConfig, encoding: EncodingConfig, sites: tuple[str, ...], file: str
+    checkpoint: Checkpoint,
+    model: ModelConfig,
+    encoding: EncodingConfig,
+    sites: tuple[str, ...] | None,
+    file: str,
+    option: str = "--weights",
 ) -> None:
     """Check that a checkpoint, read from a file of this name, can be trained further under these settings.
+
+    Args:
+        checkpoint: what was read.
+        model: sizes of the network that is to be trained.
+        encoding: how it is to see sequences.
+        sites: its sites; None: they may be others.
+        file: the file's name.
+        option: what asked for the checkpoint.
 
     Raises:
         CheckpointError: naming the first setting that differs, with both values.
@@ -331,13 +344,14 @@ def check_fits(
     pairs = [
         *((f"model.{key}", value, getattr(model, key)) for key, value in checkpoint.model if key != "kernel"),
         *((f"encoding.{key}", value, getattr(encoding, key)) for key, value in checkpoint.encoding),
-        ("sites", ",".join(checkpoint.sites), ",".join(sites)),
     ]
+    if sites is not None:
+        pairs.append(("sites", ",".join(checkpoint.sites), ",".join(sites)))
     for key, in_file, asked in pairs:
         if in_file != asked:
             before, now = (each if key == "sites" else plain_yaml.on_one_line(each) for each in (in_file, asked))
             remedy = f"--sites {before}" if key == "sites" else f"--set {key}={before}"
             raise CheckpointError(
                 f"{file}: these weights were trained with {key} {before}, but {now} is asked for",
-                f"use {remedy}, or train without --weights",
+                f"use {remedy}, or train without {option}",
             )

@@ -102,7 +102,7 @@ class RNATracker(nn.Module):
         nn.init.xavier_uniform_(self.conv1.weight)
         nn.init.xavier_uniform_(self.conv2.weight)
 
-    def forward(self, codes: Tensor, lengths: Tensor, total_lengths: Tensor) -> Tensor:
+    def forward(self, codes: Tensor, lengths: Tensor, total_lengths: Tensor, output: nn.Module | None = None) -> Tensor:
         """Return logits, (B, S) float32.
 
         Args:
@@ -110,11 +110,12 @@ class RNATracker(nn.Module):
                 start where it is not. Any L: below the receptive field more padding is added.
             lengths: (B,) int64 on the CPU, nucleotides without padding.
             total_lengths: (B,) int64 on the CPU, nucleotides of the whole transcripts.
+            output: another last layer, for other sites; None: its own.
 
         Raises:
             ValueError: if the shapes or types don't fit.
         """
-        return self._run(codes, lengths, total_lengths)[0]
+        return self._run(codes, lengths, total_lengths, output=output)[0]
 
     def with_attention(self, codes: Tensor, lengths: Tensor, total_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits as `forward` does, and attention weights, (B, T) float32, whose rows sum to 1.
@@ -131,7 +132,13 @@ class RNATracker(nn.Module):
         return logits, cast(Tensor, weights)
 
     def _run(
-        self, codes: Tensor, lengths: Tensor, total_lengths: Tensor, *, with_weights: bool = False
+        self,
+        codes: Tensor,
+        lengths: Tensor,
+        total_lengths: Tensor,
+        *,
+        with_weights: bool = False,
+        output: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         self._check(codes, lengths, total_lengths)
         device, dtype = self.conv1.weight.device, self.conv1.weight.dtype
@@ -147,7 +154,7 @@ class RNATracker(nn.Module):
         if self.config.length_input:
             centred = total_lengths.to(pooled.device).float().clamp(min=1).log() - _LOG_LENGTH_CENTRE
             pooled = torch.cat([pooled, centred.unsqueeze(1).to(pooled.dtype)], dim=1)
-        return self.output(pooled), weights
+        return (output or self.output)(pooled), weights
 
     def _fused_weights(self) -> list[Tensor]:
         """Return the weights in the order in which the kernels take them: `kernels.binding.shapes`."""

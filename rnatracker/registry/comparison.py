@@ -17,8 +17,9 @@ from rnatracker.data import fingerprints, similarity
 from rnatracker.data.fingerprints import Fingerprints
 from rnatracker.data.transcripts import Fractions
 from rnatracker.errors import CheckpointError, DataError, RegistryError, TrackingError
-from rnatracker.evaluation import evaluate, models, training_data
+from rnatracker.evaluation import evaluate, models
 from rnatracker.evaluation.models import Model
+from rnatracker.lineage import training_data
 from rnatracker.model.device import pick_device
 from rnatracker.registry import mlflow_model, test_set
 from rnatracker.registry.registry import Registry

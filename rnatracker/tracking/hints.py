@@ -18,6 +18,9 @@ from rnatracker.tracking.tags import Tag
 _WITH_NO_TRACK = ("train", "baseline", "blend", "tune", "study")
 """Commands that have the option; the others find untracked runs without."""
 
+_BEGINNINGS = {"--weights": Tag.WEIGHTS, "--transfer": Tag.TRANSFER}
+"""Options of `train` that say what a run begins from, which its config doesn't."""
+
 
 def resume_command(run: TrackedRun, tracking: TrackingSettings, jobs: int = 1) -> str:
     """Return what to type to resume a run that was interrupted."""
@@ -51,7 +54,10 @@ def retrain_command(run: TrackedRun, tracking: TrackingSettings) -> str:
         return command(["baseline", "--config", str(run.files.config), "--kind", kind], tracking)
     if not run.files.config.is_file():
         return replay_command(run.parent_name() or run.name, run.folder.parent, tracking)
-    return command(["train", "--config", str(run.files.config)], tracking)
+    beginning = [(option, tags[tag]) for option, tag in _BEGINNINGS.items() if tag in tags]
+    return command(
+        ["train", "--config", str(run.files.config), *(word for pair in beginning for word in pair)], tracking
+    )
 
 
 def cross_validate_command(run: TrackedRun, tracking: TrackingSettings) -> str:

@@ -88,6 +88,16 @@ class RunFiles:
         return self.folder / "predictions" / f"{name}.tsv"
 
     @property
+    def seen_by_parent(self) -> Path:
+        """Of a run that began from another's trunk: fingerprints of what that had been trained on."""
+        return self.folder / "records" / "parent.npy"
+
+    @property
+    def seen_beside(self) -> Path:
+        """Of a run with further data sets: fingerprints of what these hold."""
+        return self.folder / "records" / "also.npy"
+
+    @property
     def plots(self) -> Path:
         """Folder of the pictures."""
         return self.folder / "plots"

@@ -25,6 +25,7 @@ from rnatracker.training.division import Training
 from rnatracker.training.fold_run import run_folds
 from rnatracker.training.fold_workers import run_in_parallel
 from rnatracker.training.out_of_fold import OutOfFold
+from rnatracker.training.parents import unseen
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import Outcome, PreparedRun
 from rnatracker.training.session import describe_start, ending
@@ -48,6 +49,7 @@ def cross_validate(
     """
     with ending(run, prepared.request, stop), LogFile(run.files.log, reporter) as log:
         describe_start(run, prepared, log)
+        unseen.count(run, prepared.transcripts, "test", log)
         done = {name for name, child in run.children().items() if child.status() == "FINISHED"}
         pending = [each for each in trainings if each.name not in done]
         log.line(f"{len(trainings)} folds" + (f", {len(done)} of them finished before" if done else ""))
@@ -80,6 +82,7 @@ def _summarise(run: TrackedRun, prepared: PreparedRun, folds: list[Training], lo
     networks = prepared.config.train.seeds
     if networks > 1:
         summary |= _leave_singles(run, of_folds, summary, networks, log)
+    summary |= unseen.measure(run, transcripts, predicted, log)
     compared.leave(run, log)
     epoch, sites = int(median(int(each["best/epoch"]) for each in of_folds)), transcripts.sites
     state, lines = "FINISHED", compared.lines

@@ -17,6 +17,7 @@ from rnatracker.data import folds
 from rnatracker.data.encoding import Indices
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import about
+from rnatracker.lineage.others import check_left
 
 if TYPE_CHECKING:
     from rnatracker.training.request import PreparedRun
@@ -46,14 +47,21 @@ class Training:
         """Name of the fold, `fold1`; empty where there are none."""
         return f"fold{self.fold}" if self.fold else ""
 
+    @property
+    def held_out(self) -> Indices:
+        """Indices of all that is not trained on, but measured: the validation part, and the test part."""
+        return self.validation if self.test is None else np.concatenate([self.validation, self.test])
+
 
 def plan(prepared: PreparedRun) -> list[Training]:
     """Return a run's trainings, as `divide` does.
 
     Raises:
-        DataError: if there are too few groups.
+        DataError: if there are too few groups, or nothing of a further data set may be trained on.
     """
-    return divide(prepared.transcripts, prepared.config.data)
+    trainings = divide(prepared.transcripts, prepared.config.data)
+    check_left(prepared.others, [each.held_out for each in trainings])
+    return trainings
 
 
 def divide(transcripts: Transcripts, data: DataConfig) -> list[Training]:

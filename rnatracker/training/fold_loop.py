@@ -19,6 +19,8 @@ import torch
 from rnatracker import metrics
 from rnatracker.choices import Objective
 from rnatracker.data.encoding import Indices, cut
+from rnatracker.data.transcripts import Transcripts
+from rnatracker.lineage import others
 from rnatracker.model import checkpoint
 from rnatracker.model.batching import Batches
 from rnatracker.model.checkpoint import Checkpoint
@@ -29,7 +31,8 @@ from rnatracker.training.division import Training
 from rnatracker.training.reporting import Reporter
 from rnatracker.training.request import PreparedRun
 from rnatracker.training.steps import seeds
-from rnatracker.training.trainer import EpochResult, Part, Stopped, Trainer, objective_on
+from rnatracker.training.steps.heads import Part
+from rnatracker.training.trainer import EpochResult, Stopped, Trainer, objective_on
 
 
 @dataclass(frozen=True)
@@ -177,13 +180,31 @@ def train_all(
     return results
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What the networks of a training see."""
+
+    train: Part
+    validation: Part
+    others: list[Part]
+
+    @classmethod
+    def of(cls, prepared: PreparedRun, training: Training) -> _Parts:
+        own, held_out = prepared.transcripts, training.held_out
+        return cls(
+            _encode(prepared, training.train, own),
+            _encode(prepared, training.validation, own),
+            [_encode(prepared, each.without(held_out), each.transcripts) for each in prepared.others],
+        )
+
+
 def _train_one(
     prepared: PreparedRun, destination: Destination, stop: StopSignal, watchers: Sequence[Watcher]
 ) -> Trained:
     """Train the networks of one training, those that have come to their end before excepted, and tell of its end."""
     training, n_networks = destination.training, prepared.config.train.seeds
-    parts = _encode(prepared, training.train), _encode(prepared, training.validation)
-    for text in _cautions(prepared, parts[1]):
+    parts = _Parts.of(prepared, training)
+    for text in (*others.said(prepared.others, training.held_out), *_cautions(prepared, parts.validation)):
         destination.line(text)
     networks = []
     for number in range(1, n_networks + 1):
@@ -202,7 +223,7 @@ def _train_network(
     prepared: PreparedRun,
     destination: Destination,
     number: int,
-    parts: tuple[Part, Part],
+    parts: _Parts,
     stop: StopSignal,
     watchers: Sequence[Watcher],
 ) -> Network:
@@ -213,10 +234,12 @@ def _train_network(
     trainer = Trainer(
         seeds.settings_of(prepared.config, number),
         prepared.transcripts.sites,
-        *parts,
+        parts.train,
+        parts.validation,
         files.folder,
         device=prepared.device,
         start=checkpoint.load(files.last) if files.last.exists() else prepared.start,
+        others=parts.others,
     )
     with _board(destination.run, prepared.request.tensorboard) as board, stop.polite():
         everyone = [_Recorder(prepared, board, trainer.objective), *watchers]
@@ -291,10 +314,10 @@ def _board(run: TrackedRun, wanted: bool) -> Iterator[Any]:
         yield board
 
 
-def _encode(prepared: PreparedRun, indices: Indices) -> Part:
-    """Return a part of the transcripts as the trainer takes it; the sequences are shared, not copied."""
-    transcripts, settings = prepared.transcripts, prepared.config
-    frames = settings.model.codons
-    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding, codons=frames).take(indices)
+def _encode(prepared: PreparedRun, indices: Indices, transcripts: Transcripts) -> Part:
+    """Return a part of some transcripts as the trainer takes it; the sequences are shared, not copied."""
+    settings = prepared.config
+    codons = settings.model.codons
+    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding, codons=codons).take(indices)
     batches = Batches(encoded, settings.encoding, settings.model.masked, prepared.device)
     return Part(batches, transcripts.measured()[indices])

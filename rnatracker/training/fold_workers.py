@@ -117,8 +117,7 @@ def run_in_parallel(
         "rnatracker.training.fold_workers:work", prepared.request.jobs, on_message=pass_on, on_end=failures.take_end
     )
     with scratch.folder() as folder, stop.polite():
-        shared.dump(prepared.transcripts, folder)
-        light = replace(prepared, transcripts=_NO_TRANSCRIPTS)
+        light = _without_transcripts(prepared, folder)
         for fold in folds:
             pool.add(fold.name, _FoldTask(light, run.id, fold, folder))
         try:
@@ -130,9 +129,29 @@ def run_in_parallel(
     failures.check()
 
 
+def _without_transcripts(prepared: PreparedRun, folder: Path) -> PreparedRun:
+    """Write all transcripts of a run into a folder that workers share; return the rest, which is light to send."""
+    shared.dump(prepared.transcripts, folder)
+    for number, each in enumerate(prepared.others):
+        place = folder / str(number)
+        place.mkdir()
+        shared.dump(each.transcripts, place)
+    others = tuple(replace(each, transcripts=_NO_TRANSCRIPTS) for each in prepared.others)
+    return replace(prepared, transcripts=_NO_TRANSCRIPTS, others=others)
+
+
+def _with_transcripts(prepared: PreparedRun, folder: Path) -> PreparedRun:
+    """Return what `_without_transcripts` was given."""
+    others = (
+        replace(each, transcripts=shared.open_shared(folder / str(number)))
+        for number, each in enumerate(prepared.others)
+    )
+    return replace(prepared, transcripts=shared.open_shared(folder), others=tuple(others))
+
+
 def work(task: _FoldTask, channel: Channel, stop: StopSignal) -> None:
     """Run one fold in a worker process."""
-    prepared = replace(task.prepared, transcripts=shared.open_shared(task.data))
+    prepared = _with_transcripts(task.prepared, task.data)
     tracker = open_tracker(prepared.request.tracking)
     run_folds(tracker, tracker.find(task.parent_id), prepared, [task.fold], _Relay(channel), stop)
 

@@ -18,6 +18,7 @@ from rnatracker import config, files
 from rnatracker.choices import Device
 from rnatracker.config import Config
 from rnatracker.errors import CheckpointError, DataError, TrackingError
+from rnatracker.lineage.others import check_same
 from rnatracker.model.kernels.functions import kernel_in_use
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
@@ -31,6 +32,7 @@ from rnatracker.training import trial
 from rnatracker.training.division import plan as plan_trainings
 from rnatracker.training.division import split_digest
 from rnatracker.training.fold_loop import Destination, Watcher, into, train_all
+from rnatracker.training.parents import parent as parents
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import PreparedRun, RunRequest, prepare
 from rnatracker.training.run import train
@@ -103,6 +105,7 @@ def plan(
         log_name=f"replay-of-{called.replace('/', '-')}"[:80],
         weights=_weights(called, tags),
         jobs=jobs,
+        transfer=parents.recorded(called, tags, place),
     )
     recorded_threads = tags.get(Tag.THREADS, "")
     threads = int(recorded_threads) if recorded_threads.isdigit() else None
@@ -119,6 +122,7 @@ def _check_same_data(prepared: PreparedRun, called: str, kind: str, tags: Mappin
             f"{prepared.transcripts.digest()}, recorded is {tags.get(Tag.DATA_DIGEST, 'none')})",
             "give the original file with --data",
         )
+    check_same(prepared.others, tags, called)
     split = tags.get(Tag.SPLIT_DIGEST)
     if kind != "trial" and split and split != split_digest(prepared):
         raise DataError(

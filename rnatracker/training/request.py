@@ -18,12 +18,16 @@ from rnatracker.data.readers import read_for
 from rnatracker.data.similarity import grouped
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import ConfigError, UsageError
+from rnatracker.lineage.others import Other, others_of
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.device import pick_device
 from rnatracker.model.threads import pick_threads
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
+from rnatracker.training.parents import parent as parents
+from rnatracker.training.parents.parent import Parent
+from rnatracker.training.steps import trunk
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class RunRequest:
         weights: a file of weights to continue from, in a new run.
         tensorboard: write TensorBoard events too.
         jobs: folds that are trained at a time.
+        transfer: a run or a file of weights from whose trunk to begin.
     """
 
     config: Config
@@ -45,6 +50,7 @@ class RunRequest:
     weights: str | None = None
     tensorboard: bool = False
     jobs: int = 1
+    transfer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,9 @@ class PreparedRun:
         transcripts: the data.
         device: where it is computed.
         threads: CPU threads of each training.
-        start: the weights to continue from in a new run.
+        start: the weights to continue from in a new run, or the trunk to begin from.
+        parent: the network whose trunk that is.
+        others: further data sets that the trunk is trained on.
     """
 
     request: RunRequest
@@ -64,6 +72,8 @@ class PreparedRun:
     device: torch.device
     threads: int
     start: Checkpoint | None = None
+    parent: Parent | None = None
+    others: tuple[Other, ...] = ()
 
     @property
     def config(self) -> Config:
@@ -120,9 +130,29 @@ def prepare(
         raise UsageError(
             "data.path: no data to train on", "give a file with --data, or make one with: rnatracker data simulate FILE"
         )
-    if request.weights and data.fold:
+    _check_beginning(request, is_new=recorded is None)
+    device = pick_device(settings.train)
+    transcripts = grouped(read_for(data, data.path, recorded_sites(recorded or {})), data)
+    parent = parents.find(request.transfer, request.tracking) if request.transfer else None
+    start = _read_weights(request, transcripts.sites) if request.weights else None
+    if parent is not None:
+        start = parent.start(settings, transcripts.sites)
+    threads = threads or asked or _threads(request, device, len(transcripts.sites))
+    return PreparedRun(request, transcripts, device, threads, start, parent, others_of(data, transcripts))
+
+
+def _check_beginning(request: RunRequest, *, is_new: bool) -> None:
+    """Check that a run begins from one thing only, and has settings of a trunk only where it begins from one.
+
+    A run that is resumed may no longer need what it began from.
+    """
+    settings = request.config
+    if request.weights and request.transfer:
+        raise UsageError("--weights with --transfer: a network begins from one of them", "leave out one")
+    if request.weights and settings.data.fold:
         raise UsageError(
-            "--weights with --fold: every fold would start from weights that have seen its test part", "use one of them"
+            "--weights with --fold: every fold would start from weights that have seen its test part",
+            "use one of them, or --transfer with a network of other data",
         )
     if request.weights and settings.train.seeds > 1:
         raise UsageError(
@@ -130,11 +160,8 @@ def prepare(
             "that their seeds would hardly tell them apart",
             "leave out --weights, or continue one network with --set train.seeds=1",
         )
-    device = pick_device(settings.train)
-    transcripts = grouped(read_for(data, data.path, recorded_sites(recorded or {})), data)
-    start = _read_weights(request, transcripts.sites) if request.weights else None
-    threads = threads or asked or _threads(request, device, len(transcripts.sites))
-    return PreparedRun(request, transcripts, device, threads, start)
+    if is_new and not (request.weights or request.transfer):
+        trunk.check_together(settings.train)
 
 
 def recorded_sites(tags: Mapping[str, str]) -> tuple[str, ...]:

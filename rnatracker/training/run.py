@@ -13,6 +13,7 @@ from rnatracker.config import Config
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import DataError, TrackingError
 from rnatracker.escapes import markdown
+from rnatracker.lineage.others import check_same
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun, Tracker, check_reopenable
@@ -25,6 +26,8 @@ from rnatracker.training.artifacts import Results, leave_results
 from rnatracker.training.beside import Beside, nothing
 from rnatracker.training.division import Training, plan, split_digest
 from rnatracker.training.fold_loop import Trained, into, train_all
+from rnatracker.training.parents import parent as parents
+from rnatracker.training.parents import unseen
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import Outcome, PreparedRun, RunRequest, prepare
 from rnatracker.training.session import describe_start, ending, start_run
@@ -138,6 +141,7 @@ def _prepare_again(
         weights=None if run.files.training().last.exists() else tags.get(Tag.WEIGHTS),
         tensorboard=tags.get(Tag.TENSORBOARD) == "true",
         jobs=jobs,
+        transfer=None if _all_begun(run, settings) else parents.recorded(run.name, tags, tracking),
     )
     prepared = prepare(request, threads=int(tags.get(Tag.THREADS, "0")) or None, recorded=tags)
     if prepared.transcripts.digest() != tags.get(Tag.DATA_DIGEST):
@@ -145,7 +149,17 @@ def _prepare_again(
             f"{settings.data.path}: not the transcripts that {run.name} began with (their digest differs)",
             "give the original file with --data, or start a new run",
         )
+    check_same(prepared.others, tags, run.name)
     return prepared
+
+
+def _all_begun(run: TrackedRun, settings: Config) -> bool:
+    """Tell whether all trainings of a run have saved something that they are resumed from."""
+    if not settings.data.fold:
+        return run.files.training().last.exists()
+    children = run.children()
+    names = [f"fold{number}" for number in range(1, settings.data.fold + 1)]
+    return all(name in children and children[name].files.training().last.exists() for name in names)
 
 
 def _instead_of_resuming(run: TrackedRun, kind: str, tracking: TrackingSettings) -> str:
@@ -182,6 +196,7 @@ def _train_single(
     with ending(run, prepared.request, stop), LogFile(run.files.log, reporter) as log:
         describe_start(run, prepared, log)
         log.line(f"training on {len(training.train)} transcripts, validating on {len(training.validation)}")
+        unseen.count(run, prepared.transcripts.take(training.validation), "validation", log)
         (trained,) = train_all(prepared, [training], into(run, log), stop)
         results = leave_results(prepared, trained)
         best, singles = trained.best_epoch, results.of_single()

@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
 from rnatracker import files
 from rnatracker.config import Config
+from rnatracker.data import fingerprints
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import RNATrackerError, TrackingError, TrainingError, disk_fault, is_out_of_memory
+from rnatracker.lineage import others
 from rnatracker.model.kernels.functions import kernel_in_use
 from rnatracker.processes.stop import Interrupted, StopSignal
 from rnatracker.tracking import provenance
@@ -40,8 +44,18 @@ def start_run(tracker: Tracker, prepared: PreparedRun, kind: str, split_digest: 
         )
         with ending(run, prepared.request, stop, unless_it_ends_well=True):
             files.write_text(run.files.config, prepared.config.to_yaml())
+            _keep_records(run, prepared)
             run.publish()
     return run
+
+
+def _keep_records(run: TrackedRun, prepared: PreparedRun) -> None:
+    """Keep which transcripts have a part in a run's weights besides its own data, as far as that is known."""
+    if prepared.parent is not None and prepared.parent.seen is not None:
+        fingerprints.write(run.files.seen_by_parent, prepared.parent.seen)
+    if prepared.others:
+        found = [fingerprints.fingerprints(each.transcripts) for each in prepared.others]
+        fingerprints.write(run.files.seen_beside, np.concatenate(found))
 
 
 def params_of(prepared: PreparedRun) -> dict[str, object]:
@@ -66,7 +80,9 @@ def tags_of(prepared: PreparedRun, kind: str, split_digest: str) -> dict[str, st
     if request.weights:
         path = Path(request.weights)
         tags |= {Tag.WEIGHTS: str(path.resolve()), Tag.WEIGHTS_DIGEST: files.digest_of(path)}
-    return tags
+    if prepared.others:
+        tags[Tag.ALSO_DIGESTS] = others.digests(prepared.others)
+    return tags if prepared.parent is None else tags | prepared.parent.tags()
 
 
 def dataset_of(prepared: PreparedRun) -> DatasetInput:
@@ -101,7 +117,14 @@ def describe_start(run: TrackedRun, prepared: PreparedRun, log: Reporter) -> Non
     if settings.train.seeds > 1:
         own = [str(seeds.seed_of(settings.train.seed, number)) for number in range(1, settings.train.seeds + 1)]
         log.line(f"{len(own)} networks as one model, of seeds {', '.join(own)}: their mean is the prediction")
-    if prepared.start is not None:
+    for each in prepared.others:
+        n, sites = len(each.transcripts), ", ".join(each.transcripts.sites)
+        log.line(f"also {n} transcripts of {each.transcripts.source}, with a last layer of their own: {sites}")
+        for note in each.transcripts.notes:
+            log.line(note)
+    if prepared.parent is not None:
+        log.line(prepared.parent.said)
+    elif prepared.start is not None:
         log.line(f"continuing after epoch {prepared.start.epoch} of {prepared.request.weights}")
         if prepared.start.optimizer is None or optimizer_kind(prepared.start) != settings.train.optimizer:
             log.line(f"the state of its optimizer is not that of {settings.train.optimizer}, which starts afresh")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -27,17 +27,18 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from rnatracker import metrics
 from rnatracker.choices import Objective
 from rnatracker.config import Config
+from rnatracker.data.encoding import Indices
 from rnatracker.data.transcripts import Fractions
 from rnatracker.errors import CheckpointError, TrainingError
 from rnatracker.model import checkpoint as checkpoints
-from rnatracker.model.batching import Batches
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.device import random_state, set_random_state
 from rnatracker.model.network import RNATracker
 from rnatracker.prediction.predictor import predict_fractions
 from rnatracker.tracking.run_files import TrainingFiles
-from rnatracker.training.steps import calibration, schedule
+from rnatracker.training.steps import calibration, schedule, trunk
 from rnatracker.training.steps.calibration import Calibration
+from rnatracker.training.steps.heads import Heads, Part
 from rnatracker.training.steps.loss import loss_of
 from rnatracker.training.steps.noise import noisy, stretch_of
 
@@ -90,14 +91,6 @@ class EpochResult:
         return named
 
 
-@dataclass(frozen=True)
-class Part:
-    """Transcripts to train on or to validate on, with their measured fractions, (N, S)."""
-
-    batches: Batches
-    fractions: Fractions
-
-
 @dataclass
 class _Progress:
     """How far a training has come: all of it goes into `last.pt`."""
@@ -110,6 +103,7 @@ class _Progress:
     loss_sum: float = 0.0
     random_state: Tensor | None = None
     average: dict[str, Tensor] | None = None
+    heads: list[dict[str, Tensor]] | None = None
 
     @classmethod
     def of(cls, kept: dict[str, Any]) -> _Progress:
@@ -139,7 +133,8 @@ class Trainer:
         validation: on what the best epoch is chosen.
         folder: where `best.pt`, `last.pt` and numbered checkpoints go; must exist.
         start: continue from these weights; their `progress`, if kept, is continued as if nothing had happened,
-            else only network, optimizer and epoch are taken over.
+            else only network, optimizer and epoch are taken over. Tensors that it lacks are those of a new network.
+        others: further data sets that the trunk is trained on, each with a last layer of its own.
     """
 
     def __init__(
@@ -152,6 +147,7 @@ class Trainer:
         *,
         device: torch.device,
         start: Checkpoint | None = None,
+        others: Sequence[Part] = (),
     ) -> None:
         self._config, self._settings = config, config.train
         self._sites, self._train, self._validation = sites, train, validation
@@ -162,13 +158,18 @@ class Trainer:
             torch.manual_seed(config.train.seed)
             self.model = RNATracker(config.model, len(sites))
         self.model.to(device)
-        self._targets = torch.from_numpy(train.fractions).float().to(device)
+        self._targets = train.targets(device)
+        self._heads = Heads(others, self.model.output.in_features, config.train, device)
         options = {"lr": config.train.lr, "weight_decay": config.train.weight_decay}
         options |= _AT_ONCE[config.train.optimizer]
-        self._optimizer = _OPTIMIZERS[config.train.optimizer](self.model.parameters(), **options)  # type: ignore[arg-type]
+        groups, self._factors = trunk.groups(self.model, config.train), trunk.factors(config.train)
+        if others:
+            groups, self._factors = [*groups, {"params": list(self._heads.parameters())}], (*self._factors, 1.0)
+        self._optimizer = _OPTIMIZERS[config.train.optimizer](groups, **options)  # type: ignore[arg-type]
         self._average: AveragedModel | None = None
         if config.train.ema:
             self._average = AveragedModel(self.model, multi_avg_fn=_averaging(config.train.ema))
+        self._n_transcripts = len(train.batches) + self._heads.n_transcripts
         self._stretch = stretch_of(config.train.window, config.train.shift, device)
         self._progress = _Progress()
         if start is not None:
@@ -215,7 +216,7 @@ class Trainer:
         for epoch in range(progress.next_epoch, settings.epochs + 1):
             if self._out_of_patience():
                 break
-            before = progress.batch * settings.batch_size
+            to_train = max(self._n_transcripts - progress.batch * settings.batch_size, 0)
             began = time.perf_counter()
             train_loss = self._train_epoch(epoch, on_batch, should_stop)
             train_seconds = time.perf_counter() - began
@@ -236,7 +237,7 @@ class Trainer:
                 best_epoch=progress.best_epoch,
                 best_value=-progress.best_value if self._objective == "val_loss" else progress.best_value,
                 epoch_seconds=time.perf_counter() - began,
-                sequences_per_second=max(len(self._train.batches) - before, 0) / train_seconds,
+                sequences_per_second=to_train / train_seconds,
             )
             progress.history.append(result)
             if settings.save_every and epoch % settings.save_every == 0:
@@ -249,19 +250,31 @@ class Trainer:
     def _train_epoch(
         self, epoch: int, on_batch: Callable[[int, int, int], None] | None, should_stop: Callable[[], bool]
     ) -> float:
-        """Train on every transcript once, or on those that an interruption left; return the mean loss."""
+        """Train on every transcript once, or on those that an interruption left.
+
+        Returns:
+            The mean loss of the first data set.
+        """
         progress, settings = self._progress, self._settings
-        order = self._train.batches.training_order(settings.batch_size, np.random.default_rng([settings.seed, epoch]))
+        first = self._train.batches.training_order(settings.batch_size, np.random.default_rng([settings.seed, epoch]))
+        order = self._heads.steps(first, epoch)
         self._seed_dropout(epoch)
         self.model.train()
+        if trunk.is_apart(settings):
+            trunk.set_frozen(self.model, epoch - progress.first_epoch < settings.freeze or not settings.trunk_lr)
         exact = torch.float32 if self._device.type == "mps" else torch.float64  # MPS has no float64
         loss_sum = torch.tensor(progress.loss_sum, dtype=exact, device=self._device)
-        n, done = len(self._train.batches), sum(map(len, order[: progress.batch]))
+        n, done = (
+            len(self._train.batches),
+            sum(len(each.indices) for each in order[: progress.batch] if not each.source),
+        )
         for number in range(progress.batch, len(order)):
             self._set_rate(epoch, number / len(order))
-            loss = self._step(order[number])
-            loss_sum += loss * len(order[number])
-            done += len(order[number])
+            step = order[number]
+            loss = self._step(step.indices, step.source)
+            if not step.source:
+                loss_sum += loss * len(step.indices)
+                done += len(step.indices)
             if on_batch:
                 on_batch(epoch, done, n)
             if should_stop() and number + 1 < len(order):
@@ -278,20 +291,28 @@ class Trainer:
             )
         return mean
 
-    def _step(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
-        """Take one step of the optimizer; return the batch's loss without waiting for the device."""
+    def _step(self, indices: Indices, source: int = 0) -> Tensor:
+        """Take one step of the optimizer; return the batch's loss without waiting for the device.
+
+        Args:
+            indices: (B,) which transcripts.
+            source: of which data set: 0 the first, or one of the further ones.
+        """
         settings = self._settings
-        batch = self._train.batches.gather(indices, self._stretch)
-        target = self._targets[torch.from_numpy(indices).to(self._device)]
+        part, targets, output = self._heads.of(source) if source else (self._train, self._targets, None)
+        batch = part.batches.gather(indices, self._stretch)
+        target = targets[torch.from_numpy(indices).to(self._device)]
         codes = noisy(batch.codes, settings.mask, settings.exchange)
         amp = settings.amp and self._device.type == "cuda"
         with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=amp):
-            logits = self.model(codes, batch.lengths, batch.total_lengths)
+            logits = self.model(codes, batch.lengths, batch.total_lengths, output)
         loss = loss_of(logits, target, settings.pcc_weight)
+        if source:
+            loss = loss * settings.also_weight
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if settings.clip:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip)
+            torch.nn.utils.clip_grad_norm_([*self.model.parameters(), *self._heads.parameters()], settings.clip)
         self._optimizer.step()
         if self._average is not None:
             self._average.update_parameters(self.model)
@@ -303,8 +324,9 @@ class Trainer:
         if settings.schedule == "constant" and not settings.warmup:
             return
         done = (epoch - first + share) / (settings.epochs - first + 1)
-        for group in self._optimizer.param_groups:
-            group["lr"] = settings.lr * schedule.rate(settings.schedule, done, settings.warmup)
+        rate = settings.lr * schedule.rate(settings.schedule, done, settings.warmup)
+        for group, factor in zip(self._optimizer.param_groups, self._factors, strict=True):
+            group["lr"] = rate * factor
 
     def _validate(self, epoch: int) -> tuple[float, dict[str, float], Calibration | None]:
         """Predict the validation part; return its loss and its scores, calibrated where that is asked for."""
@@ -350,6 +372,7 @@ class Trainer:
     def _save_last(self) -> None:
         progress = self._progress
         state = asdict(progress) | {"history": [asdict(result) for result in progress.history]}
+        state["heads"] = self._heads.states() if len(self._heads) else None
         state["average"] = None if self._average is None else _tensors(self._average)
         scores = progress.history[-1].scores if progress.history else {}
         content = Checkpoint(**self._content(self.model), epoch=progress.next_epoch - 1, metrics=scores, progress=state)
@@ -369,10 +392,12 @@ class Trainer:
         checkpoints.save(Checkpoint(**{**vars(content), "optimizer": state}), path)
 
     def _restore(self, start: Checkpoint) -> None:
-        self.model.load_state_dict(start.weights)
+        self.model.load_state_dict(self.model.state_dict() | start.weights)
         self._load_optimizer(start)
         if start.progress is not None:
             self._progress = _Progress.of(start.progress)
+            self._heads.restore(self._progress.heads)
+            self._progress.heads = None
             self._load_average()
         else:
             self._progress.first_epoch = start.epoch + 1
@@ -394,17 +419,21 @@ class Trainer:
 
         An optimizer of another kind starts afresh: its state would mean something else.
         """
-        if start.optimizer is None or optimizer_kind(start) != self._settings.optimizer:
+        kept = start.optimizer
+        if kept is None or optimizer_kind(start) != self._settings.optimizer:
             return
+        if start.progress is None:
+            n = len(list(self.model.parameters()))
+            kept = trunk.regrouped(kept, self._optimizer.state_dict()["param_groups"], n)
         try:
-            self._optimizer.load_state_dict(start.optimizer)
+            self._optimizer.load_state_dict(kept)
         except ValueError as error:
             raise CheckpointError(
                 f"the checkpoint's optimizer doesn't fit its network: {error}", "use another copy"
             ) from None
         if start.progress is None:
-            for group in self._optimizer.param_groups:
-                group |= {"lr": self._settings.lr, "weight_decay": self._settings.weight_decay}
+            for group, factor in zip(self._optimizer.param_groups, self._factors, strict=True):
+                group |= {"lr": self._settings.lr * factor, "weight_decay": self._settings.weight_decay}
 
 
 def objective_on(wanted: Objective, fractions: Fractions) -> Objective:

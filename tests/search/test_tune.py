@@ -293,6 +293,12 @@ def test_wilcoxon_without_enough_folds_is_refused(data: Path, tmp_path: Path) ->
     assert "--fold 5" in caught.value.remedy
 
 
+def test_trial_has_no_trunk_to_spare(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(config.ConfigError) as caught:
+        tune.tune(small_study(data, _no_mlflow(tmp_path), settings={"train__freeze": 2}), print, lambda *_: None)
+    assert "train.freeze" in caught.value.problem
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("45m", 2700), ("2h", 7200), ("1h30m", 5400), ("1d", 86400)])
 def test_time_span_is_read(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds

@@ -15,7 +15,8 @@ from rnatracker.data.transcripts import Transcripts
 from rnatracker.model.batching import Batches
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.network import RNATracker
-from rnatracker.training.trainer import EpochResult, Part
+from rnatracker.training.steps.heads import Part
+from rnatracker.training.trainer import EpochResult
 
 SITES = ("Nucleus", "Cytosol", "ERM")
 SMALL = {

@@ -324,8 +324,8 @@ def test_the_average_of_the_weights_is_what_is_validated_and_kept(tmp_path: Path
     trainer, seen = _trainer(settings, tmp_path), []
     step = trainer._step
 
-    def watched(indices: Any) -> torch.Tensor:
-        loss = step(indices)
+    def watched(indices: Any, source: int) -> torch.Tensor:
+        loss = step(indices, source)
         seen.append({name: tensor.clone() for name, tensor in trainer.model.state_dict().items()})
         return loss
 
@@ -356,9 +356,9 @@ def test_every_step_has_its_rate(schedule: str, warmup: float, tmp_path: Path) -
     trainer, rates = _trainer(settings, tmp_path), []
     step = trainer._step
 
-    def watched(indices: Any) -> torch.Tensor:
+    def watched(indices: Any, source: int) -> torch.Tensor:
         rates.append(trainer._optimizer.param_groups[0]["lr"] / settings.train.lr)
-        return step(indices)
+        return step(indices, source)
 
     trainer._step = watched  # type: ignore[method-assign]
     trainer.fit(lambda _: None)
