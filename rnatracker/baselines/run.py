@@ -46,7 +46,7 @@ NAMES: dict[BaselineKind, str] = {
     "length": "a cubic of the log length",
     "kmer-ridge": "ridge regression on shares of 1- to 3-mers and log length",
     "kmer-boosting": "boosted trees on shares of 1- to 5-mers and log length",
-    "codon-boosting": "boosted trees on the same and on the longest open reading frame",
+    "codon-boosting": "boosted trees on shares of 1- to 5-mers, log length and the longest open reading frame",
 }
 """What each kind is, in words."""
 _PACKAGES: dict[BaselineKind, str] = {"kmer-ridge": "scikit-learn", **dict.fromkeys(models.BOOSTED, "lightgbm")}
