@@ -26,7 +26,7 @@ AnyFormat = Literal["auto", "fasta", "port3", "port6", "original", "table"]
 """Formats of files to predict."""
 GroupBy = Literal["group", "similarity"]
 """What is never divided."""
-BaselineKind = Literal["mean", "length", "kmer-ridge", "kmer-boosting"]
+BaselineKind = Literal["mean", "length", "kmer-ridge", "kmer-boosting", "codon-boosting"]
 """Models without a network, the simplest first."""
 OutFormat = Literal["tsv", "csv", "jsonl", "parquet"]
 """Formats of predictions."""

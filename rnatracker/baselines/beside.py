@@ -36,8 +36,12 @@ from rnatracker.training.request import PreparedRun
 
 _SHOWN: tuple[BaselineKind, ...] = ("mean", "length", "kmer-ridge")
 """Kinds that are quick enough to be computed for every run."""
-_RIVALS: tuple[BaselineKind, ...] = ("kmer-ridge", "kmer-boosting")
-"""Kinds that a run is compared with in words."""
+_RIVALS: dict[BaselineKind, str] = {
+    "kmer-ridge": "k-mer ridge",
+    "kmer-boosting": "k-mer boosting",
+    "codon-boosting": "codon boosting",
+}
+"""Kinds that a run is compared with in words, and what they are called there."""
 _RESAMPLES = 1000
 
 
@@ -182,7 +186,7 @@ def verdict(kind: BaselineKind, difference: Difference) -> str:
         kind: the baseline.
         difference: of their mean PCC.
     """
-    name = {"kmer-ridge": "k-mer ridge", "kmer-boosting": "k-mer boosting"}.get(kind, kind)
+    name = _RIVALS.get(kind, kind)
     if math.isnan(difference.value):
         return f"can't be compared with {name}: PCC is undefined at every site"
     if math.isnan(difference.low):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from rnatracker.baselines.models import (
+    BOOSTED,
     Baseline,
     Boosted,
     Linear,
@@ -46,7 +47,7 @@ _LEAST = 1e-6
 
 def settings_of(kind: BaselineKind, seed: int) -> dict[str, object]:
     """Return the settings of a kind, as they are recorded."""
-    if kind == "kmer-boosting":
+    if kind in BOOSTED:
         return {"rounds": ROUNDS, **BOOSTING, "seed": seed}
     shown = f"{len(PENALTIES)} from {PENALTIES[0]:g} to {PENALTIES[-1]:g}"  # the list would make tables wide
     return {"penalties": shown} if kind == "kmer-ridge" else {}
@@ -77,14 +78,13 @@ def fit(
     Raises:
         TrainingError: if LightGBM can't train on these.
     """
-    if kind == "kmer-boosting":
-        return _boosted(
-            tree_design(features)[train], measured[train], sites, {"seed": seed % 2**31, "num_threads": threads}
-        )
+    if kind in BOOSTED:
+        design = tree_design(kind, features)[train]
+        return _boosted(kind, design, measured[train], sites, {"seed": seed % 2**31, "num_threads": threads})
     lengths = features.log_length[train]
     center, scale = (float(lengths.mean()), float(lengths.std()) or 1.0) if kind != "mean" else (0.0, 1.0)
-    design = linear_design(kind, features, center, scale)[train]
-    weights, intercept, penalty = _linear(design, measured[train], ridge=kind == "kmer-ridge")
+    linear = linear_design(kind, features, center, scale)[train]
+    weights, intercept, penalty = _linear(linear, measured[train], ridge=kind == "kmer-ridge")
     return Linear(kind, sites, weights, intercept, center, scale, penalty)
 
 
@@ -104,7 +104,9 @@ def _linear(design: Fractions, measured: Fractions, *, ridge: bool) -> tuple[Fra
     return weights, measured.mean(axis=0) - center @ weights, penalty
 
 
-def _boosted(design: Any, measured: Fractions, sites: tuple[str, ...], machine: dict[str, int]) -> Boosted:
+def _boosted(
+    kind: BaselineKind, design: Any, measured: Fractions, sites: tuple[str, ...], machine: dict[str, int]
+) -> Boosted:
     """Boost trees under the loss of the networks: the softmax's divergence from the measured fractions."""
     library = lightgbm()
     n, n_sites = measured.shape
@@ -118,12 +120,12 @@ def _boosted(design: Any, measured: Fractions, sites: tuple[str, ...], machine: 
         design,
         label=np.zeros(n),  # what is learnt is in the gradient
         init_score=np.tile(base, (n, 1)),
-        feature_name=feature_names(),
+        feature_name=feature_names(kind),
         params={**BOOSTING, **_MACHINE, **machine},
     )
     settings = {**BOOSTING, **_MACHINE, **machine, "num_class": n_sites, "objective": gradient}
     try:
-        return Boosted(sites, as_text(library.train(settings, data, ROUNDS)), base)
+        return Boosted(kind, sites, as_text(library.train(settings, data, ROUNDS)), base)
     except library.basic.LightGBMError as error:
         remedy = "use more transcripts, or another --kind"
-        raise TrainingError(f"kmer-boosting: LightGBM can't train on these {n} transcripts: {error}", remedy) from None
+        raise TrainingError(f"{kind}: LightGBM can't train on these {n} transcripts: {error}", remedy) from None

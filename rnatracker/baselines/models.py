@@ -16,14 +16,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from rnatracker.baselines import trees
 from rnatracker.choices import BaselineKind
-from rnatracker.data.features.kmers import N_WORDS, Features, columns, words
+from rnatracker.data.features import codons
+from rnatracker.data.features.kmers import Features, columns, words
 from rnatracker.data.transcripts import Fractions
 from rnatracker.errors import CheckpointError
 from rnatracker.files import replacing
@@ -31,6 +32,8 @@ from rnatracker.files import replacing
 SUFFIX = ".npz"
 """How the name of such a file ends."""
 KINDS: tuple[BaselineKind, ...] = get_args(BaselineKind)
+BOOSTED: tuple[BaselineKind, ...] = ("kmer-boosting", "codon-boosting")
+"""Kinds that are boosted trees."""
 VERSION = 1
 RIDGE_K = 3
 """The longest words that the ridge regression looks at."""
@@ -71,14 +74,24 @@ class Baseline(Protocol):
         """Return what its file holds of it."""
 
 
-def feature_names() -> list[str]:
+def feature_names(kind: BaselineKind) -> list[str]:
     """Return the names of the columns of `tree_design`."""
-    return [*words(), "log_length"]
+    return [*words(), "log_length", *(codons.NAMES if kind == "codon-boosting" else ())]
 
 
-def tree_design(features: Features) -> npt.NDArray[np.float32]:
-    """Return what the trees look at, (N, 1365) float32: shares of all words of 1 to 5 letters, log length."""
-    return np.hstack([features.frequencies, features.log_length[:, None].astype(np.float32)])
+def tree_design(kind: BaselineKind, features: Features) -> npt.NDArray[np.float32]:
+    """Return what boosted trees look at, float32.
+
+    Args:
+        kind: which trees.
+        features: the transcripts.
+
+    Returns:
+        Shares of all words of 1 to 5 letters and log length, (N, 1365); with `codon-boosting` also what the longest
+        open reading frames hold, (N, 1437).
+    """
+    of_words = [features.frequencies, features.log_length[:, None].astype(np.float32)]
+    return np.hstack([*of_words, features.frames] if kind == "codon-boosting" else of_words)
 
 
 def linear_design(kind: BaselineKind, features: Features, center: float, scale: float) -> Fractions:
@@ -144,19 +157,16 @@ class Boosted:
     """Boosted trees, one for each site in each round, whose sums a softmax makes fractions.
 
     Attributes:
+        kind: one of `BOOSTED`: what they look at.
         sites: names of its outputs.
         text: the trees, as LightGBM writes them.
         base: (S,) what the sums begin with.
     """
 
+    kind: BaselineKind
     sites: tuple[str, ...]
     text: str
     base: Fractions
-
-    @property
-    def kind(self) -> BaselineKind:
-        """What it is."""
-        return "kmer-boosting"
 
     def named(self, sites: tuple[str, ...]) -> Boosted:  # noqa: ARG002
         """Return itself: it knows its sites' names."""
@@ -164,13 +174,13 @@ class Boosted:
 
     @cached_property
     def _booster(self) -> Any:
-        return trees.booster_of(self.text, N_WORDS + 1, len(self.sites))
+        return trees.booster_of(self.text, len(feature_names(self.kind)), len(self.sites))
 
     def check(self) -> None:
         """Let LightGBM read the trees.
 
         Raises:
-            CheckpointError: if they are damaged.
+            CheckpointError: if they are damaged, or look at other features than their kind does.
         """
         _ = self._booster
 
@@ -178,7 +188,7 @@ class Boosted:
         """Return predicted fractions, (N, S) float64."""
         if not len(features):
             return np.empty((0, len(self.sites)))
-        raw = self._booster.predict(tree_design(features), raw_score=True, num_threads=1)
+        raw = self._booster.predict(tree_design(self.kind, features), raw_score=True, num_threads=1)
         return softmax(np.asarray(raw, np.float64).reshape(len(features), -1) + self.base)
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
@@ -252,19 +262,18 @@ def _model(content: Mapping[str, npt.NDArray[Any]]) -> Baseline:
     if content["sites"].dtype.kind != "U" or content["sites"].ndim != 1 or len(content["sites"]) < 2:
         raise CheckpointError("damaged: sites are not what they should be", "use another copy")
     sites = tuple(str(site) for site in content["sites"])
-    if kind == "kmer-boosting":
+    if kind in BOOSTED:
         if content["trees"].dtype != np.uint8 or content["trees"].ndim != 1:
             raise CheckpointError("damaged: trees are not what they should be", "use another copy")
-        boosted = Boosted(sites, content["trees"].tobytes().decode(), _sized(content, "base", (len(sites),)))
+        boosted = Boosted(kind, sites, content["trees"].tobytes().decode(), _sized(content, "base", (len(sites),)))
         boosted.check()
         return boosted
-    named = cast(BaselineKind, kind)
     n = {"mean": 0, "length": LENGTH_POWERS, "kmer-ridge": columns(RIDGE_K).stop + 1}[kind]
     center, scale, penalty = (float(_sized(content, name, ())) for name in ("center", "scale", "penalty"))
     if scale <= 0:
         raise CheckpointError("damaged: scale is not what it should be", "use another copy")
     weights, intercept = _sized(content, "weights", (n, len(sites))), _sized(content, "intercept", (len(sites),))
-    return Linear(named, sites, weights, intercept, center, scale, penalty)
+    return Linear(kind, sites, weights, intercept, center, scale, penalty)
 
 
 def _sized(content: Mapping[str, npt.NDArray[Any]], name: str, shape: tuple[int, ...]) -> Fractions:

@@ -46,9 +46,10 @@ NAMES: dict[BaselineKind, str] = {
     "length": "a cubic of the log length",
     "kmer-ridge": "ridge regression on shares of 1- to 3-mers and log length",
     "kmer-boosting": "boosted trees on shares of 1- to 5-mers and log length",
+    "codon-boosting": "boosted trees on shares of 1- to 5-mers, log length and the longest open reading frame",
 }
 """What each kind is, in words."""
-_PACKAGES: dict[BaselineKind, str] = {"kmer-ridge": "scikit-learn", "kmer-boosting": "lightgbm"}
+_PACKAGES: dict[BaselineKind, str] = {"kmer-ridge": "scikit-learn", **dict.fromkeys(models.BOOSTED, "lightgbm")}
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,14 @@ def _possible(prepared: Prepared, reporter: Reporter) -> list[BaselineKind]:
     """
     kinds = [kind for kind in models.KINDS if kind in prepared.request.kinds]
     fewest = min(len(trained_on(each)) for each in prepared.trainings)
-    if "kmer-boosting" not in kinds or fewest >= FEWEST:
+    trees = [kind for kind in kinds if kind in models.BOOSTED]
+    if not trees or fewest >= FEWEST:
         return kinds
-    problem = f"kmer-boosting needs {FEWEST} training transcripts or more, and there are {fewest}"
-    if len(kinds) == 1:
+    problem = f"boosted trees need {FEWEST} training transcripts or more, and there are {fewest}"
+    if trees == kinds:
         raise DataError(f"{prepared.transcripts.source}: {problem}", "use another --kind")
-    reporter.line(f"{problem}: it is left out")
-    return kinds[:-1]
+    reporter.line(f"{problem}: left out: {', '.join(trees)}")
+    return [kind for kind in kinds if kind not in trees]
 
 
 def _run(

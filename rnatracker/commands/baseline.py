@@ -30,10 +30,11 @@ def baseline(
     sequence_column: options.SequenceColumn = None,
     group_column: options.GroupColumn = None,
     kind: Annotated[
-        Literal["all", "mean", "length", "kmer-ridge", "kmer-boosting"],
+        Literal["all", "mean", "length", "kmer-ridge", "kmer-boosting", "codon-boosting"],
         typer.Option(
-            help="Which: the mean fractions, a curve of the length, ridge regression or boosted trees on k-mers and "
-            "length.",
+            help="Which: mean, of the fractions; length, a curve of it; kmer-ridge and kmer-boosting, ridge regression "
+            "and boosted trees on k-mers and length; codon-boosting, trees that also look at the longest open reading "
+            "frame; all.",
             metavar="KIND",
             rich_help_panel=options.TRAINING_PANEL,
         ),

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from rnatracker.app import app
 from rnatracker.baselines import beside, division, fit
+from rnatracker.baselines.models import BOOSTED
 from rnatracker.metrics import Difference
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -85,11 +86,14 @@ def test_models_are_trained_once_and_trees_stand_there_once_they_have_been_run(
     tracking: TrackingSettings, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = _train(tracking, data)
-    assert "kmer-boosting" not in str(first["beside"])
-    _command("baseline", "--data", data, "--kind", "kmer-boosting", "--no-track", "--store", str(tracking.store))
+    assert "boosting" not in str(first["beside"])
+    for kind in BOOSTED:
+        _command("baseline", "--data", data, "--kind", kind, "--no-track", "--store", str(tracking.store))
     monkeypatch.setattr(division, "fit", lambda *_, **__: pytest.fail("trained again"))
     second = _train(tracking, data, "--seed", "5")
-    assert "k-mer boosting" in second["beside"][-1] and len(second["beside"]) == 3  # type: ignore[index,arg-type]
+    assert "kmer-boosting" in second["beside"][0] and "codon-boosting" in second["beside"][0]  # type: ignore[index]
+    for line, name in zip(second["beside"][1:], ("k-mer ridge", "k-mer boosting", "codon boosting"), strict=True):  # type: ignore[index]
+        assert name in line
     (kept,) = (tracking.store / "work" / "baselines").iterdir()
     (kept / "mean.npy").write_bytes(b"cut")
     monkeypatch.undo()

@@ -17,6 +17,7 @@ from rnatracker.baselines.fit import PENALTIES, fit
 from rnatracker.baselines.models import Baseline, Boosted, Linear
 from rnatracker.choices import BaselineKind
 from rnatracker.data.features.kmers import Features
+from rnatracker.data.sequences import from_sequences
 from rnatracker.errors import CheckpointError, TrainingError
 from tests.support.toys import SITES, toy_transcripts
 
@@ -47,7 +48,7 @@ def test_predictions_are_fractions(kind: BaselineKind, trained: Trained, feature
     assert predicted.sum(axis=1) == pytest.approx(np.ones(200))
 
 
-@pytest.mark.parametrize("kind", ["kmer-ridge", "kmer-boosting"])
+@pytest.mark.parametrize("kind", ["kmer-ridge", "kmer-boosting", "codon-boosting"])
 def test_models_of_kmers_learn_what_follows_from_the_sequence(
     kind: BaselineKind, trained: Trained, features: Features
 ) -> None:
@@ -69,11 +70,54 @@ def test_ridge_chooses_its_penalty(trained: Trained) -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_few_transcripts_are_enough_but_for_trees(n: int, features: Features) -> None:
-    for kind in models.KINDS[:-1]:
-        model = fit(kind, features, toy_transcripts(200).measured(), SITES, _ALL[:n])
-        assert np.isfinite(model.predict(features)).all()
-    with pytest.raises(TrainingError):
-        fit("kmer-boosting", features, toy_transcripts(200).measured(), SITES, _ALL[:n])
+    for kind in models.KINDS:
+        if kind in models.BOOSTED:
+            with pytest.raises(TrainingError, match=f"{kind}: LightGBM can't train"):
+                fit(kind, features, toy_transcripts(200).measured(), SITES, _ALL[:n])
+        else:
+            model = fit(kind, features, toy_transcripts(200).measured(), SITES, _ALL[:n])
+            assert np.isfinite(model.predict(features)).all()
+
+
+def test_codon_boosting_learns_what_no_word_tells() -> None:
+    """A start and a stop among random C and T: only how far they lie apart decides."""
+    rng = np.random.default_rng(0)
+
+    def filled(n: int) -> str:
+        return "".join(rng.choice(list("CT"), n))
+
+    apart = rng.choice([30, 120], 160)
+    sequences = [f"{filled(20)}ATG{filled(n)}TAA{filled(150 - n)}" for n in apart]
+    measured = np.where(apart[:, None] > 60, [[0.8, 0.2]], [[0.2, 0.8]])
+    features = Features(whole(from_sequences(sequences)))
+    fitted = {kind: fit(kind, features, measured, ("A", "B"), np.arange(100)) for kind in models.BOOSTED}
+    error = {kind: np.abs(each.predict(features)[100:] - measured[100:]).mean() for kind, each in fitted.items()}
+    assert error["codon-boosting"] < 0.05 and error["kmer-boosting"] > 0.2
+
+
+@pytest.mark.parametrize(("kind", "n"), [("kmer-boosting", 1365), ("codon-boosting", 1437)])
+def test_trees_look_at_the_columns_of_their_kind(
+    kind: BaselineKind, n: int, trained: Trained, features: Features
+) -> None:
+    """Those of kmer-boosting are what they were before there were others: its files hold no more than the trees."""
+    import lightgbm
+
+    boosted = trained[kind]
+    assert isinstance(boosted, Boosted)
+    columns = [features.frequencies, features.log_length[:, None], features.frames][: 2 + (kind == "codon-boosting")]
+    booster = lightgbm.Booster(model_str=boosted.text)
+    assert booster.num_feature() == n and len({*booster.feature_name()}) == n
+    assert booster.feature_name()[1364:1366] == ["log_length", "codon_AAA"][: n - 1364]
+    raw = booster.predict(np.hstack(columns, dtype=np.float32), raw_score=True) + boosted.base
+    expected = np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
+    assert boosted.predict(features) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", models.BOOSTED)
+def test_trees_of_another_kind_are_refused(kind: BaselineKind, trained: Trained, tmp_path: Path) -> None:
+    (other,) = {*models.BOOSTED} - {kind}
+    assert models.load(_with(trained[kind], tmp_path / "sound.npz")).kind == kind
+    assert "max_feature_idx" in _refused(_with(trained[kind], tmp_path / "m.npz", kind=other))
 
 
 @pytest.mark.slow
@@ -149,7 +193,7 @@ def test_bombs_are_refused_unread(tmp_path: Path) -> None:
 
 
 def _with(model: Baseline, path: Path, **changes: object) -> Path:
-    """Write a model's file with other content, whole and well-formed otherwise."""
+    """Write a model's file as version 1 has it, with other content, whole and well-formed otherwise."""
     about = {"format": "rnatracker-baseline", "version": 1, "kind": model.kind, "sites": np.array(model.sites)}
     buffer = io.BytesIO()
     np.savez(buffer, **{name: np.asarray(value) for name, value in (about | model.arrays() | changes).items()})

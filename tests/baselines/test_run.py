@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from rnatracker.app import app
-from rnatracker.baselines import division, features, fit
+from rnatracker.baselines import division, features, fit, run
 from rnatracker.baselines.features import features_of
-from rnatracker.baselines.models import KINDS
+from rnatracker.baselines.models import BOOSTED, KINDS
+from rnatracker.commands.baseline import baseline
 from rnatracker.data.features import kmers
 from rnatracker.data.readers import read
 from rnatracker.tracking.open import open_tracker
@@ -131,10 +133,20 @@ def test_a_lightgbm_that_cannot_be_loaded_is_one_error(
 
 def test_too_few_transcripts_for_trees_are_said(tmp_path: Path) -> None:
     data = str(write_table(toy_transcripts(30), tmp_path / "few.tsv"))
-    assert [each["kind"] for each in _baseline(tmp_path, "--data", data)["baselines"]] == list(KINDS[:-1])
-    words = ["baseline", "--data", data, "--no-track", "--store", str(tmp_path / "store"), "--kind", "kmer-boosting"]
-    result = CliRunner().invoke(app, words)
-    assert result.exit_code == 1 and "needs 40 training transcripts" in result.stderr
+    found = [each["kind"] for each in _baseline(tmp_path, "--data", data)["baselines"]]
+    assert found == ["mean", "length", "kmer-ridge"]
+    for kind in BOOSTED:
+        words = ["baseline", "--data", data, "--no-track", "--store", str(tmp_path / "store"), "--kind", kind]
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 1 and "need 40 training transcripts" in result.stderr
+
+
+def test_every_kind_can_be_asked_for() -> None:
+    hint = get_type_hints(baseline, include_extras=True)["kind"]
+    assert get_args(get_args(hint)[0]) == ("all", *KINDS)
+    assert {*run.NAMES} == {*KINDS}
+    told = CliRunner().invoke(app, ["baseline", "--help"], terminal_width=300, env={"COLUMNS": "300"}).stdout
+    assert all(kind in told for kind in KINDS)
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,13 @@ def _command(tracking: TrackingSettings, *words: str, code: int = 0) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("kind", "fold"), [("kmer-boosting", 3), ("kmer-ridge", 0), pytest.param("mean", 3, marks=pytest.mark.slow)]
+    ("kind", "fold"),
+    [
+        ("codon-boosting", 3),
+        ("kmer-ridge", 0),
+        pytest.param("kmer-boosting", 3, marks=pytest.mark.slow),
+        pytest.param("mean", 3, marks=pytest.mark.slow),
+    ],
 )
 def test_a_promoted_baseline_predicts_the_same_everywhere(
     kind: BaselineKind, fold: int, tracking: TrackingSettings, data: str, test_data: str, tmp_path: Path

@@ -1,1 +1,1 @@
-"""What is computed of sequences: k-mers, and reading frames."""
+"""What is computed of sequences: k-mers, reading frames, and what those hold."""

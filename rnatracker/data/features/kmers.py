@@ -1,7 +1,7 @@
-"""How often each k-mer stands in a transcript, and how long it is: what models without a network look at.
+"""How often each k-mer stands in a transcript, and all else that models without a network look at.
 
-Owns counting, and the order of the counts. Must not know files or models. Read next: `encoding.py` for the codes,
-`rnatracker/baselines/` for the models.
+Owns counting, the order of the counts, and `Features`. Must not know files or models. Read next:
+`rnatracker/data/encoding.py` for the codes, `codons.py` for the rest, `rnatracker/baselines/` for the models.
 
 A word's number is its bijective numeration with the digits A 1, C 2, G 3, T 4, which are the codes: 0 is the empty
 word, 1 to 4 are the letters, 5 is AA, and so on. Words of all lengths have different numbers, and those that a word and
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnatracker.data.encoding import CHANNELS, Encoded, Indices, Offsets
+from rnatracker.data.features.codons import Values, of_frames
 
 Counts = npt.NDArray[np.int32]
 Frequencies = npt.NDArray[np.float32]
@@ -93,7 +94,7 @@ def _count(encoded: Encoded, first: int, last: int) -> Counts:
 
 
 class Features:
-    """What is looked at of transcripts, each counted when it is first asked for.
+    """What is looked at of transcripts, each computed when it is first asked for.
 
     Args:
         encoded: the transcripts, whole: nothing is cut.
@@ -109,16 +110,26 @@ class Features:
         return len(self._encoded)
 
     def take(self, indices: Indices) -> Features:
-        """Return those of these transcripts, in this order; what has been counted isn't counted again."""
-        counted = self.__dict__.get("frequencies")
-        return Features(self._encoded.take(indices), None if counted is None else counted[indices])
+        """Return those of these transcripts, in this order; what has been computed isn't computed again."""
+        taken = Features(self._encoded.take(indices))
+        taken.__dict__ |= {name: self.__dict__[name][indices] for name in _COMPUTED if name in self.__dict__}
+        return taken
 
     @cached_property
     def frequencies(self) -> Frequencies:
         """(N, N_WORDS) float32, see `frequencies`."""
         return frequencies(self._encoded)
 
+    @cached_property
+    def frames(self) -> Values:
+        """(N, 72) float32, of the longest open reading frames: see `codons.of_frames`."""
+        return of_frames(self._encoded)
+
     @property
     def log_length(self) -> npt.NDArray[np.float64]:
         """(N,) natural logarithm of the number of nucleotides; 0 of an empty transcript."""
         return np.log(np.maximum(self._encoded.total_lengths, 1)).astype(np.float64)
+
+
+_COMPUTED = ("frequencies", "frames")
+"""Properties of `Features` that are computed once."""
