@@ -1,7 +1,7 @@
 """How often each k-mer stands in a transcript, and how long it is: what models without a network look at.
 
-Owns counting, and the order of the counts. Must not know files or models. Read next: `encoding.py` for the codes,
-`rnatracker/baselines/` for the models.
+Owns counting, and the order of the counts. Must not know files or models. Read next: `rnatracker/data/encoding.py`
+for the codes, `rnatracker/baselines/` for the models.
 
 A word's number is its bijective numeration with the digits A 1, C 2, G 3, T 4, which are the codes: 0 is the empty
 word, 1 to 4 are the letters, 5 is AA, and so on. Words of all lengths have different numbers, and those that a word and
