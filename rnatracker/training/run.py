@@ -154,12 +154,13 @@ def _prepare_again(
 
 
 def _all_begun(run: TrackedRun, settings: Config) -> bool:
-    """Tell whether all trainings of a run have saved something that they are resumed from."""
-    if not settings.data.fold:
-        return run.files.training().last.exists()
-    children = run.children()
-    names = [f"fold{number}" for number in range(1, settings.data.fold + 1)]
-    return all(name in children and children[name].files.training().last.exists() for name in names)
+    """Tell whether all networks of a run have saved something that they are resumed from."""
+    runs = {"": run} if not settings.data.fold else run.children()
+    names = [f"fold{number}" for number in range(1, settings.data.fold + 1)] or [""]
+    return all(
+        name in runs and all(each.last.exists() for each in runs[name].files.training().networks(settings.train.seeds))
+        for name in names
+    )
 
 
 def _instead_of_resuming(run: TrackedRun, kind: str, tracking: TrackingSettings) -> str:

@@ -349,6 +349,24 @@ def test_interrupted_run_resumes_to_the_bit_without_its_parent(
         assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+def test_a_second_network_begins_from_the_trunk_after_a_resumption_too(
+    with_parent: TrackingSettings, new: str, tmp_path: Path
+) -> None:
+    weights = tmp_path / "parent.pt"
+    shutil.copy(_parents_best(with_parent), weights)
+    changes = {"train__trunk_lr": 0.0, "train__seeds": 2}
+    with pytest.raises(Interrupted):
+        _train(with_parent, new, str(weights), _StopsAfter(3), **changes)  # in the first network
+    resumed = run.resume("exp2", with_parent, SilentReporter())
+    first, second = (
+        checkpoint.load(resumed.folder / "checkpoints" / place / "best.pt").weights for place in ("", "seed2")
+    )
+    parent = checkpoint.load(weights).weights
+    for name in filter(is_trunk, parent):
+        assert torch.equal(first[name], parent[name]) and torch.equal(second[name], parent[name])
+    assert not torch.equal(first["output.weight"], second["output.weight"])
+
+
 def test_run_that_was_stopped_before_it_saved_needs_its_parent(
     with_parent: TrackingSettings, new: str, tmp_path: Path
 ) -> None:
