@@ -184,6 +184,7 @@ def test_pickles_are_refused(tmp_path: Path) -> None:
     _refused(path)
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_unread(tmp_path: Path) -> None:
     path = tmp_path / "m.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("trees.npy", "w") as entry:

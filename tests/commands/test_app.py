@@ -57,7 +57,8 @@ def test_train_prints_the_table_on_stdout_and_progress_on_stderr(data: str, mlfl
 
 
 @pytest.mark.parametrize(
-    ("long", "value"), [("max_length", "50"), ("batch_size", "5"), ("log_name", "x"), ("fold", "2")]
+    ("long", "value"),
+    [("max_length", "50"), ("batch_size", "5"), ("log_name", "x"), pytest.param("fold", "2", marks=pytest.mark.slow)],
 )
 def test_options_work_with_underscores_and_with_dashes(long: str, value: str, data: str, tmp_path: Path) -> None:
     for number, option in enumerate((f"--{long}", f"--{long.replace('_', '-')}")):

@@ -281,6 +281,7 @@ def run(*words: object) -> str:
 
 
 @NEEDS_MMSEQS
+@pytest.mark.slow
 def test_commands_keep_families_together_and_say_so(made: Simulated, tmp_path: Path) -> None:
     data = tmp_path / "x.tsv"
     write(made.transcripts, data)

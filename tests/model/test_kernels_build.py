@@ -113,6 +113,7 @@ def test_damaged_library_is_compiled_again(cache: Path) -> None:
 
 
 @_needs_compiler
+@pytest.mark.slow
 def test_kernels_share_the_threads_of_torch(cache: Path) -> None:
     """In a process of its own: other libraries, as scikit-learn, bring an OpenMP of their own into this one."""
     if not Path("/proc/self/maps").exists():

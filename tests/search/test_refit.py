@@ -118,6 +118,7 @@ class _Stumbling(SilentReporter):
             raise RuntimeError("killed")
 
 
+@pytest.mark.slow
 def test_refit_resumes_the_run_that_was_broken_off(request_with_folds: StudyRequest) -> None:
     search, _ = work_through(request_with_folds)
     with pytest.raises(RuntimeError, match="killed"):

@@ -170,6 +170,7 @@ class TestServer:
         assert "--no-track" in caught.value.remedy
         assert time.monotonic() - begun < 10
 
+    @pytest.mark.slow
     def test_open_says_so_within_ten_seconds_when_a_server_never_answers(self, tmp_path: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             begun = time.monotonic()

@@ -167,7 +167,7 @@ def test_others_of_a_parent_have_been_seen_too(tracking: TrackingSettings, data:
     assert {int(each) for each in found} == expected
 
 
-@pytest.mark.parametrize("fold", [0, 2])
+@pytest.mark.parametrize("fold", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_interrupted_run_resumes_to_the_bit(tracking: TrackingSettings, data: str, other: str, fold: int) -> None:
     changes = {"data__also": [other], "data__fold": fold, "train__freeze": 0}
     whole = _train(tracking, data, **changes)

@@ -111,6 +111,7 @@ class TestTrials:
 
 
 class TestFinding:
+    @pytest.mark.slow
     def test_data_are_found_where_they_are_now(self, data: Path, settings: TrackingSettings, tmp_path: Path) -> None:
         _train(data, settings)
         moved = data.rename(tmp_path / "moved.tsv")

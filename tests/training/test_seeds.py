@@ -106,6 +106,7 @@ class TestSeeds:
 
 
 class TestSingleRun:
+    @pytest.mark.slow
     def test_each_network_is_that_of_a_run_of_its_seed(self, tracking: TrackingSettings, data: str) -> None:
         several = _train(tracking, data, train__seeds=2, train__seed=4)
         found = _found(several, tracking)

@@ -226,6 +226,7 @@ def test_out_of_fold_figures_are_given_without_seen_transcripts_too(
     assert any("the same of the 40 that the trunk's network has not seen" in line for line in reporter.lines)
 
 
+@pytest.mark.slow
 def test_too_few_unseen_transcripts_have_no_figures_of_their_own(with_parent: TrackingSettings, tmp_path: Path) -> None:
     some = write_table(_joined(toy_transcripts(29, seed=9), _OLD.take(np.arange(11))), tmp_path / "some.tsv")
     reporter = SilentReporter()
@@ -331,7 +332,7 @@ def test_several_networks_are_no_parent(folders: TrackingSettings, old: str, new
     assert "none.pt: no such file of weights" in missing.value.problem
 
 
-@pytest.mark.parametrize("fold", [0, 2])
+@pytest.mark.parametrize("fold", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_interrupted_run_resumes_to_the_bit_without_its_parent(
     with_parent: TrackingSettings, new: str, tmp_path: Path, fold: int
 ) -> None:
