@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -109,8 +110,16 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
         raise StudyError(
             f"study {request.name} was begun with {'; '.join(differing[:3])}{more}: its trials can't be compared with "
             "such",
-            "choose another name with --study, or give what it was begun with",
+            "choose another name with --study, or give what it was begun with"
+            + _as_v1(found["config"], wanted["config"]),
         )
+
+
+def _as_v1(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Point out where a study was begun without a config, when that meant `v1`."""
+    v1 = config.Config().flat()
+    changed = [key for key in now if before.get(key) != now[key]]
+    return ", such as --config v1" if changed and all(before.get(key) == v1[key] for key in changed) else ""
 
 
 def names(url: str | None, tracking: TrackingSettings) -> list[str]:

@@ -17,6 +17,7 @@ from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
 from rnatracker.app import app
+from rnatracker.config import Config, ModelConfig, TrainConfig
 from rnatracker.errors import ConfigError, StudyError
 from rnatracker.processes import identity
 from rnatracker.search import definition, space, tune
@@ -91,6 +92,19 @@ def test_other_space_data_or_config_is_refused_by_name(tmp_path: Path) -> None:
         assert all(part in caught.value.problem for part in expected)
         assert "--study" in caught.value.remedy
     open_search(_request(tmp_path, config=small_config(train__threads=2)), "d")
+
+
+def test_study_of_before_the_default_changed_is_told_of_v1(tmp_path: Path) -> None:
+    v1, changed = Config(), Config(model=ModelConfig(codons=True))
+    open_search(_request(tmp_path, config=v1), "d")
+    with pytest.raises(StudyError) as caught:
+        open_search(_request(tmp_path, config=changed), "d")
+    assert "model.codons: False before, True now" in caught.value.problem and "--config v1" in caught.value.remedy
+    others = changed.model_copy(update={"train": TrainConfig(epochs=3)})
+    open_search(_request(tmp_path / "other", config=others), "d")
+    with pytest.raises(StudyError) as caught:
+        open_search(_request(tmp_path / "other", config=v1), "d")
+    assert "v1" not in caught.value.remedy
 
 
 def test_trial_of_a_dead_process_is_handed_out_again_and_fails_at_the_third_death(request_on: StudyRequest) -> None:
