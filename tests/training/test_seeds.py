@@ -41,7 +41,7 @@ from rnatracker.training.trainer import EpochResult, Stopped
 from tests.support.toys import SITES, SilentReporter, small_config, toy_transcripts, write_table
 
 _CPU = torch.device("cpu")
-_SEED2, _SEED3 = 3141116543, 2613022947
+_SEED2, _SEED3 = 3241444873, 3685993406
 
 
 @pytest.fixture(autouse=True)

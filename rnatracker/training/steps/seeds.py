@@ -18,13 +18,13 @@ from rnatracker.config import Config
 def seed_of(seed: int, number: int) -> int:
     """Return the seed of one of a training's networks.
 
-    Runs with neighbouring seeds so have no network in common.
+    Runs with neighbouring seeds so have no network in common. It is no seed of an epoch's dropout either.
 
     Args:
         seed: the run's, which the first network has.
         number: which network, from 1.
     """
-    return seed if number == 1 else int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    return seed if number == 1 else int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0])
 
 
 def settings_of(config: Config, number: int) -> Config:
