@@ -109,13 +109,13 @@ def _whole(run: TrackedRun, tracker: Tracker) -> TrackedRun:
 def _networks(run: TrackedRun, tracker: Tracker) -> list[TrackedRun]:
     """Return the runs that have trained a run's networks: itself, or the members of a blend, which have its own data.
 
-    A member that is gone is passed over: nothing else is known of it.
+    A member may be a blend too. One that is gone is passed over: nothing else is known of it.
     """
     tags = run.tags()
     if tags.get(Tag.KIND) != "blend":
         return [run]
     members = (_found(name, tracker) for name in json.loads(tags.get(Tag.MEMBERS, "[]")))
-    return [member for member in members if member is not None]
+    return [each for member in members if member is not None for each in _networks(member, tracker)]
 
 
 def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcripts | None:

@@ -180,6 +180,20 @@ def test_blend_has_seen_what_its_members_parents_have(with_parent: TrackingSetti
     assert [len(each) for each in training_data.sources_of_run(blend, tracker)] == [46, 40]
 
 
+def test_blend_of_a_blend_has_seen_what_the_members_parents_have(with_parent: TrackingSettings, new: str) -> None:
+    _train(with_parent, new, "exp1", train__epochs=1)
+    tracker, member = open_tracker(with_parent), _found(with_parent, "exp2")
+    tags = {key: member.tags()[f"rnatracker.{key}"] for key in ("data_digest", "sites")} | {"kind": "blend"}
+    for name in ("exp2", "exp3"):
+        named = {f"rnatracker.{key}": value for key, value in (tags | {"members": json.dumps([name])}).items()}
+        blend = tracker.start(log_name=None, params={}, tags=named, dataset=None)
+        shutil.copy(member.files.config, blend.files.config)
+        blend.finish("FINISHED")
+    expected = {int(each) for part in (_OLD, _NEW) for each in fingerprints(part)}
+    assert {int(each) for each in training_data.of_run(blend, tracker)} == expected
+    assert [len(each) for each in training_data.sources_of_run(blend, tracker)] == [46, 40]
+
+
 def test_promotion_refuses_a_test_set_that_the_parent_has_seen(mlflow_store: Path, old: str, tmp_path: Path) -> None:
     tracking = TrackingSettings(mlflow_store)
     new = str(write_table(_NEW, tmp_path / "new.tsv"))
