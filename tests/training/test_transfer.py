@@ -14,7 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rnatracker import metrics
+from rnatracker import config, metrics
 from rnatracker.app import app
 from rnatracker.data.fingerprints import fingerprints
 from rnatracker.data.transcripts import Transcripts
@@ -294,13 +294,22 @@ def test_ports_file_is_a_parent(folders: TrackingSettings, new: str, tmp_path: P
     assert made.settings["train"]["batch_size"] == 32  # only the network is the parent's
 
 
-def test_command_takes_the_parents_sizes_and_refuses_others(with_parent: TrackingSettings, new: str) -> None:
+def test_command_takes_the_parents_sizes_and_refuses_others(
+    with_parent: TrackingSettings, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["train", "--data", new, "--transfer", "exp1", "--no-track", "--store", str(with_parent.store)]
     words += ["--epochs", "1", "--no-baseline"]
     made = CliRunner().invoke(app, [*words, "--json"])
     assert made.exit_code == 0, made.output
     found = checkpoint.load(Path(json.loads(made.stdout)["folder"]) / "checkpoints" / "best.pt")
     assert (found.model.rnn_hidden, found.encoding.max_length) == (3, 60)
+    default = config.starting()
+    other = config.merge(default, {"train": {"lr": 0.5}, "model": {"rnn_hidden": 99}})
+    monkeypatch.setattr(config, "starting", lambda: other)
+    made = CliRunner().invoke(app, [*words, "--json"])
+    assert made.exit_code == 0, made.output
+    found = checkpoint.load(Path(json.loads(made.stdout)["folder"]) / "checkpoints" / "best.pt")
+    assert (found.model.rnn_hidden, found.settings["train"]["lr"]) == (3, 0.5)  # as any run without a config
     for setting, problem in (
         ("model.rnn_hidden=5", "exp1: these weights were trained with model.rnn_hidden 3, but 5 is asked for"),
         ("encoding.keep=3p", "exp1: these weights were trained with encoding.keep 5p, but 3p is asked for"),
@@ -429,3 +438,16 @@ def test_replay_finds_a_parent_whose_store_has_moved(with_parent: TrackingSettin
     planned = replay.plan("exp2", with_parent)
     assert planned.prepared.parent is not None
     assert planned.prepared.parent.path == (parent.folder / "checkpoints" / "best.pt").resolve()
+
+
+def test_replay_of_a_run_whose_parents_data_are_gone_has_its_figures(
+    folders: TrackingSettings, old: str, new: str
+) -> None:
+    _train(folders, old, train__epochs=1)
+    _train(folders, new, "exp1", data__fold=2, train__epochs=1)
+    Path(old).unlink()
+    planned = replay.plan("exp2", folders)
+    again = replay.replay(planned, SilentReporter())
+    assert again.metrics()["transfer/seen_of_test"] == 6
+    assert agreement.compare(planned.original, again).words == "bit-identical"
+    assert len(training_data.of_run(again, open_tracker(folders))) == 80
