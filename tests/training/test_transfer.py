@@ -27,7 +27,7 @@ from rnatracker.registry.comparison import PromotionRequest
 from rnatracker.registry.promotion import promote
 from rnatracker.registry.test_set import DataOptions
 from rnatracker.tracking.contract import TrackedRun
-from rnatracker.tracking.hints import retrain_command
+from rnatracker.tracking.hints import cross_validate_command, retrain_command
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training import agreement, replay, run
@@ -148,6 +148,9 @@ def test_run_begins_from_a_runs_trunk_and_remembers_it(with_parent: TrackingSett
     assert Path(tags["rnatracker.transfer"]) == parent.files.training().best.resolve()
     assert len(tags["rnatracker.transfer_digest"]) == 64
     assert any("the trunk is that of exp1, epoch" in line for line in reporter.lines)
+    beginning = f" --transfer {_parents_best(with_parent).resolve()} "
+    for advice in (retrain_command, cross_validate_command):
+        assert beginning in advice(_found(with_parent, "exp2"), with_parent)
 
 
 def test_what_the_parent_has_seen_counts_as_seen(tracking: TrackingSettings, old: str, new: str) -> None:
