@@ -94,7 +94,7 @@ class RunFiles:
 
     @property
     def seen_beside(self) -> Path:
-        """Of a run with further data sets: fingerprints of what these hold."""
+        """Of a run with further data sets: fingerprints of what these hold; of a blend, what its runs have seen so."""
         return self.folder / "records" / "also.npy"
 
     @property

@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 
 from rnatracker import config, metrics
 from rnatracker.app import app
+from rnatracker.blends.run import BlendRequest, run_blend
 from rnatracker.data.fingerprints import fingerprints
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import CheckpointError, DataError, UsageError
+from rnatracker.evaluation.compare import compare
 from rnatracker.lineage import training_data
 from rnatracker.model import checkpoint
 from rnatracker.prediction import run_table
@@ -195,6 +197,27 @@ def test_blend_of_a_blend_has_seen_what_the_members_parents_have(with_parent: Tr
     expected = {int(each) for part in (_OLD, _NEW) for each in fingerprints(part)}
     assert {int(each) for each in training_data.of_run(blend, tracker)} == expected
     assert [len(each) for each in training_data.sources_of_run(blend, tracker)] == [46, 40]
+
+
+def test_blend_has_seen_the_same_when_its_runs_are_gone(with_parent: TrackingSettings, new: str) -> None:
+    for transfer in ("exp1", None):
+        _train(with_parent, new, transfer, data__fold=2, train__epochs=1)
+    tracker = open_tracker(with_parent)
+    names = [str(with_parent.store / "untracked" / name) for name in ("exp2", "exp3")]
+    reporter = SilentReporter()
+    made = run_blend(BlendRequest(names, with_parent, baselines=False), reporter)
+    blend = tracker.find(str(made.outcome.folder))
+    said = [line for line in reporter.lines if line.startswith("6 of these 46 transcripts were seen")]
+    assert len(said) == 1 and "exp2" in said[0]
+    assert compare(names, with_parent, resamples=100).remembering == ["exp2"]
+    assert compare([blend.name, names[1]], with_parent, resamples=100).remembering == [blend.name]
+    expected = {int(each) for part in (_OLD, _NEW) for each in fingerprints(part)}
+    assert {int(each) for each in training_data.of_run(blend, tracker)} == expected
+    for name in names:
+        shutil.rmtree(name)
+    assert {int(each) for each in training_data.of_run(blend, tracker)} == expected
+    with pytest.raises(training_data.UnknownTrainingDataError):
+        list(training_data.sources_of_run(blend, tracker))
 
 
 def test_promotion_refuses_a_test_set_that_the_parent_has_seen(mlflow_store: Path, old: str, tmp_path: Path) -> None:
