@@ -360,6 +360,17 @@ def test_trunk_settings_need_a_trunk(with_parent: TrackingSettings, old: str) ->
     assert "--weights with --transfer" in both.value.problem
 
 
+def test_of_networks_of_several_seeds_it_is_said_which_is_the_parent(
+    folders: TrackingSettings, old: str, new: str
+) -> None:
+    made = _train(folders, old, train__epochs=1, train__seeds=2)
+    second = str(made.folder / "checkpoints" / "seed2" / "best.pt")
+    for named, said in (("exp1", "exp1's first network"), (second, "exp1's seed2/best.pt")):
+        reporter = SilentReporter()
+        _train(folders, new, named, reporter, train__epochs=1)
+        assert any(f"the trunk is that of {said}, epoch 1;" in line for line in reporter.lines)
+
+
 def test_several_networks_are_no_parent(folders: TrackingSettings, old: str, new: str) -> None:
     _train(folders, old, data__fold=2, train__epochs=1)
     with pytest.raises(CheckpointError) as caught:
