@@ -33,7 +33,7 @@ from rnatracker.tracking.hints import cross_validate_command, retrain_command
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training import agreement, replay, run
-from rnatracker.training.request import Outcome, RunRequest, settings_of_weights
+from rnatracker.training.request import Outcome, RunRequest
 from rnatracker.training.steps.trunk import is_trunk
 from tests.support.toys import SilentReporter, ports_file, small_config, toy_transcripts, write_table
 
@@ -358,18 +358,6 @@ def test_trunk_settings_need_a_trunk(with_parent: TrackingSettings, old: str) ->
     with pytest.raises(UsageError) as both:
         run.train(RunRequest(settings, with_parent, weights=weights, transfer=weights), SilentReporter())
     assert "--weights with --transfer" in both.value.problem
-
-
-def test_training_continued_from_weights_does_not_freeze_the_trunk_once_more(
-    with_parent: TrackingSettings, new: str
-) -> None:
-    made = _train(with_parent, new, "exp1", train__freeze=2, train__trunk_lr=0.5)
-    for name, left in (("last.pt", 0), ("epoch1.pt", 1)):
-        path = made.folder / "checkpoints" / name
-        if not path.is_file():
-            checkpoint.save(replace(checkpoint.load(made.folder / "checkpoints" / "last.pt"), epoch=1), path)
-        brought = settings_of_weights(str(path))["train"]
-        assert (brought["freeze"], brought["trunk_lr"]) == (left, 0.5)
 
 
 def test_of_networks_of_several_seeds_it_is_said_which_is_the_parent(
