@@ -202,6 +202,11 @@ def _leave_model(run: TrackedRun, runs: Runs, shares: Sequence[Share]) -> None:
 
 def _keep_records(run: TrackedRun, runs: Runs) -> None:
     """Keep what runs have seen besides their data, if that is known: they may be deleted, and the blend has seen it."""
+    seen = [side.run.files.seen_ids for side in runs.sides if side.run.files.seen_ids.is_file()]
+    if seen:
+        lines = {line for path in seen for line in path.read_text("utf-8").split("\n") if line}
+        run.files.seen_ids.parent.mkdir(exist_ok=True)
+        files.write_text(run.files.seen_ids, "".join(f"{line}\n" for line in sorted(lines)))
     try:
         found = [part for side in runs.sides for part in training_data.parts_beside(side.run, side.tracker)]
     except DataError:

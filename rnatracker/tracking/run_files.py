@@ -98,6 +98,11 @@ class RunFiles:
         return self.folder / "records" / "also.npy"
 
     @property
+    def seen_ids(self) -> Path:
+        """Of a cross-validation, or a blend: the ids, a line each, of transcripts that a parent had seen, if any."""
+        return self.folder / "records" / "seen_ids.txt"
+
+    @property
     def plots(self) -> Path:
         """Folder of the pictures."""
         return self.folder / "plots"

@@ -21,6 +21,7 @@ from rnatracker.data.fingerprints import fingerprints
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import CheckpointError, DataError, UsageError
 from rnatracker.evaluation.compare import compare
+from rnatracker.evaluation.models import residuals_of
 from rnatracker.lineage import training_data
 from rnatracker.model import checkpoint
 from rnatracker.prediction import run_table
@@ -211,6 +212,9 @@ def test_blend_has_seen_the_same_when_its_runs_are_gone(with_parent: TrackingSet
     assert len(said) == 1 and "exp2" in said[0]
     assert compare(names, with_parent, resamples=100).remembering == ["exp2"]
     assert compare([blend.name, names[1]], with_parent, resamples=100).remembering == [blend.name]
+    for made_of, n in ((blend, 40), (tracker.find(names[0]), 40), (tracker.find(names[1]), 46)):
+        residuals = residuals_of(made_of)
+        assert residuals is not None and residuals.sizes.shape == (n, 2)  # without those that the parent had seen
     expected = {int(each) for part in (_OLD, _NEW) for each in fingerprints(part)}
     assert {int(each) for each in training_data.of_run(blend, tracker)} == expected
     for name in names:
