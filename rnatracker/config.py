@@ -222,14 +222,15 @@ def assemble(file: str | None, base: Settings, options: Mapping[str, Any], sets:
 
     Args:
         file: name or path of a config file; None: none. Keys that it leaves out have the defaults above.
-        base: what lies below the file: the settings of a file of weights, or nothing; with neither, `starting()`.
+        base: what lies below the file: the settings of a file of weights, or nothing. Without a file, sections that it
+            lacks are those of `starting()`.
         options: dotted keys with the values of command line options; None where an option was not given.
         sets: texts of `--set`.
 
     Raises:
         ConfigError: if any of it is wrong.
     """
-    settings, source = base or (starting() if file is None else {}), "command line"
+    settings, source = {**starting(), **base} if file is None else base, "command line"
     build(base, "the settings kept with the weights")
     if file is not None:
         path = find(file)

@@ -186,7 +186,8 @@ def _of_study(search: Search, name: str) -> list[dict[str, Any]]:
     completed = other.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     sign = 1 if other.direction == optuna.study.StudyDirection.MAXIMIZE else -1
     completed.sort(key=lambda trial: sign * (trial.value or 0.0), reverse=True)
-    base = other.user_attrs.get(DEFINITION, {}).get("config", {})
+    # A study of an earlier version has no later settings: they are what they were without a choice.
+    base = config.Config().flat() | other.user_attrs.get(DEFINITION, {}).get("config", {})
     return [search.request.space.params_of({**base, **trial.params})[0] for trial in completed[:_WARM_TRIALS]]
 
 

@@ -37,6 +37,7 @@ _FIXED = {
     "train.save_every": ("it does nothing for the model", ""),
     "train.trunk_lr": ("a trial begins from random weights, not from another network's trunk", ""),
     "train.freeze": ("a trial begins from random weights, not from another network's trunk", ""),
+    "train.also_weight": ("a study's trials are trained on one data set", ""),
     "train.device": ("it does nothing for the model", ""),
     "train.threads": ("it does nothing for the model", ""),
     "train.amp": ("it does nothing for the model that is worth a trial", ""),

@@ -38,6 +38,7 @@ class Runs:
         settings: how these were read and divided.
         trainings: their division into folds.
         each: (K, N, S) out-of-fold predictions, in the data's order.
+        seen: (K,) how many of these transcripts had been seen by the network whose trunk each run began from.
     """
 
     sides: Sequence[Side]
@@ -46,6 +47,7 @@ class Runs:
     settings: DataConfig
     trainings: Sequence[Training]
     each: npt.NDArray[np.float64]
+    seen: Sequence[int]
 
     @property
     def names(self) -> list[str]:
@@ -86,7 +88,8 @@ def gather(names: Sequence[str], tracking: TrackingSettings, data: str | None = 
         raise DataError(problem, "blend runs on the same data")
     models = [model_of(side.run, settings_of_run(name, tracking)) for side, name in zip(sides, names, strict=True)]
     _check_sites(sides, models, transcripts)
-    return Runs(sides, models, transcripts, settings, trainings, np.stack([each.predicted for each in aligned[1:]]))
+    each, seen = np.stack([each.predicted for each in aligned[1:]]), [each.seen for each in found]
+    return Runs(sides, models, transcripts, settings, trainings, each, seen)
 
 
 def _check(sides: Sequence[Side], tracking: TrackingSettings) -> None:

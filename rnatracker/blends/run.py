@@ -18,11 +18,14 @@ from rnatracker.baselines.beside import beside_data
 from rnatracker.blends import members
 from rnatracker.blends.fit import cross_fit, fit_weights
 from rnatracker.blends.members import Runs
+from rnatracker.data import fingerprints
 from rnatracker.data.transcripts import Fractions
+from rnatracker.errors import DataError
 from rnatracker.escapes import markdown
 from rnatracker.evaluation import weights
 from rnatracker.evaluation.contrast import corrected_p_values, judge
 from rnatracker.evaluation.weights import Member
+from rnatracker.lineage import training_data
 from rnatracker.processes.stop import StopSignal
 from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import SUMMARY_STEP, DatasetInput, TrackedRun, Tracker
@@ -160,6 +163,7 @@ def _leave(
     transcripts, measured = runs.transcripts, runs.transcripts.measured()
     describe_data(run, transcripts, log, f"a blend of {', '.join(runs.names)}")
     _leave_model(run, runs, shares)
+    _keep_records(run, runs)
     by_fold = []
     for each in runs.trainings:
         scores = metrics.summarise(blended[each.test], measured[each.test], transcripts.sites)
@@ -171,7 +175,9 @@ def _leave(
     found = OutOfFold(transcripts, runs.trainings, blended, by_fold)
     summary = found.leave(run, f"\n\n{_table(shares)}\n\n{markdown(verdict)}{compared.note}") | compared.metrics
     run.log_metrics(_figures(shares), SUMMARY_STEP)
-    for text in [*found.cautions, *(_line(share) for share in shares)]:
+    if any(runs.seen):
+        run.log_metrics({"transfer/seen_of_test": float(max(runs.seen))}, SUMMARY_STEP)
+    for text in [*found.cautions, *(_line(share) for share in shares), *_too_good(runs)]:
         log.line(text)
     mean, overall = (metrics.shown(summary[f"oof/pcc_{name}"]) for name in ("mean", "overall"))
     log.line(f"{run.name}: cross-fitted out-of-fold PCC: mean {mean}, overall {overall}")
@@ -194,6 +200,21 @@ def _leave_model(run: TrackedRun, runs: Runs, shares: Sequence[Share]) -> None:
     run.set_tags({Tag.MODEL_DIGEST: files.digest_of_several(checksums)})
 
 
+def _keep_records(run: TrackedRun, runs: Runs) -> None:
+    """Keep what runs have seen besides their data, if that is known: they may be deleted, and the blend has seen it."""
+    seen = [side.run.files.seen_ids for side in runs.sides if side.run.files.seen_ids.is_file()]
+    if seen:
+        lines = {line for path in seen for line in path.read_text("utf-8").split("\n") if line}
+        run.files.seen_ids.parent.mkdir(exist_ok=True)
+        files.write_text(run.files.seen_ids, "".join(f"{line}\n" for line in sorted(lines)))
+    try:
+        found = [part for side in runs.sides for part in training_data.parts_beside(side.run, side.tracker)]
+    except DataError:
+        return
+    if found:
+        fingerprints.write(run.files.seen_beside, np.concatenate(found))
+
+
 def _against_the_best(name: str, runs: Runs, shares: Sequence[Share], blended: Fractions) -> str:
     """Word whether the blend is better than the best of its runs."""
     sites, measured = runs.transcripts.sites, runs.transcripts.measured()
@@ -210,6 +231,16 @@ def _figures(shares: Sequence[Share]) -> dict[str, float]:
         for number, share in enumerate(shares, start=1)
         for key, value in {"weight": share.weight, **share.scores}.items()
     }
+
+
+def _too_good(runs: Runs) -> list[str]:
+    """Word of which runs the parent had seen transcripts that they are weighed by."""
+    return [
+        f"{n} of these {len(runs.transcripts)} transcripts were seen by the network whose trunk {name} began from: "
+        "what it counts, and the blend's figures, are too good"
+        for name, n in zip(runs.names, runs.seen, strict=True)
+        if n
+    ]
 
 
 def _line(share: Share) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from rnatracker.baselines import kept
@@ -146,14 +147,18 @@ def model_of(run: TrackedRun, tracking: TrackingSettings) -> Model:
 def residuals_of(run: TrackedRun) -> Residuals | None:
     """Return what a cross-validation's out-of-fold predictions were off by; None where a run has left none.
 
+    Those of transcripts that the network had seen whose trunk it began from are left out.
+
     Raises:
         DataError: if they can't be read.
     """
     path = run.files.out_of_fold_predictions
     if not path.is_file():
         return None
-    _, predicted, measured = run_table.read_predictions(path)
-    return Residuals.of(run_table.predicted_sites(path), predicted, measured)
+    ids, predicted, measured = run_table.read_predictions(path)
+    seen = set(run.files.seen_ids.read_text("utf-8").split("\n")) if run.files.seen_ids.is_file() else set()
+    kept = np.array([each not in seen for each in ids], bool)
+    return Residuals.of(run_table.predicted_sites(path), predicted[kept], measured[kept])
 
 
 def _blend(run: TrackedRun, tracking: TrackingSettings, digest: str) -> Model:

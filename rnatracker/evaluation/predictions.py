@@ -30,6 +30,8 @@ _TABLES: dict[str, tuple[Callable[[RunFiles], Path], str]] = {
     "train": (lambda files: files.validation_predictions, "the validation part, on which networks chose their epoch"),
 }
 """For each kind of run the table that it leaves, and what that holds."""
+_SEEN = {"cross-validation": "transfer/seen_of_test", "train": "transfer/seen_of_validation"}
+"""For each kind of run how many of these transcripts the network had seen whose trunk it began from, as it recorded."""
 _SAME = 1e-9
 """Measured fractions that differ by no more are the same."""
 
@@ -73,7 +75,8 @@ def of_run(runs: Sequence[TrackedRun]) -> tuple[list[Predicted], list[str]]:
     """
     found, problems = [], []
     for run in runs:
-        table = _TABLES.get(measured_as(run.tags(), run.params()))
+        way = measured_as(run.tags(), run.params())
+        table = _TABLES.get(way)
         if table is None:
             problems.append(
                 f"{run.name} keeps no predictions: let the runs predict a file that none was trained on, with --data"
@@ -85,7 +88,8 @@ def of_run(runs: Sequence[TrackedRun]) -> tuple[list[Predicted], list[str]]:
             problems.append(f"{run.name} has left no {path.name}: it is {run.status()}; let it finish first")
         else:
             ids, predicted, measured = run_table.read_predictions(path)
-            found.append(Predicted(tuple(ids), run_table.predicted_sites(path), predicted, measured, what))
+            seen = int(run.metrics().get(_SEEN.get(way, ""), 0))
+            found.append(Predicted(tuple(ids), run_table.predicted_sites(path), predicted, measured, what, seen))
     return ([] if problems else found), problems
 
 

@@ -6,6 +6,7 @@ run also keeps the fingerprints. Read next: `rnatracker/data/fingerprints.py`.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -68,18 +69,33 @@ def parts_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -
     """
     run = _whole(run, tracker)
     yield from map(fingerprints, _of_data(run, files))
-    for each in _networks(run, tracker):
-        beside = load(each.files.seen_beside)
-        yield from map(fingerprints, _of_others(each)) if beside is None else [beside]
-        inherited = load(each.files.seen_by_parent)
-        if inherited is not None:
-            yield inherited
-            continue
-        for origin in _origins(each, tracker):
-            if origin.run is not None:
-                yield from parts_of_run(origin.run, tracker, files)
-            else:
-                yield from map(fingerprints, _of_files(each, origin, files))
+    yield from parts_beside(run, tracker, files)
+
+
+def parts_beside(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Iterator[Fingerprints]:
+    """Yield what `parts_of_run` yields besides the run's own data; of a blend, for its members, which have the same.
+
+    A blend keeps it; of one that hasn't, a member that is gone is passed over: nothing else is known of it.
+
+    Raises:
+        DataError: as `parts_of_run`.
+    """
+    beside = load(run.files.seen_beside)
+    if _is_blend(run):
+        found = [beside] if beside is not None else []
+        members = () if found else filter(None, _members(run, tracker))
+        yield from itertools.chain(found, *(parts_beside(each, tracker, files) for each in members))
+        return
+    yield from map(fingerprints, _of_others(run)) if beside is None else [beside]
+    inherited = load(run.files.seen_by_parent)
+    if inherited is not None:
+        yield inherited
+        return
+    for origin in _origins(run, tracker):
+        if origin.run is not None:
+            yield from parts_of_run(origin.run, tracker, files)
+        else:
+            yield from map(fingerprints, _of_files(run, origin, files))
 
 
 def sources_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ()) -> Iterator[Transcripts]:
@@ -90,13 +106,24 @@ def sources_of_run(run: TrackedRun, tracker: Tracker, files: Sequence[str] = ())
     """
     run = _whole(run, tracker)
     yield from _of_data(run, files)
-    for each in _networks(run, tracker):
-        yield from _of_others(each)
-        for origin in _origins(each, tracker):
-            if origin.run is not None:
-                yield from sources_of_run(origin.run, tracker, files)
-            else:
-                yield from _of_files(each, origin, files)
+    yield from _sources_beside(run, tracker, files)
+
+
+def _sources_beside(run: TrackedRun, tracker: Tracker, files: Sequence[str]) -> Iterator[Transcripts]:
+    if _is_blend(run):
+        for member in _members(run, tracker):
+            if member is not None:
+                yield from _sources_beside(member, tracker, files)
+            elif load(run.files.seen_beside) is not None:
+                reason = "a run is gone that it was blended of, and further data or another network's trunk with it"
+                raise UnknownTrainingDataError(run.name, reason)
+        return
+    yield from _of_others(run)
+    for origin in _origins(run, tracker):
+        if origin.run is not None:
+            yield from sources_of_run(origin.run, tracker, files)
+        else:
+            yield from _of_files(run, origin, files)
 
 
 def _whole(run: TrackedRun, tracker: Tracker) -> TrackedRun:
@@ -106,16 +133,13 @@ def _whole(run: TrackedRun, tracker: Tracker) -> TrackedRun:
     return _found(run.tags().get(Tag.PARENT) or str(run.folder.parent), tracker) or run
 
 
-def _networks(run: TrackedRun, tracker: Tracker) -> list[TrackedRun]:
-    """Return the runs that have trained a run's networks: itself, or the members of a blend, which have its own data.
+def _is_blend(run: TrackedRun) -> bool:
+    return run.tags().get(Tag.KIND) == "blend"
 
-    A member that is gone is passed over: nothing else is known of it.
-    """
-    tags = run.tags()
-    if tags.get(Tag.KIND) != "blend":
-        return [run]
-    members = (_found(name, tracker) for name in json.loads(tags.get(Tag.MEMBERS, "[]")))
-    return [member for member in members if member is not None]
+
+def _members(run: TrackedRun, tracker: Tracker) -> list[TrackedRun | None]:
+    """Return the runs that a blend was made of, None for one that is gone."""
+    return [_found(name, tracker) for name in json.loads(run.tags().get(Tag.MEMBERS, "[]"))]
 
 
 def transcripts_of_run(run: TrackedRun, files: Sequence[str] = ()) -> Transcripts | None:

@@ -64,8 +64,9 @@ def cross_validate_command(run: TrackedRun, tracking: TrackingSettings) -> str:
     """Return what to type to cross-validate a run's settings."""
     if run.tags().get(Tag.KIND) == "baseline":
         return f"{retrain_command(run, tracking)} --fold 5"
-    config = str(run.files.config) if run.files.config.is_file() else "FILE"
-    return command(["train", "--config", config, "--fold", "5"], tracking)
+    tags, config = run.tags(), str(run.files.config) if run.files.config.is_file() else "FILE"
+    beginning = ["--transfer", tags[Tag.TRANSFER]] if Tag.TRANSFER in tags else []
+    return command(["train", "--config", config, *beginning, "--fold", "5"], tracking)
 
 
 def evaluate_command(name: str, folder: Path, tracking: TrackingSettings) -> str:

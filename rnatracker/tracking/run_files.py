@@ -94,8 +94,13 @@ class RunFiles:
 
     @property
     def seen_beside(self) -> Path:
-        """Of a run with further data sets: fingerprints of what these hold."""
+        """Of a run with further data sets: fingerprints of what these hold; of a blend, what its runs have seen so."""
         return self.folder / "records" / "also.npy"
+
+    @property
+    def seen_ids(self) -> Path:
+        """Of a cross-validation, or a blend: the ids, a line each, of transcripts that a parent had seen, if any."""
+        return self.folder / "records" / "seen_ids.txt"
 
     @property
     def plots(self) -> Path:

@@ -97,7 +97,7 @@ def _leave_singles(
     log: Reporter,
 ) -> dict[str, float]:
     """Record and say what one network of a fold reaches by itself: the mean over networks and folds."""
-    names = [key for key in of_folds[0] if key.startswith("single/")]
+    names = dict.fromkeys(key for each in of_folds for key in each if key.startswith("single/"))
     singles = {name: metrics.mean_of(each.get(name, math.nan) for each in of_folds) for name in names}
     run.log_metrics(singles, SUMMARY_STEP)
     together = {name: summary[f"mean/{name}"] for name in ("pcc_mean", "pcc_overall")}

@@ -11,12 +11,13 @@ kernel, threads, machine. Seeds and settings are those recorded.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rnatracker import config, files
 from rnatracker.choices import Device
 from rnatracker.config import Config
+from rnatracker.data import fingerprints
 from rnatracker.errors import CheckpointError, DataError, TrackingError
 from rnatracker.lineage.others import check_same
 from rnatracker.model.kernels.functions import kernel_in_use
@@ -109,9 +110,17 @@ def plan(
     )
     recorded_threads = tags.get(Tag.THREADS, "")
     threads = int(recorded_threads) if recorded_threads.isdigit() else None
-    prepared = prepare(request, threads=threads, recorded=tags)
+    prepared = _with_recorded_parent(prepare(request, threads=threads, recorded=tags), run)
     _check_same_data(prepared, called, kind, tags)
     return Plan(run, called, kind, prepared, differences(tags, prepared), until)
+
+
+def _with_recorded_parent(prepared: PreparedRun, run: TrackedRun) -> PreparedRun:
+    """Return the same with what the run has kept of what its parent had seen: that parent's data may be gone by now."""
+    seen = fingerprints.load(run.files.seen_by_parent)
+    if prepared.parent is None or seen is None:
+        return prepared
+    return replace(prepared, parent=replace(prepared.parent, seen=seen, unknown=""))
 
 
 def _check_same_data(prepared: PreparedRun, called: str, kind: str, tags: Mapping[str, str]) -> None:

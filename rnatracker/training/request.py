@@ -178,14 +178,19 @@ def _threads(request: RunRequest, device: torch.device, n_sites: int) -> int:
 def settings_of_weights(path: str) -> Settings:
     """Return the settings that a file of weights brings: what it was trained with, but for the data.
 
-    The port's files bring their network's sizes, and `configs/port.yaml` for the rest.
+    Epochs in which its trunk was frozen (`train.freeze`) lie behind it. The port's files bring their network's sizes,
+    and `configs/port.yaml` for the rest.
 
     Raises:
         CheckpointError: if it can't be loaded.
     """
     found = checkpoint.load(Path(path))
     if found.settings:
-        return {section: values for section, values in found.settings.items() if section != "data"}
+        kept = {section: values for section, values in found.settings.items() if section != "data"}
+        frozen = kept["train"].get("freeze") if isinstance(kept.get("train"), dict) else None
+        if isinstance(frozen, int):
+            return config.merge(kept, {"train": {"freeze": max(frozen - found.epoch, 0)}})
+        return kept
     sizes = {"model": found.model.model_dump(mode="json"), "encoding": found.encoding.model_dump(mode="json")}
     return config.merge(config.read(config.find("port")), sizes)
 

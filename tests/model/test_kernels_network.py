@@ -119,6 +119,13 @@ def test_kernels_agree_with_torch_for_random_sizes_lengths_and_threads(seed: int
     _assert_equal(*pair, _input(lengths, masked=masked, seed=seed, places=sizes["codons"]))
 
 
+@pytest.mark.parametrize("conv1_kernel", [1, 2])
+def test_the_last_windows_codon_may_reach_beyond_a_short_kernel(conv1_kernel: int) -> None:
+    for length in range(16, 40):
+        pair = _pair(**(_SMALL | {"conv1_kernel": conv1_kernel}), codons=True)
+        _assert_equal(*pair, _input([length], masked=True, seed=length, places=True))
+
+
 @pytest.mark.parametrize("masked", [True, False])
 def test_kernels_agree_with_torch_for_one_sequence_below_at_and_above_the_receptive_field(masked: bool) -> None:
     pair = _pair(**_SMALL, masked=masked)

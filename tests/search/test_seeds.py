@@ -50,6 +50,12 @@ def test_study_says_that_trials_train_one_network(request_of_three: StudyRequest
     assert not [line for line in tune._greeting(one) if "train.seeds" in line]
 
 
+def test_weight_of_further_data_is_not_searched() -> None:
+    with pytest.raises(ConfigError) as caught:
+        space.parse({"train.also_weight": {"float": [0.1, 1.0]}}, "x.yaml")
+    assert "train.also_weight can't be searched: a study's trials are trained on one data set" in caught.value.problem
+
+
 def test_number_of_networks_is_not_searched() -> None:
     with pytest.raises(ConfigError) as caught:
         space.parse({"train.seeds": {"int": [1, 5]}}, "x.yaml")

@@ -339,6 +339,19 @@ def test_loaded_study_has_its_settings_and_space(tmp_path: Path) -> None:
     assert loaded.request.space.as_dict() == request.space.as_dict()
 
 
+def test_warm_start_from_a_study_of_an_earlier_version_has_no_later_settings(tmp_path: Path) -> None:
+    first = open_search(_request(tmp_path), "d")
+    _finish_all(first)
+    kept = dict(first.study.user_attrs[definition.DEFINITION])
+    kept["config"] = {key: value for key, value in kept["config"].items() if key != "model.codons"}
+    first.study.set_user_attr(definition.DEFINITION, kept)
+    wider = {**_SPACE, "model.codons": {"categorical": [True, False]}}
+    second = open_search(_request(tmp_path, wider, name="second"), "d")
+    definition.warm_start(second, ("toy",))
+    waiting = [trial.system_attrs["fixed_params"] for trial in second.study.trials]
+    assert [each["model.codons"] for each in waiting] == [False] * len(waiting)
+
+
 def test_warm_start_takes_over_the_best_of_another_study(tmp_path: Path) -> None:
     first = open_search(_request(tmp_path), "d")
     _finish_all(first)

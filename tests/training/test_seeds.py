@@ -31,7 +31,7 @@ from rnatracker.registry.test_set import DataOptions
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from rnatracker.training import agreement, replay, run
+from rnatracker.training import agreement, crossval, replay, run
 from rnatracker.training.beside import Compared
 from rnatracker.training.division import plan
 from rnatracker.training.fold_loop import Trained, Watcher, into, train_all
@@ -350,6 +350,15 @@ class TestFolds:
         reporter = SilentReporter()
         assert run.train(request, reporter).metrics == outcome.metrics
         assert len(reporter.epochs) == 12
+
+
+def test_site_that_is_undefined_in_the_first_fold_is_not_left_out(tracking: TrackingSettings) -> None:
+    """A figure that is undefined isn't recorded."""
+    run = open_tracker(tracking).start(log_name=None, params={}, tags={}, dataset=None)
+    folds = [{"single/pcc_mean": 0.1}, {"single/pcc_mean": 0.3, "single/pcc_Nucleus": 0.5, "test/pcc_mean": 1.0}]
+    summary = {"mean/pcc_mean": 0.2, "mean/pcc_overall": 0.2}
+    singles = crossval._leave_singles(run, folds, summary, 2, SilentReporter())
+    assert singles == pytest.approx({"single/pcc_mean": 0.2, "single/pcc_Nucleus": 0.5})
 
 
 class TestReaders:

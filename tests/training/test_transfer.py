@@ -14,11 +14,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rnatracker import metrics
+from rnatracker import config, metrics
 from rnatracker.app import app
+from rnatracker.blends.run import BlendRequest, run_blend
 from rnatracker.data.fingerprints import fingerprints
 from rnatracker.data.transcripts import Transcripts
 from rnatracker.errors import CheckpointError, DataError, UsageError
+from rnatracker.evaluation.compare import compare
+from rnatracker.evaluation.models import residuals_of
 from rnatracker.lineage import training_data
 from rnatracker.model import checkpoint
 from rnatracker.prediction import run_table
@@ -27,7 +30,7 @@ from rnatracker.registry.comparison import PromotionRequest
 from rnatracker.registry.promotion import promote
 from rnatracker.registry.test_set import DataOptions
 from rnatracker.tracking.contract import TrackedRun
-from rnatracker.tracking.hints import retrain_command
+from rnatracker.tracking.hints import cross_validate_command, retrain_command
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training import agreement, replay, run
@@ -148,6 +151,9 @@ def test_run_begins_from_a_runs_trunk_and_remembers_it(with_parent: TrackingSett
     assert Path(tags["rnatracker.transfer"]) == parent.files.training().best.resolve()
     assert len(tags["rnatracker.transfer_digest"]) == 64
     assert any("the trunk is that of exp1, epoch" in line for line in reporter.lines)
+    beginning = f" --transfer {_parents_best(with_parent).resolve()} "
+    for advice in (retrain_command, cross_validate_command):
+        assert beginning in advice(_found(with_parent, "exp2"), with_parent)
 
 
 def test_what_the_parent_has_seen_counts_as_seen(tracking: TrackingSettings, old: str, new: str) -> None:
@@ -178,6 +184,44 @@ def test_blend_has_seen_what_its_members_parents_have(with_parent: TrackingSetti
     expected = {int(each) for part in (_OLD, _NEW) for each in fingerprints(part)}
     assert {int(each) for each in training_data.of_run(blend, tracker)} == expected
     assert [len(each) for each in training_data.sources_of_run(blend, tracker)] == [46, 40]
+
+
+def test_blend_of_a_blend_has_seen_what_the_members_parents_have(with_parent: TrackingSettings, new: str) -> None:
+    _train(with_parent, new, "exp1", train__epochs=1)
+    tracker, member = open_tracker(with_parent), _found(with_parent, "exp2")
+    tags = {key: member.tags()[f"rnatracker.{key}"] for key in ("data_digest", "sites")} | {"kind": "blend"}
+    for name in ("exp2", "exp3"):
+        named = {f"rnatracker.{key}": value for key, value in (tags | {"members": json.dumps([name])}).items()}
+        blend = tracker.start(log_name=None, params={}, tags=named, dataset=None)
+        shutil.copy(member.files.config, blend.files.config)
+        blend.finish("FINISHED")
+    expected = {int(each) for part in (_OLD, _NEW) for each in fingerprints(part)}
+    assert {int(each) for each in training_data.of_run(blend, tracker)} == expected
+    assert [len(each) for each in training_data.sources_of_run(blend, tracker)] == [46, 40]
+
+
+def test_blend_has_seen_the_same_when_its_runs_are_gone(with_parent: TrackingSettings, new: str) -> None:
+    for transfer in ("exp1", None):
+        _train(with_parent, new, transfer, data__fold=2, train__epochs=1)
+    tracker = open_tracker(with_parent)
+    names = [str(with_parent.store / "untracked" / name) for name in ("exp2", "exp3")]
+    reporter = SilentReporter()
+    made = run_blend(BlendRequest(names, with_parent, baselines=False), reporter)
+    blend = tracker.find(str(made.outcome.folder))
+    said = [line for line in reporter.lines if line.startswith("6 of these 46 transcripts were seen")]
+    assert len(said) == 1 and "exp2" in said[0]
+    assert compare(names, with_parent, resamples=100).remembering == ["exp2"]
+    assert compare([blend.name, names[1]], with_parent, resamples=100).remembering == [blend.name]
+    for made_of, n in ((blend, 40), (tracker.find(names[0]), 40), (tracker.find(names[1]), 46)):
+        residuals = residuals_of(made_of)
+        assert residuals is not None and residuals.sizes.shape == (n, 2)  # without those that the parent had seen
+    expected = {int(each) for part in (_OLD, _NEW) for each in fingerprints(part)}
+    assert {int(each) for each in training_data.of_run(blend, tracker)} == expected
+    for name in names:
+        shutil.rmtree(name)
+    assert {int(each) for each in training_data.of_run(blend, tracker)} == expected
+    with pytest.raises(training_data.UnknownTrainingDataError):
+        list(training_data.sources_of_run(blend, tracker))
 
 
 def test_promotion_refuses_a_test_set_that_the_parent_has_seen(mlflow_store: Path, old: str, tmp_path: Path) -> None:
@@ -280,13 +324,22 @@ def test_ports_file_is_a_parent(folders: TrackingSettings, new: str, tmp_path: P
     assert made.settings["train"]["batch_size"] == 32  # only the network is the parent's
 
 
-def test_command_takes_the_parents_sizes_and_refuses_others(with_parent: TrackingSettings, new: str) -> None:
+def test_command_takes_the_parents_sizes_and_refuses_others(
+    with_parent: TrackingSettings, new: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["train", "--data", new, "--transfer", "exp1", "--no-track", "--store", str(with_parent.store)]
     words += ["--epochs", "1", "--no-baseline"]
     made = CliRunner().invoke(app, [*words, "--json"])
     assert made.exit_code == 0, made.output
     found = checkpoint.load(Path(json.loads(made.stdout)["folder"]) / "checkpoints" / "best.pt")
     assert (found.model.rnn_hidden, found.encoding.max_length) == (3, 60)
+    default = config.starting()
+    other = config.merge(default, {"train": {"lr": 0.5}, "model": {"rnn_hidden": 99}})
+    monkeypatch.setattr(config, "starting", lambda: other)
+    made = CliRunner().invoke(app, [*words, "--json"])
+    assert made.exit_code == 0, made.output
+    found = checkpoint.load(Path(json.loads(made.stdout)["folder"]) / "checkpoints" / "best.pt")
+    assert (found.model.rnn_hidden, found.settings["train"]["lr"]) == (3, 0.5)  # as any run without a config
     for setting, problem in (
         ("model.rnn_hidden=5", "exp1: these weights were trained with model.rnn_hidden 3, but 5 is asked for"),
         ("encoding.keep=3p", "exp1: these weights were trained with encoding.keep 5p, but 3p is asked for"),
@@ -309,6 +362,17 @@ def test_trunk_settings_need_a_trunk(with_parent: TrackingSettings, old: str) ->
     with pytest.raises(UsageError) as both:
         run.train(RunRequest(settings, with_parent, weights=weights, transfer=weights), SilentReporter())
     assert "--weights with --transfer" in both.value.problem
+
+
+def test_of_networks_of_several_seeds_it_is_said_which_is_the_parent(
+    folders: TrackingSettings, old: str, new: str
+) -> None:
+    made = _train(folders, old, train__epochs=1, train__seeds=2)
+    second = str(made.folder / "checkpoints" / "seed2" / "best.pt")
+    for named, said in (("exp1", "exp1's first network"), (second, "exp1's seed2/best.pt")):
+        reporter = SilentReporter()
+        _train(folders, new, named, reporter, train__epochs=1)
+        assert any(f"the trunk is that of {said}, epoch 1;" in line for line in reporter.lines)
 
 
 def test_several_networks_are_no_parent(folders: TrackingSettings, old: str, new: str) -> None:
@@ -415,3 +479,16 @@ def test_replay_finds_a_parent_whose_store_has_moved(with_parent: TrackingSettin
     planned = replay.plan("exp2", with_parent)
     assert planned.prepared.parent is not None
     assert planned.prepared.parent.path == (parent.folder / "checkpoints" / "best.pt").resolve()
+
+
+def test_replay_of_a_run_whose_parents_data_are_gone_has_its_figures(
+    folders: TrackingSettings, old: str, new: str
+) -> None:
+    _train(folders, old, train__epochs=1)
+    _train(folders, new, "exp1", data__fold=2, train__epochs=1)
+    Path(old).unlink()
+    planned = replay.plan("exp2", folders)
+    again = replay.replay(planned, SilentReporter())
+    assert again.metrics()["transfer/seen_of_test"] == 6
+    assert agreement.compare(planned.original, again).words == "bit-identical"
+    assert len(training_data.of_run(again, open_tracker(folders))) == 80

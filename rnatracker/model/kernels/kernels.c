@@ -557,7 +557,8 @@ static void pack_conv1(const Plan *p, const float *w, const float *frame) {
  * if a code is unknown. */
 static int spell(const Plan *p, const Sequence *q, Scratch *t) {
     const int64_t needed = q->rows1 * p->s.pool + p->s.conv1_kernel - 1, all = needed + KMER * p->chunks;
-    const int64_t lead = min_of(q->lead, needed), present = min_of(q->present, needed - lead);
+    const int64_t beyond = p->s.codons ? max_of(3 - p->s.conv1_kernel, 0) : 0; /* of the codon at the last window */
+    const int64_t lead = min_of(q->lead, needed), present = min_of(q->present, needed + beyond - lead);
     uint8_t *codes = t->codes, *kmers = t->kmers, highest = 0;
     memset(codes, 0, lead);
     memcpy(codes + lead, q->codes, present);

@@ -104,7 +104,7 @@ def find(named: str, tracking: TrackingSettings) -> Parent:
     if run is None:
         reason = "no run is known that these weights are of"
         return Parent(path, digest, weights, name=path.name, unknown=reason)
-    name = _full_name(run) if path == _best_of(run) else f"{_full_name(run)}'s {path.name}"
+    name = _full_name(run) + _which(run, path)
     found = Parent(path, digest, weights, run.id, name)
     try:
         return replace(found, seen=training_data.of_run(run, tracker))
@@ -196,6 +196,14 @@ def _best_of(run: TrackedRun) -> Path | None:
         return found.best.resolve()
     numbered = found.numbered()
     return numbered[max(numbered)].resolve() if numbered else None
+
+
+def _which(run: TrackedRun, path: Path) -> str:
+    """Return which of a run's weights a file has, to be said behind its name; nothing for its only network's best."""
+    if path != _best_of(run):
+        folder = run.files.checkpoints.resolve()
+        return f"'s {path.relative_to(folder) if path.is_relative_to(folder) else path.name}"
+    return "'s first network" if run.files.training().networks(2)[1].folder.is_dir() else ""
 
 
 def _full_name(run: TrackedRun) -> str:

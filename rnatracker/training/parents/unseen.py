@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from rnatracker import metrics
+from rnatracker import files, metrics
 from rnatracker.data import fingerprints
 from rnatracker.data.encoding import Indices
 from rnatracker.data.transcripts import Fractions, Transcripts
@@ -43,7 +43,8 @@ def count(run: TrackedRun, part: Transcripts, what: Literal["validation", "test"
 def measure(run: TrackedRun, transcripts: Transcripts, predicted: Fractions, log: Reporter) -> dict[str, float]:
     """Record and return out-of-fold figures, `oof_unseen/...`, of the transcripts that the parent had not seen.
 
-    There are none where it had seen none, so that they would be those of all, or where too few remain.
+    There are none where it had seen none, so that they would be those of all, or where too few remain. The ids of those
+    that it had seen are kept: they say nothing of how far a prediction is off.
 
     Args:
         run: the run.
@@ -54,6 +55,7 @@ def measure(run: TrackedRun, transcripts: Transcripts, predicted: Fractions, log
     seen = _seen(run, transcripts)
     if seen is None or not len(seen):
         return {}
+    files.write_text(run.files.seen_ids, "".join(f"{transcripts.ids[i]}\n" for i in seen))
     rest = np.setdiff1d(np.arange(len(transcripts)), seen)
     if len(rest) < FEWEST:
         log.line(f"without those that the trunk's network has seen, {len(rest)} remain: too few for figures")

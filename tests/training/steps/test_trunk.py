@@ -13,6 +13,7 @@ from rnatracker.config import Config
 from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.network import RNATracker
+from rnatracker.training.request import settings_of_weights
 from rnatracker.training.steps import trunk
 from rnatracker.training.trainer import EpochResult, Stopped, Trainer
 from tests.support.toys import SITES, part_of, small_config, toy_checkpoint, toy_transcripts
@@ -172,3 +173,13 @@ def test_continued_training_freezes_its_own_first_epochs(tmp_path: Path) -> None
     assert [each.epoch for each in trainer.history] == [3]
     assert all(_is_same(last.weights, trainer.model.state_dict(), of_trunk=True))
     assert not any(_is_same(last.weights, trainer.model.state_dict(), of_trunk=False))
+
+
+def test_training_continued_from_weights_does_not_freeze_the_trunk_once_more(tmp_path: Path) -> None:
+    _trainer(small_config(train__epochs=3, train__freeze=2, train__trunk_lr=0.5), tmp_path, _parent()).fit(
+        lambda _: None
+    )
+    checkpoint.save(replace(checkpoint.load(tmp_path / "last.pt"), epoch=1), tmp_path / "earlier.pt")
+    for name, left in (("last.pt", 0), ("earlier.pt", 1)):
+        brought = settings_of_weights(str(tmp_path / name))["train"]
+        assert (brought["freeze"], brought["trunk_lr"]) == (left, 0.5)
