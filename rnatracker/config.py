@@ -65,6 +65,11 @@ class Config(Section):
                 "encoding.full_length: needs model.masked: true, since an unmasked network would read "
                 "the padding of its batch"
             )
+        if self.train.also_weight != 1 and not self.data.also:
+            raise ValueError(
+                f"train.also_weight: {self.train.also_weight:g} weighs further data sets, and data.also names none; "
+                "leave it out, or give one with --also"
+            )
         if not self.encoding.full_length and self.encoding.max_length < self.model.receptive_field:
             raise ValueError(
                 f"encoding.max_length: {self.encoding.max_length} is shorter than the network's receptive "

@@ -108,6 +108,7 @@ def test_later_settings_win_over_earlier_ones(tmp_path: Path) -> None:
         (["data.fold=1"], "data.fold: 1 fold leaves nothing to train on", ""),
         (["data.sites=[A, A]"], "data.sites: a site can't be called 'A': two sites are; use another name", ""),
         (["encoding.max_length=44"], "44 is shorter than the network's receptive field of 45 nucleotides", ""),
+        (["train.also_weight=0.5"], "train.also_weight: 0.5 weighs further data sets, and data.also names none", ""),
         (["encoding.full_length=true", "model.masked=false"], "encoding.full_length: needs model.masked: true", ""),
     ],
 )

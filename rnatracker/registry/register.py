@@ -27,7 +27,7 @@ from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.tags import Tag
 
 _DIGESTS = {mlflow_model.RECORDS: Tag.RECORDS_DIGEST, mlflow_model.RESIDUALS: Tag.RESIDUALS_DIGEST}
-_SUMMARY = re.compile(r"(best|oof|mean|sd|ceiling)/\w+")
+_SUMMARY = re.compile(r"(best|oof|oof_unseen|mean|sd|single|ceiling)/\w+")
 
 
 def register(registry: Registry, run: TrackedRun, model: Model, trained_on: Fingerprints | None) -> Version:

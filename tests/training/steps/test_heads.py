@@ -89,7 +89,7 @@ def test_gradient_of_another_data_set_is_weighted(tmp_path: Path) -> None:
     """And it is that of a network with that last layer in place of its own."""
     gradients = []
     for name, weight in (("whole", 1.0), ("quarter", 0.25)):
-        settings = small_config(train__also_weight=weight, model__dropout=0.0)
+        settings = small_config(train__also_weight=weight, data__also=["b.tsv"], model__dropout=0.0)
         trainer = _trainer(settings, tmp_path / name, _two(settings))
         trainer._step(np.arange(8), 1)
         gradients.append(trainer.model.conv1.weight.grad)
