@@ -82,6 +82,7 @@ def test_figures_are_those_of_the_baselines_own_runs(tracking: TrackingSettings,
         assert each["metrics"]["oof/pcc_mean"] == pytest.approx(trained[f"baseline/{each['kind']}/pcc_mean"])
 
 
+@pytest.mark.slow
 def test_models_are_trained_once_and_trees_stand_there_once_they_have_been_run(
     tracking: TrackingSettings, data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,7 +208,8 @@ def test_full_disk_is_said_when_standard_output_is_on_it(weights: str, data: Pat
     assert len(err.decode().splitlines()) == 1
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_when_stopped_while_it_reads(stop: signal.Signals, weights: str, data: Path) -> None:
     content = fasta(data, 60_000).read_bytes()
     process = _start(

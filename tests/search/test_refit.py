@@ -93,6 +93,7 @@ def test_refit_trains_with_fresh_seeds_and_leaves_its_verdict(request_with_folds
     assert [each.run_ids for each in again.refitted] == [each.run_ids for each in verdict.refitted]
 
 
+@pytest.mark.slow
 def test_each_cross_validation_stands_beside_simple_models(request_with_folds: StudyRequest) -> None:
     search, context = work_through(request_with_folds)
     reporter = SilentReporter()

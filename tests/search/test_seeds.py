@@ -23,6 +23,7 @@ def request_of_three(tmp_path: Path) -> StudyRequest:
     return small_study(data, TrackingSettings(tmp_path / "mlruns", enabled=False), trials=2, settings=settings)
 
 
+@pytest.mark.slow
 def test_trials_train_one_network_and_the_refit_all(request_of_three: StudyRequest) -> None:
     search, context = work_through(request_of_three)
     for child in context.parent.children().values():

@@ -319,6 +319,7 @@ class TestFolds:
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
         assert resolve("1", tracking).description.endswith("mean of 2 folds' models, 2 networks each")
 
+    @pytest.mark.slow
     def test_blend_counts_every_network_of_a_run_the_same(
         self, folds: tuple[TrackingSettings, Outcome, str], tmp_path: Path
     ) -> None:
