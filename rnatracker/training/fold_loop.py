@@ -190,12 +190,10 @@ class _Parts:
 
     @classmethod
     def of(cls, prepared: PreparedRun, training: Training) -> _Parts:
-        own, held_out = prepared.transcripts, training.held_out
-        return cls(
-            _encode(prepared, training.train, own),
-            _encode(prepared, training.validation, own),
-            [_encode(prepared, each.without(held_out), each.transcripts) for each in prepared.others],
-        )
+        train, validation = _encode(prepared, prepared.transcripts, training.train, training.validation)
+        held_out = training.held_out
+        others = [_encode(prepared, each.transcripts, each.without(held_out)) for each in prepared.others]
+        return cls(train, validation, [part for (part,) in others])
 
 
 def _train_one(
@@ -314,10 +312,9 @@ def _board(run: TrackedRun, wanted: bool) -> Iterator[Any]:
         yield board
 
 
-def _encode(prepared: PreparedRun, indices: Indices, transcripts: Transcripts) -> Part:
-    """Return a part of some transcripts as the trainer takes it; the sequences are shared, not copied."""
-    settings = prepared.config
-    codons = settings.model.codons
-    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding, codons=codons).take(indices)
-    batches = Batches(encoded, settings.encoding, settings.model.masked, prepared.device)
-    return Part(batches, transcripts.measured()[indices])
+def _encode(prepared: PreparedRun, transcripts: Transcripts, *parts: Indices) -> list[Part]:
+    """Return parts of some transcripts as the trainer takes them; they share what is seen of all, encoded once."""
+    settings, measured = prepared.config, transcripts.measured()
+    encoded = cut(transcripts.codes, transcripts.offsets, settings.encoding, codons=settings.model.codons)
+    masked, device = settings.model.masked, prepared.device
+    return [Part(Batches(encoded.take(part), settings.encoding, masked, device), measured[part]) for part in parts]

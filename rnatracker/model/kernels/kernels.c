@@ -221,7 +221,7 @@ typedef struct { /* of one group; kept from forward to backward, or one thread's
 
 typedef struct { /* a thread's own */
     uint8_t *codes, *kmers; /* of one sequence, padding included */
-    uint8_t *places;        /* of each code in its codon: 1 to 3, 0 outside of the reading frame */
+    uint8_t *places;        /* what each code is to the reading frame: codon_states() in rnatracker/model/network.py */
     float *y;               /* convolution outputs of a block of pools */
     float *pre, *sum;       /* the recurrent step: a block's input projections, a step's recurrent ones */
     float *state, *cell;    /* (group, h) */
