@@ -110,16 +110,20 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
         raise StudyError(
             f"study {request.name} was begun with {'; '.join(differing[:3])}{more}: its trials can't be compared with "
             "such",
-            "choose another name with --study, or give what it was begun with"
-            + _as_v1(found["config"], wanted["config"]),
+            "choose another name with --study, or give what it was begun with" + _as_v1(found, wanted),
         )
 
 
 def _as_v1(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Point out where a study was begun without a config, when that meant `v1`."""
+    """Point out where a study was begun without `--config` or without `--space`, when that meant `v1`."""
     v1 = config.Config().flat()
-    changed = [key for key in now if before.get(key) != now[key]]
-    return ", such as --config v1" if changed and all(before.get(key) == v1[key] for key in changed) else ""
+    changed = [key for key in now["config"] if before["config"].get(key) != now["config"][key]]
+    given = ["--config v1"] if changed and all(before["config"].get(key) == v1[key] for key in changed) else []
+    if before.get("space") != now["space"] and before.get("space") == json.loads(
+        json.dumps(space.load("v1").as_dict())
+    ):
+        given.append("--space v1")
+    return f", such as {' '.join(given)}" if given else ""
 
 
 def names(url: str | None, tracking: TrackingSettings) -> list[str]:

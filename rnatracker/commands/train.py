@@ -75,7 +75,7 @@ def train(
     ] = None,
     lr: Annotated[
         float | None,
-        typer.Option(help="Learning rate.", show_default="0.001", rich_help_panel=options.TRAINING_PANEL),
+        typer.Option(help="Learning rate.", show_default="0.004", rich_help_panel=options.TRAINING_PANEL),
     ] = None,
     masked: Annotated[
         bool | None,

@@ -57,7 +57,7 @@ def tune(
     space: Annotated[
         str,
         typer.Option(
-            help="Search space: a file, or one of default, wide and smoke.",
+            help="Search space: a file, or one of default, wide, smoke and v1.",
             metavar="NAME|FILE",
             parser=options.expanded,
             rich_help_panel=_SEARCH,

@@ -121,7 +121,7 @@ Sets = Annotated[
     ),
 ]
 Epochs = Annotated[
-    int | None, typer.Option(help="Epochs of each training.", show_default="100", rich_help_panel=TRAINING_PANEL)
+    int | None, typer.Option(help="Epochs of each training.", show_default="50", rich_help_panel=TRAINING_PANEL)
 ]
 Fold = Annotated[
     int | None,

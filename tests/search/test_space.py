@@ -8,7 +8,7 @@ from typing import Any
 import optuna
 import pytest
 
-from rnatracker import plain_yaml
+from rnatracker import config, plain_yaml
 from rnatracker.config import Config
 from rnatracker.errors import ConfigError
 from rnatracker.search import space
@@ -22,10 +22,11 @@ def _errors() -> list[tuple[str, str]]:
     return [(line, error.removeprefix("# ")) for line, error in zip(lines[::2], lines[1::2], strict=True)]
 
 
-@pytest.mark.parametrize("name", ["default", "wide", "smoke"])
-def test_shipped_space_holds_the_default_config(name: str) -> None:
+@pytest.mark.parametrize("start", ["default", "v1"])
+@pytest.mark.parametrize("name", ["default", "wide", "smoke", "v1"])
+def test_shipped_space_holds_what_runs_start_from(name: str, start: str) -> None:
     found = space.load(name)
-    inside, outside = found.params_of(Config().flat())
+    inside, outside = found.params_of(config.build(config.read(config.find(start)), start).flat())
     assert outside == []
     assert {"encoding.max_length", "train.lr", "model.rnn_hidden"} <= inside.keys()
 

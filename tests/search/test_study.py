@@ -107,6 +107,21 @@ def test_study_of_before_the_default_changed_is_told_of_v1(tmp_path: Path) -> No
     assert "v1" not in caught.value.remedy
 
 
+def test_study_of_before_the_default_space_changed_is_told_of_it(tmp_path: Path) -> None:
+    v1, default = (space.load(name).as_dict() for name in ("v1", "default"))
+    open_search(_request(tmp_path, v1), "d")
+    with pytest.raises(StudyError) as caught:
+        open_search(_request(tmp_path, default), "d")
+    assert caught.value.remedy.endswith("such as --space v1")
+    with pytest.raises(StudyError) as caught:
+        open_search(_request(tmp_path, {"train.lr": {"float": [1e-3, 1e-2]}}), "d")
+    assert "v1" in caught.value.remedy
+    open_search(_request(tmp_path / "other", default), "d")
+    with pytest.raises(StudyError) as caught:
+        open_search(_request(tmp_path / "other", v1), "d")
+    assert "v1" not in caught.value.remedy
+
+
 def test_trial_of_a_dead_process_is_handed_out_again_and_fails_at_the_third_death(request_on: StudyRequest) -> None:
     search = open_search(request_on, "d")
     claim = search.claim()
