@@ -34,6 +34,8 @@ _PLACE_KEYS = ("data.path", "train.device", "train.threads", "train.save_every")
 """Settings in which workers of one study may differ."""
 _DIGEST_KEYS = ("data.sites", "data.id_column", "data.sequence_column", "data.group_column")
 """Settings that say how the transcripts are read: where these are the same, they may be written otherwise."""
+_REFIT_KEY = "train.seeds"
+"""A setting of the refit only, since trials train one network whatever it is."""
 _WARM_TRIALS = 3
 """Trials that are taken over from each study that a new one starts from."""
 
@@ -101,7 +103,7 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
         for part in ("config", "space")
         for before, now in [(found.get(part, {}), wanted[part])]
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and not (same_data and key in _DIGEST_KEYS)
+        if before.get(key) != now.get(key) and key != _REFIT_KEY and not (same_data and key in _DIGEST_KEYS)
     ]
     if not same_data:
         differing.insert(0, "other transcripts (their digest differs)")

@@ -231,7 +231,8 @@ def _trained(
     search: Search, tracker: Tracker, trial: FrozenTrial, seed: int, reporter: Reporter, jobs: int, beside: Beside
 ) -> TrackedRun:
     """Return the finished cross-validation of a trial's settings with a seed, made or resumed if need be."""
-    study, key = search.study, _RUN.format(f"{trial.number}:{seed}")
+    networks = search.request.config.train.seeds
+    study, key = search.study, _RUN.format(f"{trial.number}:{seed}" + (f":{networks}" if networks > 1 else ""))
     tracking = search.request.tracking
     begun = _find(tracker, study.user_attrs.get(key))
     if begun is not None:

@@ -136,7 +136,7 @@ def compare(
     figures, best = _figures(sides), {}
     if not problems and not any(_differ_in_families(sides[0], other) for other in sides[1:]):
         best = _best(figures)
-    params = _differing([side.params for side in sides])
+    params = _differing([side.params | _begun_from(side.tags) for side in sides])
     made = Comparison(sides, params, figures, best, problems, warnings=list(dict.fromkeys(warnings)))
     if not predicted:
         return made
@@ -246,6 +246,12 @@ def _judge_folds(first: Side, second: Side, differences: list[Difference], corre
     has_families = first.params.get("data.group_by") == "similarity"
     alone = _differing([first.params, second.params]).keys() == {"data.group_by"}
     return of_relatives(contrast, first_has_families=has_families, alone=alone)
+
+
+def _begun_from(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that say what weights a run began from: they are no settings, yet differ between runs."""
+    of_option = {"--weights": Tag.WEIGHTS, "--transfer": Tag.TRANSFER}
+    return {option: tags[tag] for option, tag in of_option.items() if tag in tags}
 
 
 def _differing(params: list[dict[str, str]]) -> dict[str, list[str | None]]:

@@ -187,6 +187,14 @@ def test_parameters_and_figures_are_those_that_differ_with_the_best_marked(
     assert found.best == {"oof/pcc_mean": 0, "best/loss": 1}
 
 
+def test_weights_that_a_run_began_from_are_among_what_differs(make: Make, settings: TrackingSettings) -> None:
+    make(0.5, 1)
+    make(0.5, 1, transfer="/trunk.pt")
+    make(0.5, 1, weights="/last.pt")
+    found = _compare("exp1", "exp2", "exp3", settings=settings)
+    assert found.params == {"--transfer": [None, "/trunk.pt", None], "--weights": [None, None, "/last.pt"]}
+
+
 @pytest.mark.parametrize(
     ("tags", "problem"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,20 @@ def test_refit_trains_with_fresh_seeds_and_leaves_its_verdict(request_with_folds
 
     again = refit.refit(search, SilentReporter(), told.append, best=1, seeds=2, jobs=1)
     assert [each.run_ids for each in again.refitted] == [each.run_ids for each in verdict.refitted]
+
+
+@pytest.mark.slow
+def test_refit_may_train_more_networks_than_before(request_with_folds: StudyRequest) -> None:
+    search, _ = work_through(request_with_folds)
+    one = refit.refit(search, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
+    train = request_with_folds.config.train.model_copy(update={"seeds": 2})
+    wanted = replace(request_with_folds, config=request_with_folds.config.model_copy(update={"train": train}))
+    again, _ = work_through(wanted)
+    two = refit.refit(again, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
+    tracker = open_tracker(request_with_folds.tracking)
+    networks = [tracker.find(each.run_ids[0]).params()["train.seeds"] for each in (*one.refitted, *two.refitted)]
+    assert networks == ["1", "1", "2", "2"]
+    assert [each.trial for each in one.refitted] != [] and len(again.study.trials) == len(search.study.trials)
 
 
 @pytest.mark.slow
