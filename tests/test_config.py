@@ -23,7 +23,8 @@ def test_default_config_lists_every_key_and_is_what_a_run_starts_from(tmp_path: 
     partial.write_text("train: {lr: 0.5}")
     assert config.assemble(str(partial), {}, {}, []) == config.build({"train": {"lr": 0.5}}, "")
     kept = config.assemble(None, {"train": {"lr": 0.5}}, {}, [])
-    assert kept == config.build({"train": {"lr": 0.5}}, "")
+    assert kept.train == config.build({"train": {"lr": 0.5}}, "").train  # what weights are kept with, as a file does
+    assert kept.model == config.build(listed, "").model != config.Config().model
 
 
 @pytest.mark.parametrize("name", ["default", "v1", "port", "paper"])

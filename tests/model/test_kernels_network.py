@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rnatracker import config
 from rnatracker.config import ModelConfig
 from rnatracker.data.features.reading_frames import FRAME_SHIFT
 from rnatracker.model import network as model_module
@@ -82,6 +83,14 @@ def _assert_equal(fused: RNATracker, plain: RNATracker, batch: tuple[Tensor, Ten
             (_, alpha), (_, expected) = fused.with_attention(*batch), plain.with_attention(*batch)
         assert alpha.shape == expected.shape
         assert alpha.numpy() == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_kernels_agree_with_torch_for_what_runs_start_from() -> None:
+    settings = config.build(config.starting(), "default.yaml").model
+    assert settings.codons and kernel_in_use(settings, torch.device("cpu"))[0] == "fused"
+    changes = {"dropout": 0.0, "output_dropout": 0.0}
+    pair = _pair(**({k: v for k, v in settings.model_dump().items() if k != "kernel"} | changes))
+    _assert_equal(*pair, _input([700, 45, 333, 698], masked=True, places=True))
 
 
 @pytest.mark.parametrize("rnn", ["gru", "lstm"])
