@@ -153,7 +153,7 @@ def _print(found: Comparison) -> None:
             table.add_row(key, *("-" if value is None else value for value in values))
         show(table, "Parameters that differ")
     else:
-        output.tell("The runs have the same parameters.")
+        output.tell("The parameters that the runs have in common are the same.")
     table = new_table()
     table.add_column("figure")
     for name in names:

@@ -71,7 +71,8 @@ class Comparison:
 
     Attributes:
         sides: the runs, in the order in which they were named.
-        params: the parameters that differ: for each run its value, None where it has none.
+        params: the parameters that differ: for each run its value, None where it has none. Of runs of different kinds,
+            those of the sections that all have.
         metrics: figures: for each run its value, None where it has none.
         best: for each figure the run that is best in it, where that can be said.
         problems: why the runs can't be compared as they are; empty: they can.
@@ -255,7 +256,10 @@ def _begun_from(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _differing(params: list[dict[str, str]]) -> dict[str, list[str | None]]:
-    keys = dict.fromkeys(key for each in params for key in each)
+    """Return what differs, but for sections of settings of which some run has nothing, as a baseline has none of `model`."""
+    sections = [{key.split(".")[0] for key in each if "." in key} for each in params]
+    shared = set.intersection(*sections)
+    keys = dict.fromkeys(key for each in params for key in each if "." not in key or key.split(".")[0] in shared)
     return {
         key: values
         for key in keys

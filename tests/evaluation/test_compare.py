@@ -187,6 +187,12 @@ def test_parameters_and_figures_are_those_that_differ_with_the_best_marked(
     assert found.best == {"oof/pcc_mean": 0, "best/loss": 1}
 
 
+def test_sections_of_settings_that_only_one_run_has_are_left_out() -> None:
+    network, other = {"data.val": "0.2", "train.lr": "0.1"}, {"data.val": "0.3", "train.lr": "0.1", "train.ema": "0"}
+    assert compare._differing([network, other]) == {"data.val": ["0.2", "0.3"], "train.ema": [None, "0"]}
+    assert compare._differing([network, {"data.val": "0.3", "baseline.kind": "mean"}]) == {"data.val": ["0.2", "0.3"]}
+
+
 def test_weights_that_a_run_began_from_are_among_what_differs(make: Make, settings: TrackingSettings) -> None:
     make(0.5, 1)
     make(0.5, 1, transfer="/trunk.pt")
