@@ -256,7 +256,7 @@ def _begun_from(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _differing(params: list[dict[str, str]]) -> dict[str, list[str | None]]:
-    """Return what differs, but for sections of settings of which some run has nothing, as a baseline has none of `model`."""
+    """Return what differs, but for sections of settings of which some run has nothing, as baselines of `model`."""
     sections = [{key.split(".")[0] for key in each if "." in key} for each in params]
     shared = set.intersection(*sections)
     keys = dict.fromkeys(key for each in params for key in each if "." not in key or key.split(".")[0] in shared)
