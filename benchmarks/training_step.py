@@ -6,8 +6,8 @@
 The first prints medians and spreads on sequences of 4000 nucleotides, interleaved in one process. Ratios are of
 medians, against the port with its loader, as it was used, by wall time and by CPU time. The floor is the time of
 the network's dense products at the speed of a large matrix product of PyTorch, measured here. The second trains on a
-file, masked, with tracking in MLflow and validation in every epoch, and compares an epoch's wall time with the
-port's, which validated every fifth epoch.
+file, masked, as `--config v1` does, with tracking in MLflow and validation in every epoch, and compares an epoch's wall
+time with the port's, which validated every fifth epoch.
 
 Other processes on the machine falsify wall times, those of two threads most: the load is printed. The CPU time of one
 thread is right even then; that of two has their waiting for each other in it.
@@ -26,6 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import epochs
 import numpy as np
 import port
 import torch
@@ -43,10 +44,6 @@ from rnatracker.model.kernels.functions import kernel_in_use
 from rnatracker.model.network import RNATracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from rnatracker.training.reporting import Reporter
-from rnatracker.training.run import train
-from rnatracker.training.session import RunRequest
-from rnatracker.training.trainer import EpochResult
 
 _SITES = 4
 _FUSED_AT_A_TIME = 8
@@ -189,28 +186,6 @@ def _random_transcripts(n: int, length: int) -> Transcripts:
     )
 
 
-class _Stopwatch:
-    """A reporter that notes when each epoch ended."""
-
-    def __init__(self) -> None:
-        self.at: list[float] = []
-        self.lines: list[str] = []
-
-    def line(self, text: str) -> None:
-        """Keep the line."""
-        self.lines.append(text)
-
-    def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
-        """Keep quiet."""
-
-    def epoch(self, label: str, result: EpochResult, epochs: int, objective: str) -> None:
-        """Note the time."""
-        self.at.append(time.perf_counter())
-
-    def end(self, label: str) -> None:
-        """Keep quiet."""
-
-
 def end_to_end(path: str, batch_size: int, threads: int, repeats: int) -> None:
     """Print an epoch's wall time on a file: ours with validation and tracking, the port's with a fifth of one."""
     torch.set_num_threads(threads)
@@ -222,7 +197,8 @@ def end_to_end(path: str, batch_size: int, threads: int, repeats: int) -> None:
     fractions = torch.from_numpy(transcripts.measured()).float()
     old = port.Loop(port.Sequences(letters, fractions), fractions.shape[1])
     rng = np.random.default_rng(0)
-    steps, tests, epochs = Times(), Times(), []
+    steps, tests = Times(), Times()
+    seconds: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         open_tracker(TrackingSettings(Path(folder)))  # making the store, once in its life, is not part of a run
         for _ in range(repeats):
@@ -230,25 +206,22 @@ def end_to_end(path: str, batch_size: int, threads: int, repeats: int) -> None:
                 chosen = rng.choice(train_part, 8, replace=False).tolist()
                 steps.measure(lambda chosen=chosen: old.step(*old.load(chosen)))
                 tests.measure(lambda chosen=chosen: old.predict(old.load(chosen)[0]))
-            epochs += _our_epochs(path, transcripts.sites, Path(folder), batch_size, threads)
+            seconds += _our_epochs(path, transcripts.sites, Path(folder), batch_size, threads)
     step, test = steps.medians()[0] / 1000, tests.medians()[0] / 1000
     old_epoch = (step * len(train_part) + test * len(val_part) / 5) / 8
-    ours = statistics.median(epochs)
+    ours = statistics.median(seconds)
     print(f"\n{Path(path).name}: {len(train_part)} to train on, {len(val_part)} to validate on, threads {threads}")
     print(f"  port, batch 8, validated every fifth epoch: {old_epoch:.1f} s an epoch, from {len(steps.wall)} batches")
     print(
         f"  fused, batch {batch_size}, masked, validated every epoch, tracked: {ours:.2f} s "
-        f"({min(epochs):.2f} to {max(epochs):.2f}), ratio {old_epoch / ours:.1f}, load {os.getloadavg()[0]:.1f}"
+        f"({min(seconds):.2f} to {max(seconds):.2f}), ratio {old_epoch / ours:.1f}, load {os.getloadavg()[0]:.1f}"
     )
 
 
 def _our_epochs(path: str, sites: tuple[str, ...], store: Path, batch_size: int, threads: int) -> list[float]:
     options = {"data.path": path, "data.sites": sites}
     options |= {"train.epochs": 4, "train.batch_size": batch_size, "train.threads": threads}
-    watch = _Stopwatch()
-    reporter: Reporter = watch
-    train(RunRequest(config.build(config.nest(options), "here"), TrackingSettings(store)), reporter)
-    return [after - before for before, after in zip(watch.at, watch.at[1:], strict=False)]
+    return epochs.seconds_of(config.build(config.nest(options), "here"), store)
 
 
 def main() -> None:
