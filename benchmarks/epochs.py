@@ -19,37 +19,27 @@ from rnatracker import config
 from rnatracker.config import Config
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
-from rnatracker.training.reporting import Reporter
+from rnatracker.training.reporting import NullReporter
 from rnatracker.training.run import train
 from rnatracker.training.session import RunRequest
 from rnatracker.training.trainer import EpochResult
 
 
-class _Stopwatch:
+class _Stopwatch(NullReporter):
     """A reporter that notes when each epoch ended."""
 
     def __init__(self) -> None:
         self.at: list[float] = []
 
-    def line(self, text: str) -> None:
-        """Keep quiet."""
-
-    def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
-        """Keep quiet."""
-
     def epoch(self, label: str, result: EpochResult, epochs: int, objective: str) -> None:
         """Note the time."""
         self.at.append(time.perf_counter())
-
-    def end(self, label: str) -> None:
-        """Keep quiet."""
 
 
 def seconds_of(settings: Config, store: Path) -> list[float]:
     """Train and return the wall time of each epoch but the first, which reads the file."""
     watch = _Stopwatch()
-    reporter: Reporter = watch
-    train(RunRequest(settings, TrackingSettings(store)), reporter)
+    train(RunRequest(settings, TrackingSettings(store)), watch)
     return [after - before for before, after in zip(watch.at, watch.at[1:], strict=False)]
 
 

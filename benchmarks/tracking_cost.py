@@ -23,30 +23,21 @@ from rnatracker.model import checkpoint
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.run_files import RunFiles
 from rnatracker.tracking.settings import TrackingSettings
-from rnatracker.training.reporting import Reporter
+from rnatracker.training.reporting import NullReporter
 from rnatracker.training.request import RunRequest
 from rnatracker.training.run import train
 from rnatracker.training.trainer import EpochResult
 
 
-class _Quiet:
+class _Quiet(NullReporter):
     """A reporter that keeps the epochs' seconds."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
-    def line(self, text: str) -> None:
-        """Keep quiet."""
-
-    def batch(self, label: str, epoch: int, epochs: int, done: int, total: int) -> None:
-        """Keep quiet."""
-
     def epoch(self, label: str, result: EpochResult, epochs: int, objective: str) -> None:
         """Keep the seconds."""
         self.seconds.append(result.epoch_seconds)
-
-    def end(self, label: str) -> None:
-        """Keep quiet."""
 
 
 def _run(data: Path, store: Path, enabled: bool, epochs: int) -> tuple[float, float, list[float], Path]:
@@ -55,9 +46,8 @@ def _run(data: Path, store: Path, enabled: bool, epochs: int) -> tuple[float, fl
         "here",
     )
     quiet = _Quiet()
-    reporter: Reporter = quiet
     wall, cpu = time.perf_counter(), time.process_time()
-    outcome = train(RunRequest(settings, TrackingSettings(store, enabled=enabled)), reporter)
+    outcome = train(RunRequest(settings, TrackingSettings(store, enabled=enabled)), quiet)
     return time.perf_counter() - wall, time.process_time() - cpu, quiet.seconds, outcome.folder
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -98,12 +98,17 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
     without = {key: value for key, value in config.Config().flat().items() if key in wanted["config"]}
     found = {**found, "config": without | config_before}
     same_data = found.get("data") == wanted["data"]
-    differing = [
-        f"{'config' if part == 'config' else 'the space of'} {key}: {before.get(key)} before, {now.get(key)} now"
+    changed = [
+        (part, key)
         for part in ("config", "space")
         for before, now in [(found.get(part, {}), wanted[part])]
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key) and key != _REFIT_KEY and not (same_data and key in _DIGEST_KEYS)
+    ]
+    differing = [
+        f"{'config' if part == 'config' else 'the space of'} {key}: {found.get(part, {}).get(key)} before, "
+        f"{wanted[part].get(key)} now"
+        for part, key in changed
     ]
     if not same_data:
         differing.insert(0, "other transcripts (their digest differs)")
@@ -112,18 +117,16 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
         raise StudyError(
             f"study {request.name} was begun with {'; '.join(differing[:3])}{more}: its trials can't be compared with "
             "such",
-            "choose another name with --study, or give what it was begun with" + _as_v1(found, wanted),
+            "choose another name with --study, or give what it was begun with" + _as_v1(found, changed),
         )
 
 
-def _as_v1(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def _as_v1(before: Mapping[str, Any], changed: Sequence[tuple[str, str]]) -> str:
     """Point out where a study was begun without `--config` or without `--space`, when that meant `v1`."""
-    v1 = config.Config().flat()
-    changed = [key for key in now["config"] if before["config"].get(key) != now["config"][key]]
-    given = ["--config v1"] if changed and all(before["config"].get(key) == v1[key] for key in changed) else []
-    if before.get("space") != now["space"] and before.get("space") == json.loads(
-        json.dumps(space.load("v1").as_dict())
-    ):
+    settings = [key for part, key in changed if part == "config"]
+    v1, v1_space = config.Config().flat(), json.loads(json.dumps(space.load("v1").as_dict()))
+    given = ["--config v1"] if settings and all(before["config"].get(key) == v1[key] for key in settings) else []
+    if len(settings) < len(changed) and before.get("space") == v1_space:
         given.append("--space v1")
     return f", such as {' '.join(given)}" if given else ""
 

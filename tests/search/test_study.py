@@ -107,6 +107,15 @@ def test_study_of_before_the_default_changed_is_told_of_v1(tmp_path: Path) -> No
     assert "v1" not in caught.value.remedy
 
 
+def test_study_is_not_told_of_v1_for_a_setting_in_which_it_may_differ(tmp_path: Path) -> None:
+    open_search(_request(tmp_path), "d")
+    of_refit = small_config(train__seeds=5)
+    with pytest.raises(StudyError) as caught:
+        open_search(_request(tmp_path, {"train.lr": {"float": [1e-3, 1e-2]}}, config=of_refit), "d")
+    assert "the space of" in caught.value.problem and "train.seeds" not in caught.value.problem
+    assert "v1" not in caught.value.remedy
+
+
 def test_study_of_before_the_default_space_changed_is_told_of_it(tmp_path: Path) -> None:
     v1, default = (space.load(name).as_dict() for name in ("v1", "default"))
     open_search(_request(tmp_path, v1), "d")
