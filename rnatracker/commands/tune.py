@@ -73,14 +73,17 @@ def tune(
         Literal["tpe", "gp", "random", "cmaes"],
         typer.Option(help="Optuna's sampler, which chooses the settings of each trial.", rich_help_panel=_SEARCH),
     ] = "tpe",
-    pruner: Annotated[
-        Literal["forecast", "hyperband", "median", "wilcoxon", "none"],
+    scheduler: Annotated[
+        Literal["freeze-thaw", "forecast", "hyperband", "median", "wilcoxon", "none"],
         typer.Option(
-            help="Rule that ends poor trials early: forecast, hyperband, median, wilcoxon or none.",
+            "--scheduler",
+            "--pruner",
+            help="Rule that says which trials go on: freeze-thaw pauses and resumes them; forecast, hyperband, median "
+            "and wilcoxon end poor ones; none.",
             metavar="RULE",
             rich_help_panel=_SEARCH,
         ),
-    ] = "forecast",
+    ] = "freeze-thaw",
     seed: Annotated[
         int | None,
         typer.Option(help="Seed of the sampler and of each training.", show_default="0", rich_help_panel=_SEARCH),
@@ -155,7 +158,7 @@ def tune(
         timeout=None if timeout is None else seconds_of(timeout),
         jobs=jobs,
         sampler=sampler,
-        pruner=pruner,
+        scheduler=scheduler,
         seed=checked.train.seed,
         warm_start=tuple(warm_start or ()),
         keep_weights=keep_weights,
