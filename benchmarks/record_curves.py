@@ -4,8 +4,8 @@
 
 Of each data set (a simulated one, and the two files of docs/recipe.md) and each of the spaces `default` and `wide`: the
 starting config and settings drawn at random, each trained twice, with another seed and another division. To be done in
-hours and not in weeks, the networks see less than a user's: `max_length` is an eighth of what the space says, of
-tiger.fa.gz as many transcripts are taken as apexseq.fa has, and there are 27 epochs. Of the files only figures are kept.
+hours and not in weeks, the networks see less than a user's: `max_length` is an eighth of what the space says, as many
+transcripts of tiger.fa.gz are taken as apexseq.fa has, and there are 27 epochs. Of the files only figures are kept.
 
 Interrupted, the same command goes on: each curve is a line in the work folder at once. At its end, and whenever it is
 given with `--pack`, it writes `benchmarks/curves/NAME-SPACE.npz`: `settings` (JSON, one for each), `values`

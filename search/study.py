@@ -327,8 +327,22 @@ class Search:
         # What was interrupted before its settings were drawn draws the same again.
         n_drawn = sum(t.user_attrs.get(REPEATS) != t.number for t in before[:number])
         self.study.sampler = sampling.make(
-            request.sampler, self.study, request.seed, n_drawn, conditional=request.space.has_conditions
+            request.sampler,
+            self.study,
+            request.seed,
+            n_drawn,
+            conditional=request.space.has_conditions,
+            forecasts=self._forecasts(),
         )
+
+    def _forecasts(self) -> dict[int, float]:
+        """Return the values that trials would come to that were paused or pruned, by their numbers."""
+        found = [each for each in self.courses() if each.values]
+        if self.request.sampler not in ("tpe", "gp") or all(each.state == State.COMPLETE for each in found):
+            return {}
+        sign = 1.0 if self.request.maximize else -1.0
+        forecast = self._freeze_thaw.forecast(found)
+        return {each.number: sign * forecast.of(each.number)[0] for each in found}
 
     def _never_tried(self) -> dict[str, Any] | None:
         """Return settings that no trial has had, of many drawn at random; None if there are none among them."""
