@@ -40,12 +40,12 @@ _COMMON_SCALE = 0.35
 _START = 0.02
 """Variance of g and h before the first epoch, as a share of that after the last."""
 _PRIORS = {
-    "common": (0.3, 1.0),
-    "settings": (-0.5, 1.0),
-    "training": (-1.5, 1.0),
-    "early": (-1.5, 1.0),
-    "noise": (-8.0, 1.0),
-    "speed": (0.0, 0.7),
+    "common": (1.5, 1.5),
+    "settings": (0.3, 0.8),
+    "training": (-1.0, 0.8),
+    "early": (0.5, 2.0),
+    "noise": (-10.0, 1.5),
+    "speed": (0.4, 0.6),
 }
 """Mean and standard deviation of the logarithm of each variance, of standardised values, and of the exponent a."""
 _RELEVANCE = (0.0, 1.5)

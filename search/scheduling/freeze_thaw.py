@@ -4,7 +4,7 @@ Owns the decision; knows numbers only. Must not know optuna, torch or mlflow. Re
 forecasts; `search/study.py`, which carries the decision out; `docs/search.md`, which says the same for users.
 
 Whoever is free asks `decide` for a piece of work: new settings, or a paused trial and how far it is to go. A piece ends
-at a look: after 1, 2, 3, 5, 8, 12, 18, 27, ... epochs of a fold, or at its end. There the trial asks too, and is paused
+at a look: after 2, 3, 4, 7, 10, 15, 23 of 27 epochs of a fold, or at its end. There the trial asks too, and is paused
 if something else is worth more. No trial waits for others, and none is given up: a paused one can be resumed for as
 long as the study goes on.
 
@@ -28,12 +28,13 @@ from scipy import stats
 
 from rnatracker.search.scheduling.curve_model import Array, CurveModel, Points
 
+_FIRST = 2 / 27
+"""Share of a fold's epochs before the first look. Earlier ranks say nothing of the last ones."""
 _GROWTH = 1.5
-_LOOKING = 0.5
+_LOOKING = 0.7
 """Share of the epochs that may go into new trials' first looks while others wait to go on."""
-_ENOUGH = 0.001
-_POINTS = 400
-"""Points of curves above which those of the worst trials are left out of the model."""
+_ENOUGH = 0.003
+"""Gain, in the objective's unit, below which no paused trial is resumed any more."""
 
 
 class State(StrEnum):
@@ -99,7 +100,7 @@ class Decision:
 def looks(epochs: int) -> list[int]:
     """Return the epochs of a fold after which trials are looked at, the last one included."""
     found: list[int] = []
-    place = 1.0
+    place = max(_FIRST * epochs, 1.0)
     while place < epochs:
         if not found or round(place) > found[-1]:
             found.append(round(place))
