@@ -101,7 +101,7 @@ def looks(epochs: int) -> list[int]:
     """Return the epochs of a fold after which trials are looked at, the last one included."""
     found: list[int] = []
     place = max(_FIRST * epochs, 1.0)
-    while place < epochs:
+    while round(place) < epochs:
         if not found or round(place) > found[-1]:
             found.append(round(place))
         place *= _GROWTH
