@@ -22,6 +22,7 @@ from rnatracker import files
 from rnatracker.errors import RNATrackerError, TrackingError
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import memory
+from rnatracker.search.faults.deaths import UNREPORTED
 from rnatracker.search.pruning import PruneReason, step_of
 from rnatracker.search.study import RUN_BEGUN, RUN_ID, SEEN, Claim, Search
 from rnatracker.search.trial_runs import Effort, Pruned, TrialEnd, name_of, trim_weights
@@ -190,6 +191,8 @@ class _Reports(TrialResult):
         self.effort.seconds += result.epoch_seconds
         if result.scores and is_defined(result, self.objective):
             self._report(destination, result, result.epoch)
+        elif self.effort.epochs > self._trial.user_attrs.get(UNREPORTED, 0):
+            self._trial.set_user_attr(UNREPORTED, self.effort.epochs)  # so that it is known to have got further
 
     def on_end(self, trained: Trained) -> None:
         """Let a fold that ran out of patience be compared as one that has come to its end."""

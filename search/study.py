@@ -5,8 +5,9 @@ Owns who works on which trial, and what becomes of trials whose worker has died.
 
 Every trial is in Optuna's storage from the moment it is handed out, under the study's lock, with the process that
 works on it. A trial whose process is gone goes back to WAITING and is handed out again, under its number, to be
-continued from its checkpoint: at most twice, since settings that kill a process would kill the next one too. A trial
-that was stopped on request goes back to WAITING as well, and that is not counted.
+continued from its checkpoint: at most twice at one place, since settings that kill a process would kill the next one
+too (`faults/deaths.py` has what counts). A trial that was stopped on request goes back to WAITING as well, and that is
+not counted.
 """
 
 from __future__ import annotations
@@ -30,18 +31,17 @@ from rnatracker.errors import ConfigError
 from rnatracker.processes import identity
 from rnatracker.search import sampling
 from rnatracker.search import storage as storages
+from rnatracker.search.faults import deaths
+from rnatracker.search.faults.deaths import DEATHS as DEATHS
+from rnatracker.search.faults.deaths import SEEN as SEEN
+from rnatracker.search.faults.deaths import STARTER as STARTER
+from rnatracker.search.faults.deaths import WORKER as WORKER
 from rnatracker.search.optuna_private import is_given
 from rnatracker.search.pruning import PrunerName
 from rnatracker.search.sampling import REASON, REPEATS, SamplerName
 from rnatracker.search.space import Space, apply, of_trial
 from rnatracker.tracking.settings import TrackingSettings
 
-WORKER = "worker"
-"""User attribute with the process that works on a trial (`rnatracker.processes.identity`)."""
-STARTER = "starter"
-"""User attribute with the process of the command that started a trial's worker, and passes on when to stop."""
-DEATHS = "deaths"
-"""User attribute: how many workers have died at a trial."""
 OUTSIDE = "outside"
 """User attribute of the first trial: keys whose value in the starting config lies outside of the space, and is kept."""
 RUN_ID = "run_id"
@@ -57,14 +57,9 @@ EPOCHS, SECONDS = "epochs", "seconds"
 FOLD_VALUES = "fold_values"
 """User attribute: the value of each fold; None where it is undefined."""
 
-MAX_DEATHS = 3
 _MAX_REPEATS = 10
 """Suggestions in a row that were tried before; then one is drawn at random that was not."""
 _RANDOM_DRAWS = 1000
-_REMOTE_SILENCE_SECONDS = 3600.0
-"""Of a process on another machine only its reports are known: after an hour without any it counts as dead."""
-SEEN = "seen"
-"""User attribute: when a trial's worker was last heard of, in seconds since 1970."""
 
 
 @dataclass(frozen=True)
@@ -279,17 +274,31 @@ class Search:
         return None
 
     def reap(self) -> None:
-        """Put back the trials whose process has died; under the lock. A trial that killed three is FAILED."""
+        """Put back the trials whose process has died; under the lock. One at which three died is FAILED."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if _is_worked_on(trial.user_attrs):
+            if self._is_worked_on(trial):
                 continue
-            deaths = trial.user_attrs.get(DEATHS, 0) + 1
-            self._set(trial, DEATHS, deaths)
-            if deaths >= MAX_DEATHS:
-                self._set(trial, REASON, f"{deaths} processes died at it, the last of them killed or out of memory")
+            n_deaths = deaths.count_after(trial)
+            if deaths.is_its_own(trial.user_attrs):
+                self._set(trial, DEATHS, n_deaths)
+                self._set(trial, deaths.DIED_AT, deaths.progress(trial))
+            if n_deaths >= deaths.MAX_DEATHS:
+                self._set(trial, REASON, f"{n_deaths} processes died at it, each killed or out of memory at one place")
                 self.study.tell(trial.number, state=TrialState.FAIL)
             else:
                 self._put_back(trial)
+
+    def _is_worked_on(self, trial: FrozenTrial) -> bool:
+        """Tell whether a running trial's process lives, and is not this one, which has just come to ask for a trial."""
+        worker = trial.user_attrs.get(WORKER)
+        if not worker:
+            return False
+        if not deaths.is_remote(worker):
+            return identity.is_alive_elsewhere(worker)
+        silence = deaths.silence(trial.user_attrs)
+        if silence.watched is not None:
+            self._set(trial, deaths.WATCHED, silence.watched)
+        return not silence.is_death
 
     def orphans(self) -> list[Mapping[str, str]]:
         """Return the workers of this machine that live though the command that started them was killed."""
@@ -328,19 +337,6 @@ def count(trials: list[FrozenTrial]) -> Counts:
     """Count trials by their state."""
     numbers = Counter(STATES[trial.state] for trial in trials)
     return Counts(**numbers)
-
-
-def _is_worked_on(attributes: Mapping[str, Any]) -> bool:
-    """Tell whether a running trial's process lives, and is not this one, which has just come to ask for a trial."""
-    worker = attributes.get(WORKER)
-    if not worker:
-        return False
-    own = identity.own_tags()
-    if any(
-        worker.get(key) != own[key] for key in (identity.HOST, identity.PID_NAMESPACE)
-    ):  # its processes can't be seen
-        return time.time() - float(attributes.get(SEEN, 0.0)) < _REMOTE_SILENCE_SECONDS
-    return identity.is_alive_elsewhere(worker)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from rnatracker.search.checks import check_trials
 from rnatracker.search.definition import open_search
 from rnatracker.search.sampling import REPEATS
 from rnatracker.search.storage import open_storage
-from rnatracker.search.study import DEATHS, SEEN, STARTER, WORKER, Search, StudyRequest
+from rnatracker.search.study import DEATHS, STARTER, WORKER, Search, StudyRequest
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support.toys import small_config, toy_transcripts, write_table
 
@@ -129,25 +128,6 @@ def test_study_of_before_the_default_space_changed_is_told_of_it(tmp_path: Path)
     with pytest.raises(StudyError) as caught:
         open_search(_request(tmp_path / "other", v1), "d")
     assert "v1" not in caught.value.remedy
-
-
-def test_trial_of_a_dead_process_is_handed_out_again_and_fails_at_the_third_death(request_on: StudyRequest) -> None:
-    search = open_search(request_on, "d")
-    claim = search.claim()
-    assert claim is not None
-    claim.trial.report(0.5, 1)
-    for deaths in (1, 2):
-        claim.trial.set_user_attr(WORKER, {**identity.own_tags(), identity.PROCESS_START: "0"})
-        again = search.claim()
-        assert again is not None
-        assert (again.number, again.trial.params) == (0, claim.trial.params)
-        assert search.study.trials[0].user_attrs[DEATHS] == deaths
-        assert search.study.trials[0].intermediate_values == {1: 0.5}
-    other = search.claim()
-    assert other is not None
-    assert other.number == 1
-    assert search.study.trials[0].state == TrialState.FAIL
-    assert "3 processes died" in search.study.trials[0].user_attrs["reason"]
 
 
 def test_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
@@ -285,18 +265,6 @@ def test_second_ctrl_c_puts_trials_back_without_a_death(tmp_path: Path) -> None:
     search.put_back_those_of({os.getpid()})
     assert search.counts().waiting == 1
     assert DEATHS not in search.study.trials[claim.number].user_attrs
-
-
-def test_trial_in_another_container_is_left_alone_while_it_reports(tmp_path: Path) -> None:
-    search = open_search(_request(tmp_path), "d")
-    claim = search.claim()
-    assert claim is not None
-    claim.trial.set_user_attr(WORKER, identity.own_tags() | {identity.PID_NAMESPACE: "pid:[1]", identity.PID: "1"})
-    search.reap()
-    assert search.counts().running == 1
-    claim.trial.set_user_attr(SEEN, time.time() - 7200)
-    search.reap()
-    assert search.counts().waiting == 1
 
 
 def test_impossible_settings_fail_with_their_reason(tmp_path: Path) -> None:
