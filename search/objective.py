@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from rnatracker import files
-from rnatracker.errors import RNATrackerError, TrackingError
+from rnatracker.errors import RNATrackerError, StudyError, TrackingError
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import memory
 from rnatracker.search.faults.deaths import UNREPORTED
@@ -92,7 +92,7 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
     except (Stopped, KeyboardInterrupt):
         end.put_back("stopped on request; the study resumes it")
         raise Stopped from None
-    except (TrackingError, OSError) as error:
+    except (TrackingError, StudyError, OSError) as error:
         end.put_back(f"interrupted: {error}")
         raise resource_error(error, claim.config, "give the same command again", run.folder) or error from None
     except (RNATrackerError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:

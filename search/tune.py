@@ -113,7 +113,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):  # the second: workers were ended without saving
                 search.put_back_those_of(workers.pids)
-            _end(search, run, "FAILED" if isinstance(error, StudyError) else "KILLED", str(error))
+            _end_by(error, search, run)
             raise
         if reason is StopReason.USED_UP:
             say(f"the space {request.space.name} is used up: no settings are left that were not tried; widen it")
@@ -384,6 +384,15 @@ def _end(search: Search, run: TrackedRun, state: Status, message: str) -> None:
         search.reap()
         if not search.counts().running:
             run.finish(state, message)
+
+
+def _end_by(error: BaseException, search: Search, run: TrackedRun) -> None:
+    """End the study's run by an error, also where that is why its trials can't be read."""
+    state: Status = "FAILED" if isinstance(error, StudyError) else "KILLED"
+    try:
+        _end(search, run, state, str(error))
+    except StudyError:
+        run.finish(state, str(error))
 
 
 def hand_over(search: Search, run: TrackedRun) -> None:

@@ -13,20 +13,16 @@ from typing import Any
 
 import pytest
 from optuna.trial import TrialState, create_trial
-from typer.testing import CliRunner
 
-from rnatracker.app import app
 from rnatracker.config import Config, ModelConfig, TrainConfig
 from rnatracker.errors import ConfigError, StudyError
 from rnatracker.processes import identity
 from rnatracker.search import definition, space, tune
-from rnatracker.search.checks import check_trials
 from rnatracker.search.definition import open_search
 from rnatracker.search.sampling import REPEATS
-from rnatracker.search.storage import open_storage
 from rnatracker.search.study import DEATHS, STARTER, WORKER, Search, StudyRequest
 from rnatracker.tracking.settings import TrackingSettings
-from tests.support.toys import small_config, toy_transcripts, write_table
+from tests.support.toys import small_config
 
 _SPACE = {
     "train.lr": {"float": [1e-4, 1e-1], "log": True},
@@ -399,37 +395,3 @@ def test_four_workers_get_each_trial_once(request_on: StudyRequest) -> None:
         assert worker.exitcode == 0
     assert found == list(range(request.trials))
     assert open_search(request, "d").counts().complete == request.trials
-
-
-_STRANGE = [
-    "[]", "null", "5", "true", "NaN", '"x"', "{}", "", "{", "[[[[", '{"op_code": null}', '{"op_code": []}',
-    '{"op_code": 999}', '{"op_code": 0, "study_name": null, "directions": null, "worker_id": "w"}',
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("text", _STRANGE)
-@pytest.mark.parametrize("line", [1, 3])
-def test_journal_with_a_strange_line_is_refused_with_where_it_is(text: str, line: int, tmp_path: Path) -> None:
-    _finish_all(open_search(_request(tmp_path, trials=1), "d"))
-    journal = tmp_path / "optuna.journal"
-    lines = journal.read_text().splitlines()
-    journal.write_text("\n".join([*lines[: line - 1], text, *lines[line - 1 :]]) + "\n")
-    with pytest.raises(StudyError) as caught:
-        open_storage(None, tmp_path)
-    assert "not a journal of Optuna's" in caught.value.problem
-    if '"op_code": 0' not in text and "999" not in text:
-        assert f"line {line} is none of its records" in caught.value.problem
-        assert "remove that line" in caught.value.remedy
-    journal.write_text("\n".join(lines) + "\n")
-    assert definition.names(None, TrackingSettings(tmp_path)) == ["toy"]
-
-
-def test_commands_say_what_is_wrong_with_the_journal(tmp_path: Path) -> None:
-    (tmp_path / "optuna.journal").write_text("[]\n")
-    data = write_table(toy_transcripts(20), tmp_path / "toy.tsv")
-    for words in (["study", "toy"], ["study", "--list"], ["tune", "--study", "toy", "--data", str(data)]):
-        result = CliRunner().invoke(app, [*words, "--store", str(tmp_path), "--no-track"])
-        assert result.exit_code == 1
-        assert "optuna.journal: not a journal of Optuna's (line 1 is none of its records)" in result.output
-    (found,) = check_trials(TrackingSettings(tmp_path, enabled=False))
-    assert (found.id, found.level) == ("trials.unreadable", "broken")
