@@ -23,14 +23,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from rnatracker import files, metrics
 from rnatracker.config import Config
 from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search import summary
 from rnatracker.search.hints import study_command
-from rnatracker.search.study import RUN_ID, Search
+from rnatracker.search.sampling import REASON
+from rnatracker.search.study import RUN_ID, STATES, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
@@ -55,7 +56,7 @@ class Refitted:
     Attributes:
         trial: its trial's number.
         is_start: whether it is the starting config.
-        claimed: what the study said of it.
+        claimed: what the study said of it; NaN where its trial has no value.
         values: (seeds, folds), the objective on the folds' test parts; NaN where it is undefined, which depends on a
             fold's transcripts and so is the same for all settings.
         run_ids: the cross-validation of each seed.
@@ -131,25 +132,34 @@ def refit(
         beside: compares each cross-validation with simple models.
 
     Raises:
-        StudyError: if no trial has been completed, or not the one with the starting config.
+        StudyError: if no trial but the one with the starting config has been completed.
         Interrupted: if it was stopped; the same command resumes it.
         RNATrackerError: if a training can't be done.
     """
     start = summary.start_trial(search)
     others = [trial for trial in summary.best(search) if start is not None and trial.number != start.number][:best]
-    if not others or start is None or start.value is None:
+    if not others or start is None:
         reasons = "".join(f"; {line}" for line in summary.failure_lines(search))
         raise StudyError(
-            f"study {search.request.name}: nothing to refit: the starting config or every other trial has no "
-            f"value{reasons}",
+            f"study {search.request.name}: nothing to refit: no trial but that with the starting config has "
+            f"a value{reasons}",
             f"see its trials with: {study_command(search)}",
         )
     trials = [*others, start]
+    if start.state != TrialState.COMPLETE:
+        say(f"refit: the starting config, trial {start.number}, has no value in the study ({_why(start)})")
+        trials = [start, *others]  # if it can't be trained at all, that shows at once
     tracker = open_tracker(search.request.tracking)
     refitted = [_refit_one(search, tracker, trial, start, reporter, say, seeds, jobs, beside) for trial in trials]
     verdict = judge(_objective(search), refitted)
     _record(search, tracker, verdict)
     return verdict
+
+
+def _why(trial: FrozenTrial) -> str:
+    """Word why a trial has no value."""
+    reason = trial.user_attrs.get(REASON, "")
+    return f"{STATES[trial.state]}{f', {reason}' if reason else ''}"
 
 
 def judge(objective: str, refitted: list[Refitted]) -> Verdict:
@@ -218,7 +228,12 @@ def _over_baselines(figures: Sequence[Mapping[str, float]]) -> dict[str, tuple[f
 
 
 def _claimed(search: Search, tracker: Tracker, trial: FrozenTrial) -> float:
-    """Return what the study says of a trial, as what is compared: of a study of losses its run says that."""
+    """Return what the study says of a trial, as what is compared: of a study of losses its run says that.
+
+    NaN of the starting config's, where it has no value.
+    """
+    if trial.state != TrialState.COMPLETE:
+        return math.nan
     if _objective(search) == search.request.config.train.objective:
         return float(trial.value or 0.0)
     try:

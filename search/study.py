@@ -37,8 +37,8 @@ from rnatracker.search.faults.deaths import SEEN as SEEN
 from rnatracker.search.faults.deaths import STARTER as STARTER
 from rnatracker.search.faults.deaths import WORKER as WORKER
 from rnatracker.search.optuna_private import is_given
-from rnatracker.search.pruning import PrunerName
-from rnatracker.search.sampling import REASON, REPEATS, SamplerName
+from rnatracker.search.pruning import START, PrunerName
+from rnatracker.search.sampling import REASON, REPEATS, RETRIES, SamplerName, tried_again
 from rnatracker.search.space import Space, apply, of_trial
 from rnatracker.tracking.settings import TrackingSettings
 
@@ -137,7 +137,7 @@ STATES = {
 
 @dataclass
 class Counts:
-    """How many trials a study has, by what became of them. Repeats are not counted.
+    """How many trials a study has, by what became of them: those of `Search.trials`.
 
     Attributes:
         complete: measured to their end.
@@ -187,7 +187,13 @@ class Search:
         return storages.lock(self.folder, self.request.name)
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials but repeats, by number. Not to be changed."""
+        """Return all trials that count, by number: no repeats, and none that another tries again. Not to be changed."""
+        trials = self.all_trials()
+        again = tried_again(trials)
+        return [trial for trial in trials if trial.number not in again]
+
+    def all_trials(self) -> list[FrozenTrial]:
+        """Return all trials but repeats, by number, those too that others try again. Not to be changed."""
         return [t for t in self.study.get_trials(deepcopy=False) if REPEATS not in t.user_attrs]
 
     def trial(self, number: int) -> FrozenTrial:
@@ -249,7 +255,8 @@ class Search:
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         others = (t for t in before if t.number != trial.number and REPEATS not in t.user_attrs)
-        same = [t.number for t in others if t.params == drawn and not outside and not is_resumed]
+        is_kept = outside or is_resumed or RETRIES in trial.user_attrs
+        same = [t.number for t in others if t.params == drawn and not is_kept]
         if same:
             trial.set_user_attr(REPEATS, same[0])
             self.study.tell(trial, state=TrialState.FAIL)
@@ -260,6 +267,26 @@ class Search:
             trial.set_user_attr(REASON, f"impossible settings: {error}")
             self.study.tell(trial, state=TrialState.FAIL)
             return None
+
+    def retry_failed(self) -> dict[int, int]:
+        """Enqueue the settings of each failed trial once more; return the new trials' numbers by the failed ones'.
+
+        Settings that can't be are left out.
+        """
+        with self.lock():
+            failed = [trial for trial in self.trials() if trial.state == TrialState.FAIL and self._can_be(trial)]
+            for trial in failed:
+                kept = {key: trial.user_attrs[key] for key in (START, OUTSIDE) if key in trial.user_attrs}
+                self.study.enqueue_trial(trial.params, user_attrs={RETRIES: trial.number, **kept})
+            again = tried_again(self.all_trials())
+        return {trial.number: again[trial.number] for trial in failed}
+
+    def _can_be(self, trial: FrozenTrial) -> bool:
+        try:
+            apply(self.request.config, trial.params)
+        except ConfigError:
+            return False
+        return True
 
     def _never_tried(self) -> dict[str, Any] | None:
         """Return settings that no trial has had, of many drawn at random; None if there are none among them."""

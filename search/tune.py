@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -78,13 +78,14 @@ class TuneOutcome:
     reason: StopReason | None = None
 
 
-def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> TuneOutcome:
+def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, retry_failed: bool = False) -> TuneOutcome:
     """Run, resume or join a study.
 
     Args:
         request: what is searched.
         say: told lines for people.
         watch: told how it goes.
+        retry_failed: whether the settings of failed trials are tried again.
 
     Raises:
         RNATrackerError: if it can't be done.
@@ -103,7 +104,8 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     run = own_run(search, tracker, transcripts)
     if before not in (None, run.id):
         say(f"study {request.name}: its run {before} is gone for good, so a new one is begun: {run.name}")
-    for line in [*transcripts.notes, *_greeting(search), *cautions, *warm_start(search, request.warm_start)]:
+    retried = _said_of_retries(search.retry_failed()) if retry_failed else []
+    for line in [*transcripts.notes, *retried, *_greeting(search), *cautions, *warm_start(search, request.warm_start)]:
         say(line)
     with StopSignal() as stop, stop.polite(), scratch.folder() as folder:
         workers = _Workers(WorkerTask(request, run.id, folder, digest, _threads(request)), say)
@@ -283,6 +285,12 @@ def _greeting(search: Search) -> list[str]:
         for key in outside
     ]
     return lines
+
+
+def _said_of_retries(again: Mapping[int, int]) -> list[str]:
+    if not again:
+        return ["no failed trial could be tried again"]
+    return [f"trial {failed} failed; it is tried again as trial {new}" for failed, new in again.items()]
 
 
 def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
