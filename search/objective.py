@@ -147,8 +147,8 @@ def _earlier_run(context: TrialContext, claim: Claim) -> TrackedRun | None:
             return context.tracker.find(run_id)
         except DeletedRunError:
             raise
-        except NoRunError:  # deleted for good: it is trained anew
-            return None
+        except NoRunError:
+            pass  # deleted for good: it is trained anew, or has been begun anew already
     if claim.trial.user_attrs.get(RUN_BEGUN):  # interrupted after its run was made and before that was noted
         return context.parent.children().get(name_of(claim.number))
     return None

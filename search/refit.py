@@ -29,6 +29,7 @@ from rnatracker import files, metrics
 from rnatracker.config import Config
 from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search import summary
+from rnatracker.search.faults import lost_runs
 from rnatracker.search.hints import study_command
 from rnatracker.search.sampling import REASON
 from rnatracker.search.study import RUN_ID, STATES, Search
@@ -250,18 +251,32 @@ def _trained(
     study, key = search.study, _RUN.format(f"{trial.number}:{seed}" + (f":{networks}" if networks > 1 else ""))
     tracking = search.request.tracking
     begun = _find(tracker, study.user_attrs.get(key))
+    token, may_be_there = lost_runs.token_of(study, f"{key}:begun")
+    if begun is None and may_be_there:
+        begun = lost_runs.find(tracker, token)
+        if begun is not None:
+            study.set_user_attr(key, begun.id)
     if begun is not None:
         if begun.status() != "FINISHED":
+            _complete(begun, _config(search, trial, seed))
             resume(begun.id, tracking, reporter, jobs=jobs, beside=beside)
         return begun
 
     def note(run: TrackedRun) -> None:
         study.set_user_attr(key, run.id)
-        run.set_tags({Tag.STUDY: search.request.name, Tag.REFIT: f"trial {trial.number}"})
 
+    tags = {Tag.STUDY: search.request.name, Tag.REFIT: f"trial {trial.number}", Tag.BEGUN: token}
     name = f"{search.request.name}-refit-trial{trial.number}-seed{seed}"
-    request = RunRequest(_config(search, trial, seed), tracking, log_name=name, jobs=jobs)
+    request = RunRequest(_config(search, trial, seed), tracking, log_name=name, jobs=jobs, tags=tags)
     return tracker.find(train(request, reporter, started=note, beside=beside).run_id)
+
+
+def _complete(run: TrackedRun, settings: Config) -> None:
+    """Keep a run's settings, which it is resumed by, where it was killed before it had."""
+    if not run.files.config.is_file():
+        run.check_own()
+        run.folder.mkdir(parents=True, exist_ok=True)
+        files.write_text(run.files.config, settings.to_yaml())
 
 
 def _find(tracker: Tracker, run_id: str | None) -> TrackedRun | None:

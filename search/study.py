@@ -47,7 +47,10 @@ OUTSIDE = "outside"
 RUN_ID = "run_id"
 """User attribute with a trial's MLflow run; as one of the study, its parent run."""
 RUN_BEGUN = "run_begun"
-"""User attribute: a trial's run is being made. Where `RUN_ID` doesn't follow, that was interrupted."""
+"""User attribute: a trial's run is being made. Where `RUN_ID` doesn't follow, that was interrupted.
+
+As one of the study: what its own run is found by then (`faults/lost_runs.py`).
+"""
 
 CAUTIONS = "cautions"
 """User attribute of a study: sentences on what a reader of its values should know."""

@@ -27,7 +27,8 @@ from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Ending, How
 from rnatracker.search import summary
 from rnatracker.search.definition import check_name, open_search, warm_start
-from rnatracker.search.study import CAUTIONS, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
+from rnatracker.search.faults import lost_runs
+from rnatracker.search.study import CAUTIONS, RUN_BEGUN, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.search.trial_runs import match_runs
 from rnatracker.tracking import provenance, ui_views
 from rnatracker.tracking.contract import DatasetInput, DeletedRunError, NoRunError, Status, TrackedRun, Tracker
@@ -294,19 +295,21 @@ def _said_of_retries(again: Mapping[int, int]) -> list[str]:
 
 
 def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
-    """Return the study's run, made if there is none: under the lock, so that there is never a second.
+    """Return the study's run, made if there is none: under the lock, and found again where a kill came in between.
 
     Raises:
         TrackingError: if the store can't be used.
     """
     with search.lock():
-        run = _run_before(search, tracker)
+        token, may_be_there = lost_runs.token_of(search.study, RUN_BEGUN)
+        run = _run_before(search, tracker) or (lost_runs.find(tracker, token) if may_be_there else None)
         if run is not None:
             if run.status() != "RUNNING" or not identity.is_alive_elsewhere(run.tags()):
                 run.reopen(even_finished=True)
         else:
-            run = _start_run(search.request, tracker, transcripts)
-            search.study.set_user_attr(RUN_ID, run.id)  # at once: killed in between, there would be two
+            run = _start_run(search.request, tracker, transcripts, token)
+        if search.study.user_attrs.get(RUN_ID) != run.id:
+            search.study.set_user_attr(RUN_ID, run.id)
         request = search.request
         view = ui_views.of_study(request.name, [each.key for each in request.space], maximize=request.maximize)
         tracker.keep_view(ui_views.study_key(request.name), view)
@@ -331,7 +334,7 @@ def _run_before(search: Search, tracker: Tracker) -> TrackedRun | None:
         return None
 
 
-def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
+def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts, token: str) -> TrackedRun:
     path = Path(str(request.config.data.path))
     own = {"sampler": request.sampler, "pruner": request.pruner, "seed": request.seed, "space": request.space.name}
     params = {f"study.{key}": value for key, value in own.items()} | {"study.name": request.name}
@@ -341,6 +344,7 @@ def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts
         tags={
             Tag.KIND: KIND,
             Tag.STUDY: request.name,
+            Tag.BEGUN: token,
             Tag.DATA_DIGEST: transcripts.digest(),
             Tag.SITES: ",".join(transcripts.sites),
             **provenance.tags(),
