@@ -2,7 +2,7 @@
 
 Owns the token by which it is found: the study keeps it before there is a run, and the run has it from the first moment
 on. A name wouldn't do, since studies in several storages may be called alike. Must not know Optuna's storages or torch.
-Read next: `rnatracker/search/tune.py` and `refit.py`, which make such runs.
+Read next: `rnatracker/search/tune.py` and `rnatracker/search/refit.py`, which make such runs.
 """
 
 from __future__ import annotations
