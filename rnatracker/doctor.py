@@ -322,9 +322,10 @@ def examine(tracking: TrackingSettings, more: tuple[Check, ...] = ()) -> list[Fi
         more: further checks of a store, from packages that stand above this one.
     """
     findings = [*check_machine(tracking), *check_store(tracking)]
-    if not has_usable_store(findings):
+    is_usable = has_usable_store(findings)
+    if not is_usable and any(each.level == "broken" for each in findings):
         return findings
-    for check in (*CHECKS_OF_STORE, *more):
+    for check in (*CHECKS_OF_STORE, *more) if is_usable else more:  # without MLflow there may be studies
         try:
             findings += check(tracking)
         except TrackingError as error:

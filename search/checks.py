@@ -37,11 +37,11 @@ def check_trials(tracking: TrackingSettings) -> list[Finding]:
         storage = open_storage(None, tracking.store)
         names = optuna.get_all_study_names(storage)
         studies = {name: optuna.load_study(study_name=name, storage=storage) for name in names}
+        runs = _runs(tracking)
+        findings = [*_without_run(studies, runs, tracking), *_without_trial(studies, runs, tracking)]
+        n_trials = sum(len(study.get_trials(deepcopy=False)) for study in studies.values())
     except StudyError as error:
         return [Finding("trials.unreadable", "broken", error.problem, error.remedy)]
-    runs = _runs(tracking)
-    findings = [*_without_run(studies, runs, tracking), *_without_trial(studies, runs, tracking)]
-    n_trials = sum(len(study.get_trials(deepcopy=False)) for study in studies.values())
     fine = f"{_count(n_trials, 'trial')} of {_count(len(studies), 'study', 'studies')}: each has its run"
     return findings or [Finding("trials.agree", "ok", fine)]
 

@@ -19,9 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from rnatracker import files
-from rnatracker.errors import RNATrackerError, TrackingError
+from rnatracker.errors import RNATrackerError, StudyError, TrackingError
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import memory
+from rnatracker.search.faults.deaths import UNREPORTED
 from rnatracker.search.pruning import PruneReason, step_of
 from rnatracker.search.scheduling.courses import SEEN
 from rnatracker.search.scheduling.freeze_thaw import What
@@ -95,7 +96,7 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
     except (Stopped, KeyboardInterrupt):
         end.put_back("stopped on request; the study resumes it")
         raise Stopped from None
-    except (TrackingError, OSError) as error:
+    except (TrackingError, StudyError, OSError) as error:
         end.put_back(f"interrupted: {error}")
         raise resource_error(error, claim.config, "give the same command again", run.folder) or error from None
     except (RNATrackerError, RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
@@ -150,8 +151,8 @@ def _earlier_run(context: TrialContext, claim: Claim) -> TrackedRun | None:
             return context.tracker.find(run_id)
         except DeletedRunError:
             raise
-        except NoRunError:  # deleted for good: it is trained anew
-            return None
+        except NoRunError:
+            pass  # deleted for good: it is trained anew, or has been begun anew already
     if claim.trial.user_attrs.get(RUN_BEGUN):  # interrupted after its run was made and before that was noted
         return context.parent.children().get(name_of(claim.number))
     return None
@@ -195,6 +196,8 @@ class _Reports(TrialResult):
         self.effort.seconds += result.epoch_seconds
         if result.scores and is_defined(result, self.objective):
             self._report(destination, result, result.epoch)
+        elif self.effort.epochs > self._trial.user_attrs.get(UNREPORTED, 0):
+            self._trial.set_user_attr(UNREPORTED, self.effort.epochs)  # so that it is known to have got further
 
     def on_end(self, trained: Trained) -> None:
         """Let a fold that ran out of patience be compared as one that has come to its end."""

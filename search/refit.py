@@ -23,14 +23,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from rnatracker import files, metrics
 from rnatracker.config import Config
 from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search import summary
+from rnatracker.search.faults import lost_runs
 from rnatracker.search.hints import study_command
-from rnatracker.search.study import RUN_ID, Search
+from rnatracker.search.sampling import REASON
+from rnatracker.search.study import RUN_ID, STATES, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
@@ -55,7 +57,7 @@ class Refitted:
     Attributes:
         trial: its trial's number.
         is_start: whether it is the starting config.
-        claimed: what the study said of it.
+        claimed: what the study said of it; NaN where its trial has no value.
         values: (seeds, folds), the objective on the folds' test parts; NaN where it is undefined, which depends on a
             fold's transcripts and so is the same for all settings.
         run_ids: the cross-validation of each seed.
@@ -131,25 +133,34 @@ def refit(
         beside: compares each cross-validation with simple models.
 
     Raises:
-        StudyError: if no trial has been completed, or not the one with the starting config.
+        StudyError: if no trial but the one with the starting config has been completed.
         Interrupted: if it was stopped; the same command resumes it.
         RNATrackerError: if a training can't be done.
     """
     start = summary.start_trial(search)
     others = [trial for trial in summary.best(search) if start is not None and trial.number != start.number][:best]
-    if not others or start is None or start.value is None:
+    if not others or start is None:
         reasons = "".join(f"; {line}" for line in summary.failure_lines(search))
         raise StudyError(
-            f"study {search.request.name}: nothing to refit: the starting config or every other trial has no "
-            f"value{reasons}",
+            f"study {search.request.name}: nothing to refit: no trial but that with the starting config has "
+            f"a value{reasons}",
             f"see its trials with: {study_command(search)}",
         )
     trials = [*others, start]
+    if start.state != TrialState.COMPLETE:
+        say(f"refit: the starting config, trial {start.number}, has no value in the study ({_why(start)})")
+        trials = [start, *others]  # if it can't be trained at all, that shows at once
     tracker = open_tracker(search.request.tracking)
     refitted = [_refit_one(search, tracker, trial, start, reporter, say, seeds, jobs, beside) for trial in trials]
     verdict = judge(_objective(search), refitted)
     _record(search, tracker, verdict)
     return verdict
+
+
+def _why(trial: FrozenTrial) -> str:
+    """Word why a trial has no value."""
+    reason = trial.user_attrs.get(REASON, "")
+    return f"{STATES[trial.state]}{f', {reason}' if reason else ''}"
 
 
 def judge(objective: str, refitted: list[Refitted]) -> Verdict:
@@ -218,7 +229,12 @@ def _over_baselines(figures: Sequence[Mapping[str, float]]) -> dict[str, tuple[f
 
 
 def _claimed(search: Search, tracker: Tracker, trial: FrozenTrial) -> float:
-    """Return what the study says of a trial, as what is compared: of a study of losses its run says that."""
+    """Return what the study says of a trial, as what is compared: of a study of losses its run says that.
+
+    NaN of the starting config's, where it has no value.
+    """
+    if trial.state != TrialState.COMPLETE:
+        return math.nan
     if _objective(search) == search.request.config.train.objective:
         return float(trial.value or 0.0)
     try:
@@ -235,18 +251,32 @@ def _trained(
     study, key = search.study, _RUN.format(f"{trial.number}:{seed}" + (f":{networks}" if networks > 1 else ""))
     tracking = search.request.tracking
     begun = _find(tracker, study.user_attrs.get(key))
+    token, may_be_there = lost_runs.token_of(study, f"{key}:begun")
+    if begun is None and may_be_there:
+        begun = lost_runs.find(tracker, token)
+        if begun is not None:
+            study.set_user_attr(key, begun.id)
     if begun is not None:
         if begun.status() != "FINISHED":
+            _complete(begun, _config(search, trial, seed))
             resume(begun.id, tracking, reporter, jobs=jobs, beside=beside)
         return begun
 
     def note(run: TrackedRun) -> None:
         study.set_user_attr(key, run.id)
-        run.set_tags({Tag.STUDY: search.request.name, Tag.REFIT: f"trial {trial.number}"})
 
+    tags = {Tag.STUDY: search.request.name, Tag.REFIT: f"trial {trial.number}", Tag.BEGUN: token}
     name = f"{search.request.name}-refit-trial{trial.number}-seed{seed}"
-    request = RunRequest(_config(search, trial, seed), tracking, log_name=name, jobs=jobs)
+    request = RunRequest(_config(search, trial, seed), tracking, log_name=name, jobs=jobs, tags=tags)
     return tracker.find(train(request, reporter, started=note, beside=beside).run_id)
+
+
+def _complete(run: TrackedRun, settings: Config) -> None:
+    """Keep a run's settings, which it is resumed by, where it was killed before it had."""
+    if not run.files.config.is_file():
+        run.check_own()
+        run.folder.mkdir(parents=True, exist_ok=True)
+        files.write_text(run.files.config, settings.to_yaml())
 
 
 def _find(tracker: Tracker, run_id: str | None) -> TrackedRun | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -36,6 +36,13 @@ REPEATS = "repeats"
 
 Of one that was interrupted while it drew: its own, for all is drawn anew in the next.
 """
+RETRIES = "retries"
+"""User attribute of a trial that has the settings of one that failed, to try them again: the failed one's number."""
+
+
+def tried_again(trials: Iterable[FrozenTrial]) -> dict[int, int]:
+    """Return, for each failed trial that another tries again, the number of that other; it counts no more."""
+    return {trial.user_attrs[RETRIES]: trial.number for trial in trials if RETRIES in trial.user_attrs}
 
 
 class _Experience:
@@ -61,7 +68,8 @@ class _Experience:
         """Return the trials as they are to be seen."""
         ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         worst = self._below([t.value for t in ended if t.value is not None])
-        return [self._shown(trial, worst) for trial in trials]
+        again = tried_again(trials)  # by how the new one ends settings are judged, not by how the failed one did
+        return [trial if trial.number in again else self._shown(trial, worst) for trial in trials]
 
     def _below(self, values: list[float]) -> float | None:
         """Return a value that is clearly worse than all of these."""

@@ -1,6 +1,7 @@
 """Where studies are kept, and the lock under which their trials are handed out.
 
-Owns opening and mending the storage. Must not know torch, mlflow or what a study searches. Read next: `study.py`.
+Owns opening the storage, and its locks. Must not know torch, mlflow or what a study searches. Read next: `study.py`,
+`faults/journal.py` for what a journal may hold.
 
 The storage is Optuna's journal, one file that is appended to, or any database Optuna takes; never MLflow's. A worker
 that is killed must leave no lock behind, so that locks here are the system's (released with their process), not
@@ -10,7 +11,6 @@ files.
 from __future__ import annotations
 
 import atexit
-import json
 import logging
 import os
 import shutil
@@ -21,11 +21,11 @@ from pathlib import Path
 import filelock
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from sqlalchemy.exc import SQLAlchemyError
 
 from rnatracker.errors import StudyError
 from rnatracker.processes import scratch
+from rnatracker.search.faults.journal import STUMBLES, CheckedJournal, cut_torn_line
 from rnatracker.search.optuna_private import JournalFileLock, silence_gp
 from rnatracker.tracking import store
 
@@ -33,8 +33,6 @@ JOURNAL = "optuna.journal"
 STUDIES = "studies"
 
 _LOCK_SECONDS = 120.0
-_STUMBLES = (ValueError, LookupError, TypeError, AttributeError, AssertionError)
-"""What Optuna raises at a line of a journal that it has not written."""
 _POLL_SECONDS = 0.002
 """The journal is held for about a millisecond at a time."""
 
@@ -42,11 +40,18 @@ _POLL_SECONDS = 0.002
 class _SystemLock(JournalFileLock):
     """The journal's lock, gone with its process: Optuna's own blocks all others for 30 s after a kill."""
 
-    def __init__(self, journal: Path) -> None:
-        self._lock = filelock.FileLock(f"{journal}.lock", timeout=_LOCK_SECONDS)
+    def __init__(self, path: Path, shown: Path) -> None:
+        self._path, self._shown = path, shown
+        self._lock = filelock.FileLock(f"{path}.lock", timeout=_LOCK_SECONDS)
 
     def acquire(self) -> bool:
+        """Take it, each time with a journal whose last line is whole."""
         self._lock.acquire(poll_interval=_POLL_SECONDS)
+        try:
+            cut_torn_line(self._path, self._shown)
+        except BaseException:
+            self.release()
+            raise
         return True
 
     def release(self) -> None:
@@ -68,7 +73,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     silence_gp()
     if url is None or "://" not in url:
         path = folder / JOURNAL if url is None else Path(url).expanduser().resolve()
-        return _open_journal(path if _is_writable(path) else _copied(path))
+        return _open_journal(path if _is_writable(path) else _copied(path), path)
     try:
         with lock(folder, "storage"):  # creation by several processes at once breaks an SQLite database
             return RDBStorage(url)
@@ -97,62 +102,23 @@ def _copied(path: Path) -> Path:
     return made / path.name
 
 
-def _open_journal(path: Path) -> BaseStorage:
-    guard = _SystemLock(path)
+def _open_journal(path: Path, shown: Path) -> BaseStorage:
+    guard = _SystemLock(path, shown)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        guard.acquire()
-        try:
-            cut_torn_line(path)
-        finally:
-            guard.release()
-        return JournalStorage(JournalFileBackend(str(path), lock_obj=guard))
-    except _STUMBLES as error:
-        line = _strange_line(path)
-        problem = f"line {line} is none of its records" if line else store.first_line(error) or type(error).__name__
+        guard.acquire()  # what a full disk has left of a last line is cut off
+        guard.release()
+        return JournalStorage(CheckedJournal(path, shown, guard))
+    except STUMBLES as error:
         raise StudyError(
-            f"{path}: not a journal of Optuna's ({problem})",
-            f"{'remove that line, if the others are whole, or ' if line else ''}choose another --storage",
+            f"{shown}: not a journal of Optuna's ({store.first_line(error) or type(error).__name__})",
+            "choose another --storage",
         ) from None
     except OSError as error:
         raise StudyError(
-            f"{path}: studies can't be kept there ({error.strerror or error})",
+            f"{shown}: studies can't be kept there ({error.strerror or error})",
             "free or allow it, or choose another place with --storage or --store",
         ) from None
-
-
-def _strange_line(path: Path) -> int | None:
-    """Return the number of the first line that is no record of a journal, as far as its form tells; None if all are."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                record = json.loads(line)
-            except ValueError:
-                return number
-            if not isinstance(record, dict) or not isinstance(record.get("op_code"), int):
-                return number
-    return None
-
-
-def cut_torn_line(path: Path) -> None:
-    """Cut off what a full disk or a loss of power has left of a last line: Optuna would stumble over it for ever.
-
-    To be called under the journal's lock, so that the line isn't one that is just being written.
-    """
-    if not path.exists():
-        return
-    with path.open("rb+") as file:
-        end = position = file.seek(0, os.SEEK_END)
-        while position > 0:
-            begin = max(position - 4096, 0)
-            file.seek(begin)
-            block = file.read(position - begin)
-            if b"\n" in block:
-                position = begin + block.rindex(b"\n") + 1
-                break
-            position = begin
-        if position < end:
-            file.truncate(position)
 
 
 @contextmanager

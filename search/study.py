@@ -5,9 +5,10 @@ Owns who works on which trial, and what becomes of trials whose worker has died.
 
 Every trial is in Optuna's storage from the moment it is handed out, under the study's lock, with the process that
 works on it. A trial whose process is gone goes back to WAITING and is handed out again, under its number, to be
-continued from its checkpoint: at most twice, since settings that kill a process would kill the next one too. A trial
-that was stopped on request goes back to WAITING as well, and that is not counted. So does one that the scheduler
-pauses (`scheduling/freeze_thaw.py`), but that one is handed out again only when the scheduler says so.
+continued from its checkpoint: at most twice at one place, since settings that kill a process would kill the next one
+too (`faults/deaths.py` has what counts). A trial that was stopped on request goes back to WAITING as well, and that is
+not counted. So does one that the scheduler pauses (`scheduling/freeze_thaw.py`), but that one is handed out again only
+when the scheduler says so.
 """
 
 from __future__ import annotations
@@ -31,27 +32,29 @@ from rnatracker.errors import ConfigError
 from rnatracker.processes import identity
 from rnatracker.search import sampling
 from rnatracker.search import storage as storages
+from rnatracker.search.faults import deaths
+from rnatracker.search.faults.deaths import DEATHS as DEATHS
+from rnatracker.search.faults.deaths import SEEN as SEEN
+from rnatracker.search.faults.deaths import STARTER as STARTER
+from rnatracker.search.faults.deaths import WORKER as WORKER
 from rnatracker.search.optuna_private import is_given
-from rnatracker.search.pruning import SchedulerName
-from rnatracker.search.sampling import REASON, REPEATS, SamplerName
+from rnatracker.search.pruning import START, SchedulerName
+from rnatracker.search.sampling import REASON, REPEATS, RETRIES, SamplerName, tried_again
 from rnatracker.search.scheduling import courses
-from rnatracker.search.scheduling.courses import PAUSED, SEEN
+from rnatracker.search.scheduling.courses import PAUSED
 from rnatracker.search.scheduling.freeze_thaw import Course, Decision, FreezeThaw, State, What
 from rnatracker.search.space import Space, apply, of_trial
 from rnatracker.tracking.settings import TrackingSettings
 
-WORKER = "worker"
-"""User attribute with the process that works on a trial (`rnatracker.processes.identity`)."""
-STARTER = "starter"
-"""User attribute with the process of the command that started a trial's worker, and passes on when to stop."""
-DEATHS = "deaths"
-"""User attribute: how many workers have died at a trial."""
 OUTSIDE = "outside"
 """User attribute of the first trial: keys whose value in the starting config lies outside of the space, and is kept."""
 RUN_ID = "run_id"
 """User attribute with a trial's MLflow run; as one of the study, its parent run."""
 RUN_BEGUN = "run_begun"
-"""User attribute: a trial's run is being made. Where `RUN_ID` doesn't follow, that was interrupted."""
+"""User attribute: a trial's run is being made. Where `RUN_ID` doesn't follow, that was interrupted.
+
+As one of the study: what its own run is found by then (`faults/lost_runs.py`).
+"""
 
 CAUTIONS = "cautions"
 """User attribute of a study: sentences on what a reader of its values should know."""
@@ -61,12 +64,9 @@ EPOCHS, SECONDS = "epochs", "seconds"
 FOLD_VALUES = "fold_values"
 """User attribute: the value of each fold; None where it is undefined."""
 
-MAX_DEATHS = 3
 _MAX_REPEATS = 10
 """Suggestions in a row that were tried before; then one is drawn at random that was not."""
 _RANDOM_DRAWS = 1000
-_REMOTE_SILENCE_SECONDS = 3600.0
-"""Of a process on another machine only its reports are known: after an hour without any it counts as dead."""
 SCHEDULE = "schedule"
 """User attribute of a trial: when it was paused and resumed, and why: a list of sentences."""
 
@@ -148,7 +148,7 @@ STATES = {
 
 @dataclass
 class Counts:
-    """How many trials a study has, by what became of them. Repeats are not counted.
+    """How many trials a study has, by what became of them: those of `Search.trials`.
 
     Attributes:
         complete: measured to their end.
@@ -204,7 +204,13 @@ class Search:
         return storages.lock(self.folder, self.request.name)
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials but repeats, by number. Not to be changed."""
+        """Return all trials that count, by number: no repeats, and none that another tries again. Not to be changed."""
+        trials = self.all_trials()
+        again = tried_again(trials)
+        return [trial for trial in trials if trial.number not in again]
+
+    def all_trials(self) -> list[FrozenTrial]:
+        """Return all trials but repeats, by number, those too that others try again. Not to be changed."""
         return [t for t in self.study.get_trials(deepcopy=False) if REPEATS not in t.user_attrs]
 
     def trial(self, number: int) -> FrozenTrial:
@@ -305,7 +311,8 @@ class Search:
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         others = (t for t in before if t.number != trial.number and REPEATS not in t.user_attrs)
-        same = [t.number for t in others if t.params == drawn and not outside and not is_resumed]
+        is_kept = outside or is_resumed or RETRIES in trial.user_attrs
+        same = [t.number for t in others if t.params == drawn and not is_kept]
         if same:
             trial.set_user_attr(REPEATS, same[0])
             self.study.tell(trial, state=TrialState.FAIL)
@@ -344,6 +351,26 @@ class Search:
         forecast = self._freeze_thaw.forecast(found)
         return {each.number: sign * forecast.of(each.number)[0] for each in found}
 
+    def retry_failed(self) -> dict[int, int]:
+        """Enqueue the settings of each failed trial once more; return the new trials' numbers by the failed ones'.
+
+        Settings that can't be are left out.
+        """
+        with self.lock():
+            failed = [trial for trial in self.trials() if trial.state == TrialState.FAIL and self._can_be(trial)]
+            for trial in failed:
+                kept = {key: trial.user_attrs[key] for key in (START, OUTSIDE) if key in trial.user_attrs}
+                self.study.enqueue_trial(trial.params, user_attrs={RETRIES: trial.number, **kept})
+            again = tried_again(self.all_trials())
+        return {trial.number: again[trial.number] for trial in failed}
+
+    def _can_be(self, trial: FrozenTrial) -> bool:
+        try:
+            apply(self.request.config, trial.params)
+        except ConfigError:
+            return False
+        return True
+
     def _never_tried(self) -> dict[str, Any] | None:
         """Return settings that no trial has had, of many drawn at random; None if there are none among them."""
         tried = [trial.params for trial in self.study.get_trials(deepcopy=False)]
@@ -357,17 +384,31 @@ class Search:
         return None
 
     def reap(self) -> None:
-        """Put back the trials whose process has died; under the lock. A trial that killed three is FAILED."""
+        """Put back the trials whose process has died; under the lock. One at which three died is FAILED."""
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if _is_worked_on(trial.user_attrs):
+            if self._is_worked_on(trial):
                 continue
-            deaths = trial.user_attrs.get(DEATHS, 0) + 1
-            self._set(trial, DEATHS, deaths)
-            if deaths >= MAX_DEATHS:
-                self._set(trial, REASON, f"{deaths} processes died at it, the last of them killed or out of memory")
+            n_deaths = deaths.count_after(trial)
+            if deaths.is_its_own(trial.user_attrs):
+                self._set(trial, DEATHS, n_deaths)
+                self._set(trial, deaths.DIED_AT, deaths.progress(trial))
+            if n_deaths >= deaths.MAX_DEATHS:
+                self._set(trial, REASON, f"{n_deaths} processes died at it, each killed or out of memory at one place")
                 self.study.tell(trial.number, state=TrialState.FAIL)
             else:
                 self._put_back(trial)
+
+    def _is_worked_on(self, trial: FrozenTrial) -> bool:
+        """Tell whether a running trial's process lives, and is not this one, which has just come to ask for a trial."""
+        worker = trial.user_attrs.get(WORKER)
+        if not worker:
+            return False
+        if not deaths.is_remote(worker):
+            return identity.is_alive_elsewhere(worker)
+        silence = deaths.silence(trial.user_attrs)
+        if silence.watched is not None:
+            self._set(trial, deaths.WATCHED, silence.watched)
+        return not silence.is_death
 
     def orphans(self) -> list[Mapping[str, str]]:
         """Return the workers of this machine that live though the command that started them was killed."""
@@ -420,19 +461,6 @@ def count(trials: list[FrozenTrial]) -> Counts:
     """Count trials by their state."""
     numbers = Counter("paused" if courses.is_paused(trial) else STATES[trial.state] for trial in trials)
     return Counts(**numbers)
-
-
-def _is_worked_on(attributes: Mapping[str, Any]) -> bool:
-    """Tell whether a running trial's process lives, and is not this one, which has just come to ask for a trial."""
-    worker = attributes.get(WORKER)
-    if not worker:
-        return False
-    own = identity.own_tags()
-    if any(
-        worker.get(key) != own[key] for key in (identity.HOST, identity.PID_NAMESPACE)
-    ):  # its processes can't be seen
-        return time.time() - float(attributes.get(SEEN, 0.0)) < _REMOTE_SILENCE_SECONDS
-    return identity.is_alive_elsewhere(worker)
 
 
 @dataclass(frozen=True)

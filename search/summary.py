@@ -23,7 +23,7 @@ from rnatracker.errors import StudyError
 from rnatracker.escapes import markdown
 from rnatracker.search import plots
 from rnatracker.search.pruning import START, place_of
-from rnatracker.search.sampling import REASON
+from rnatracker.search.sampling import REASON, RETRIES, tried_again
 from rnatracker.search.space import Space, apply
 from rnatracker.search.study import CAUTIONS, DEATHS, EPOCHS, FOLD_VALUES, SECONDS, Search
 from rnatracker.search.study import STATES as STATES
@@ -75,6 +75,13 @@ def failure_lines(search: Search, limit: int = 5) -> list[str]:
         for reason, numbers in list(found.items())[:limit]
     ]
     return [*lines, *([f"and {len(found) - limit} more reasons"] if len(found) > limit else [])]
+
+
+def retries(search: Search) -> list[tuple[int, int, str]]:
+    """Return the failed trials that were tried again: their number, that of the new trial, and why they failed."""
+    trials = search.all_trials()
+    reasons = {trial.number: str(trial.user_attrs.get(REASON, "unknown")) for trial in trials}
+    return [(failed, new, reasons.get(failed, "unknown")) for failed, new in sorted(tried_again(trials).items())]
 
 
 def start_trial(search: Search) -> FrozenTrial | None:
@@ -137,6 +144,7 @@ def row(search: Search, trial: FrozenTrial) -> dict[str, Any]:
         "seconds": attributes.get(SECONDS),
         "reason": attributes.get(REASON, ""),
         "deaths": attributes.get(DEATHS, 0),
+        "retries": attributes.get(RETRIES),
         "run_id": attributes.get("run_id", ""),
         **{f"fold{i}": value for i, value in enumerate(attributes.get(FOLD_VALUES, ()), start=1)},
         **{key: trial.params.get(key) for key in (each.key for each in search.request.space)},
@@ -144,8 +152,8 @@ def row(search: Search, trial: FrozenTrial) -> dict[str, Any]:
 
 
 def to_csv(search: Search) -> str:
-    """Return all trials as a CSV table."""
-    rows = [row(search, trial) for trial in search.trials()]
+    """Return all trials as a CSV table, those too that were tried again: `retries` names them."""
+    rows = [row(search, trial) for trial in search.all_trials()]
     columns = list(dict.fromkeys(key for each in rows for key in each))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

@@ -174,7 +174,7 @@ def match_runs(search: Search, run: TrackedRun) -> None:
         search: the study.
         run: its run.
     """
-    trials = {name_of(trial.number): trial for trial in search.trials()}
+    trials = {name_of(trial.number): trial for trial in search.all_trials()}
     for name, child in run.children().items():
         trial = trials.get(name)
         if trial is None:
@@ -227,7 +227,7 @@ def trim_weights(search: Search, tracker: Tracker, trimmed: set[int]) -> None:
 def _runs_of_ended(search: Search) -> Iterator[TrackedRun]:
     """Yield the runs of all trials that have ended, but for those that were deleted."""
     tracker: Tracker | None = None
-    for trial in search.trials():
+    for trial in search.all_trials():
         run_id = trial.user_attrs.get(RUN_ID)
         if run_id and trial.state.is_finished():
             tracker = tracker or open_tracker(search.request.tracking)

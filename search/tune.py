@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -27,7 +27,8 @@ from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Ending, How
 from rnatracker.search import summary
 from rnatracker.search.definition import check_name, open_search, warm_start
-from rnatracker.search.study import CAUTIONS, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
+from rnatracker.search.faults import lost_runs
+from rnatracker.search.study import CAUTIONS, RUN_BEGUN, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.search.trial_runs import match_runs
 from rnatracker.tracking import provenance, ui_views
 from rnatracker.tracking.contract import DatasetInput, DeletedRunError, NoRunError, Status, TrackedRun, Tracker
@@ -78,13 +79,14 @@ class TuneOutcome:
     reason: StopReason | None = None
 
 
-def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> TuneOutcome:
+def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, retry_failed: bool = False) -> TuneOutcome:
     """Run, resume or join a study.
 
     Args:
         request: what is searched.
         say: told lines for people.
         watch: told how it goes.
+        retry_failed: whether the settings of failed trials are tried again.
 
     Raises:
         RNATrackerError: if it can't be done.
@@ -103,7 +105,8 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     run = own_run(search, tracker, transcripts)
     if before not in (None, run.id):
         say(f"study {request.name}: its run {before} is gone for good, so a new one is begun: {run.name}")
-    for line in [*transcripts.notes, *_greeting(search), *cautions, *warm_start(search, request.warm_start)]:
+    retried = _said_of_retries(search.retry_failed()) if retry_failed else []
+    for line in [*transcripts.notes, *retried, *_greeting(search), *cautions, *warm_start(search, request.warm_start)]:
         say(line)
     with StopSignal() as stop, stop.polite(), scratch.folder() as folder:
         workers = _Workers(WorkerTask(request, run.id, folder, digest, _threads(request)), say)
@@ -113,7 +116,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):  # the second: workers were ended without saving
                 search.put_back_those_of(workers.pids)
-            _end(search, run, "FAILED" if isinstance(error, StudyError) else "KILLED", str(error))
+            _end_by(error, search, run)
             raise
         if reason is StopReason.USED_UP:
             say(f"the space {request.space.name} is used up: no settings are left that were not tried; widen it")
@@ -285,20 +288,28 @@ def _greeting(search: Search) -> list[str]:
     return lines
 
 
+def _said_of_retries(again: Mapping[int, int]) -> list[str]:
+    if not again:
+        return ["no failed trial could be tried again"]
+    return [f"trial {failed} failed; it is tried again as trial {new}" for failed, new in again.items()]
+
+
 def own_run(search: Search, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
-    """Return the study's run, made if there is none: under the lock, so that there is never a second.
+    """Return the study's run, made if there is none: under the lock, and found again where a kill came in between.
 
     Raises:
         TrackingError: if the store can't be used.
     """
     with search.lock():
-        run = _run_before(search, tracker)
+        token, may_be_there = lost_runs.token_of(search.study, RUN_BEGUN)
+        run = _run_before(search, tracker) or (lost_runs.find(tracker, token) if may_be_there else None)
         if run is not None:
             if run.status() != "RUNNING" or not identity.is_alive_elsewhere(run.tags()):
                 run.reopen(even_finished=True)
         else:
-            run = _start_run(search.request, tracker, transcripts)
-            search.study.set_user_attr(RUN_ID, run.id)  # at once: killed in between, there would be two
+            run = _start_run(search.request, tracker, transcripts, token)
+        if search.study.user_attrs.get(RUN_ID) != run.id:
+            search.study.set_user_attr(RUN_ID, run.id)
         request = search.request
         view = ui_views.of_study(request.name, [each.key for each in request.space], maximize=request.maximize)
         tracker.keep_view(ui_views.study_key(request.name), view)
@@ -323,7 +334,7 @@ def _run_before(search: Search, tracker: Tracker) -> TrackedRun | None:
         return None
 
 
-def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
+def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts, token: str) -> TrackedRun:
     path = Path(str(request.config.data.path))
     own = {key: getattr(request, key) for key in ("name", "sampler", "scheduler", "seed")}
     params = {f"study.{key}": value for key, value in own.items()} | {"study.space": request.space.name}
@@ -333,6 +344,7 @@ def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts
         tags={
             Tag.KIND: KIND,
             Tag.STUDY: request.name,
+            Tag.BEGUN: token,
             Tag.DATA_DIGEST: transcripts.digest(),
             Tag.SITES: ",".join(transcripts.sites),
             **provenance.tags(),
@@ -383,6 +395,15 @@ def _end(search: Search, run: TrackedRun, state: Status, message: str) -> None:
         search.reap()
         if not search.counts().running:
             run.finish(state, message)
+
+
+def _end_by(error: BaseException, search: Search, run: TrackedRun) -> None:
+    """End the study's run by an error, also where that is why its trials can't be read."""
+    state: Status = "FAILED" if isinstance(error, StudyError) else "KILLED"
+    try:
+        _end(search, run, state, str(error))
+    except StudyError:
+        run.finish(state, str(error))
 
 
 def hand_over(search: Search, run: TrackedRun) -> None:

@@ -104,6 +104,14 @@ def tune(
         int | None,
         typer.Option(help="Keep the weights of the best N trials only.", metavar="N", min=1, rich_help_panel=_RUN),
     ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try the settings of failed trials again, each as a new trial in its place.",
+            rich_help_panel=_RUN,
+        ),
+    ] = False,
     refit: Annotated[
         bool,
         typer.Option(
@@ -163,7 +171,7 @@ def tune(
         warm_start=tuple(warm_start or ()),
         keep_weights=keep_weights,
     )
-    outcome = _run(request)
+    outcome = _run(request, retry_failed)
     stopped = outcome.reason is StopReason.REQUEST
     verdict = None
     try:
@@ -197,12 +205,12 @@ def _refit(outcome: TuneOutcome, best: int, seeds: int, no_baseline: bool) -> Ve
         return None
 
 
-def _run(request: Any) -> TuneOutcome:
+def _run(request: Any, retry_failed: bool) -> TuneOutcome:
     from rnatracker.search.tune import tune as run_study
     from rnatracker.terminal.study_progress import StudyDisplay
 
     with StudyDisplay() as display:
-        return run_study(request, display.say, display.watch)
+        return run_study(request, display.say, display.watch, retry_failed=retry_failed)
 
 
 def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None, error: StudyError | None = None) -> None:
@@ -227,6 +235,7 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None, e
                 "folder": str(outcome.run.folder),
                 "refit": study_tables.verdict_as_json(verdict) if verdict else None,
                 "failures": study_tables.failures_as_json(search),
+                "retries": study_tables.retries_as_json(search),
                 "warnings": summary.cautions(search),
                 **({"error": str(error)} if error else {}),
             }

@@ -137,7 +137,7 @@ def _table(search: Search, seconds_left: float | None) -> RenderableType:
 def _expected(search: Search, over: int) -> str:
     """Return how long the rest may take, from how long the trials took so far."""
     times = [(trial.datetime_start, trial.datetime_complete) for trial in search.trials() if trial.state.is_finished()]
-    known = [(end - start).total_seconds() for start, end in times if start and end]
+    known = [max((end - start).total_seconds(), 0.0) for start, end in times if start and end]
     if not known:
         return ""
     left = max(search.request.trials - over, 0) * sum(known) / len(known) / max(search.request.jobs, 1)

@@ -49,6 +49,8 @@ def print_study(search: Search, limit: int) -> None:
         output.tell(title)
     for line in summary.failure_lines(search):
         output.tell(f"Without a value: {line}")
+    for failed, new, reason in summary.retries(search):
+        output.tell(f"Trial {failed} failed, and is tried again as trial {new}: {reason}")
     _print_figures(search)
 
 
@@ -93,6 +95,7 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
         "saved": vars(summary.savings(search)),
         "run_id": search.study.user_attrs.get("run_id"),
         "failures": failures_as_json(search),
+        "retries": retries_as_json(search),
         "warnings": summary.cautions(search),
     }
 
@@ -100,6 +103,11 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
 def failures_as_json(search: Search) -> list[dict[str, Any]]:
     """Return why trials have come to nothing, for a script."""
     return [{"reason": reason, "trials": numbers} for reason, numbers in summary.failures(search).items()]
+
+
+def retries_as_json(search: Search) -> list[dict[str, Any]]:
+    """Return which failed trials were tried again, for a script."""
+    return [{"trial": failed, "as": new, "reason": reason} for failed, new, reason in summary.retries(search)]
 
 
 def print_verdict(verdict: Verdict) -> None:

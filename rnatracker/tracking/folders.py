@@ -71,7 +71,7 @@ class FolderTracker(Tracker):
         name: str | None = None,
     ) -> TrackedRun:
         check_name(name or run_name(1, log_name), None if name else log_name)
-        record = {
+        record: dict[str, Any] = {
             "id": uuid.uuid4().hex,
             "status": "RUNNING",
             "start_time": time.time(),
@@ -83,6 +83,8 @@ class FolderTracker(Tracker):
             above = parent.folder if parent else self._folder
             chosen = name or run_name(max(self.next_number(), self._next_in_mlflow()), log_name)
             folder = above / chosen
+            if parent is not None:  # of one name the latest counts, also where the clock was set back since
+                record["start_time"] = max([time.time(), *_after_those_called(chosen, above)])
             try:
                 folder = _unused(folder)
                 folder.mkdir(parents=True)
@@ -413,6 +415,12 @@ def _runs(records: Iterable[Path]) -> Iterator[FolderRun]:
             yield FolderRun(path.parent)
         except TrackingError as error:
             _log.debug("passed over: %s", error)
+
+
+def _after_those_called(name: str, folder: Path) -> Iterator[float]:
+    """Yield times after the start of each child of that name, in seconds since 1970."""
+    children = _runs(sorted(folder.glob(f"{name}*/{RECORD}")))
+    yield from (float(child._read()["start_time"]) + 0.001 for child in children if child.name == name)
 
 
 def _last_sign(folder: Path) -> float:

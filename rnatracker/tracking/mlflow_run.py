@@ -174,7 +174,7 @@ class MlflowRun(TrackedRun):
         self._revisions = self._work.with_name(f"{self.id}.revision")
         self._is_current = False
         self._waiting: list[Metric] = []
-        self._stamp = 0
+        self._stamp = mlflow_private.last_recorded(run)
         self._flush_at = time.monotonic() + _FLUSH_SECONDS
         self._published: dict[Path, tuple[int, int]] = {}
         self._is_announced = True
@@ -256,8 +256,8 @@ class MlflowRun(TrackedRun):
     def _new_stamp(self, step: int) -> int:
         """Return the time to record now, in ms since 1970: of one step MLflow shows the value with the latest.
 
-        So it is always later than the one before, also where the clock was set back, and than that of a process which
-        has recorded figures of the same run.
+        So it is always later than the one before, also where the clock was set back, and than those that were recorded
+        when the run was found; for a summary, which another process may record too, than those of now.
         """
         if step == SUMMARY_STEP and not self._is_lost:
             with suppress(TrackingError):

@@ -15,6 +15,7 @@ import re
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -131,7 +132,8 @@ class MlflowTracker(Tracker):
         try:
             with mlflow_errors("starting a run", self.location), store.lock(backend.folder):
                 chosen = name or run_name(self._take_number(), log_name)
-                run = MlflowRun(backend, backend.client.create_run(backend.experiment_id, None, all_tags, chosen))
+                begun = self._start_time(parent, name)
+                run = MlflowRun(backend, backend.client.create_run(backend.experiment_id, begun, all_tags, chosen))
             run.make_folder()
             with mlflow_errors(f"recording the parameters of {chosen}", self.location):
                 self._record(run.id, params, dataset)
@@ -140,6 +142,17 @@ class MlflowTracker(Tracker):
                 _abandon(run, error)
             raise
         return run
+
+    def _start_time(self, parent: TrackedRun | None, name: str | None) -> int | None:
+        """Return when a child begins, in ms since 1970: of those of one name the latest counts.
+
+        None, which is now, unless the clock was set back since another child of its name began.
+        """
+        if parent is None or name is None:
+            return None
+        condition = f"tags.`{Tag.PARENT}` = '{parent.id}' AND attributes.run_name = '{name}'"
+        before = [each.info.start_time or 0 for each in self._backend.search(condition)]
+        return max([int(time.time() * 1000), *(each + 1 for each in before)]) if before else None
 
     @override
     def find(self, run: str) -> TrackedRun:

@@ -60,6 +60,8 @@ class Tag:
     REPLAY_AGREEMENT: Final = "rnatracker.replay_agreement"
     """Of a replay: whether its figures are those of that run."""
     REFIT: Final = "rnatracker.refit"
+    BEGUN: Final = "rnatracker.begun"
+    """Of a study's run and those of its refit: what the study has noted before it made the run, to find it by."""
     WINNER: Final = "rnatracker.winner"
     """Of a study: the run of what fresh seeds have shown to be best."""
 

@@ -42,6 +42,7 @@ class RunRequest:
         tensorboard: write TensorBoard events too.
         jobs: folds that are trained at a time.
         transfer: a run or a file of weights from whose trunk to begin.
+        tags: further tags that the run has from the first moment on.
     """
 
     config: Config
@@ -51,6 +52,7 @@ class RunRequest:
     tensorboard: bool = False
     jobs: int = 1
     transfer: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

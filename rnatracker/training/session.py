@@ -39,7 +39,7 @@ def start_run(tracker: Tracker, prepared: PreparedRun, kind: str, split_digest: 
         run = tracker.start(
             log_name=prepared.request.log_name,
             params=params_of(prepared),
-            tags=tags_of(prepared, kind, split_digest) | provenance.tags(),
+            tags=tags_of(prepared, kind, split_digest) | provenance.tags() | dict(prepared.request.tags),
             dataset=dataset_of(prepared),
         )
         with ending(run, prepared.request, stop, unless_it_ends_well=True):

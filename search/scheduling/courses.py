@@ -10,14 +10,13 @@ from collections.abc import Iterable
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from rnatracker.search.faults.deaths import SEEN as SEEN
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.scheduling.freeze_thaw import Course, State
 from rnatracker.search.space import Space
 
 PAUSED = "paused"
 """User attribute of a trial that is paused: why. None once it is resumed."""
-SEEN = "seen"
-"""User attribute: when a trial's worker was last heard of, in seconds since 1970."""
 
 
 def is_paused(trial: FrozenTrial) -> bool:

@@ -91,6 +91,19 @@ def test_whole_tree_is_killed_and_the_same_command_resumes_it(command: list[str]
     _check_all_is_accounted_for(mlflow_store)
 
 
+def test_trial_whose_processes_are_killed_again_and_again_is_not_failed_by_that(
+    command: list[str], mlflow_store: Path
+) -> None:
+    for _ in range(3):
+        with running(command) as started:
+            _trial_in_progress(mlflow_store)
+            for pid in (*started.workers(), started.pid):
+                os.kill(pid, signal.SIGKILL)
+    with running(command) as again:
+        assert again.end()[0] == 0, again.said
+    _check_all_is_accounted_for(mlflow_store)
+
+
 def test_interrupted_study_is_resumed(command: list[str], mlflow_store: Path) -> None:
     with running(command) as started:
         _trial_in_progress(mlflow_store)

@@ -7,28 +7,22 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState, create_trial
-from typer.testing import CliRunner
 
-from rnatracker.app import app
 from rnatracker.config import Config, ModelConfig, TrainConfig
 from rnatracker.errors import ConfigError, StudyError
 from rnatracker.processes import identity
 from rnatracker.search import definition, space, tune
-from rnatracker.search.checks import check_trials
 from rnatracker.search.definition import open_search
 from rnatracker.search.sampling import REPEATS
-from rnatracker.search.scheduling.courses import SEEN
-from rnatracker.search.storage import open_storage
 from rnatracker.search.study import DEATHS, STARTER, WORKER, Search, StudyRequest
 from rnatracker.tracking.settings import TrackingSettings
-from tests.support.toys import small_config, toy_transcripts, write_table
+from tests.support.toys import small_config
 
 _SPACE = {
     "train.lr": {"float": [1e-4, 1e-1], "log": True},
@@ -130,25 +124,6 @@ def test_study_of_before_the_default_space_changed_is_told_of_it(tmp_path: Path)
     with pytest.raises(StudyError) as caught:
         open_search(_request(tmp_path / "other", v1), "d")
     assert "v1" not in caught.value.remedy
-
-
-def test_trial_of_a_dead_process_is_handed_out_again_and_fails_at_the_third_death(request_on: StudyRequest) -> None:
-    search = open_search(request_on, "d")
-    claim = search.claim()
-    assert claim is not None
-    claim.trial.report(0.5, 1)
-    for deaths in (1, 2):
-        claim.trial.set_user_attr(WORKER, {**identity.own_tags(), identity.PROCESS_START: "0"})
-        again = search.claim()
-        assert again is not None
-        assert (again.number, again.trial.params) == (0, claim.trial.params)
-        assert search.study.trials[0].user_attrs[DEATHS] == deaths
-        assert search.study.trials[0].intermediate_values == {1: 0.5}
-    other = search.claim()
-    assert other is not None
-    assert other.number == 1
-    assert search.study.trials[0].state == TrialState.FAIL
-    assert "3 processes died" in search.study.trials[0].user_attrs["reason"]
 
 
 def test_trial_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
@@ -288,18 +263,6 @@ def test_second_ctrl_c_puts_trials_back_without_a_death(tmp_path: Path) -> None:
     assert DEATHS not in search.study.trials[claim.number].user_attrs
 
 
-def test_trial_in_another_container_is_left_alone_while_it_reports(tmp_path: Path) -> None:
-    search = open_search(_request(tmp_path), "d")
-    claim = search.claim()
-    assert claim is not None
-    claim.trial.set_user_attr(WORKER, identity.own_tags() | {identity.PID_NAMESPACE: "pid:[1]", identity.PID: "1"})
-    search.reap()
-    assert search.counts().running == 1
-    claim.trial.set_user_attr(SEEN, time.time() - 7200)
-    search.reap()
-    assert search.counts().waiting == 1
-
-
 def test_impossible_settings_fail_with_their_reason(tmp_path: Path) -> None:
     content = {"encoding.max_length": {"int": [1, 60]}, "model.conv1_kernel": {"int": [1, 50]}}
     search = open_search(_request(tmp_path, content, sampler="random", trials=12), "d")
@@ -432,37 +395,3 @@ def test_four_workers_get_each_trial_once(request_on: StudyRequest) -> None:
         assert worker.exitcode == 0
     assert found == list(range(request.trials))
     assert open_search(request, "d").counts().complete == request.trials
-
-
-_STRANGE = [
-    "[]", "null", "5", "true", "NaN", '"x"', "{}", "", "{", "[[[[", '{"op_code": null}', '{"op_code": []}',
-    '{"op_code": 999}', '{"op_code": 0, "study_name": null, "directions": null, "worker_id": "w"}',
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("text", _STRANGE)
-@pytest.mark.parametrize("line", [1, 3])
-def test_journal_with_a_strange_line_is_refused_with_where_it_is(text: str, line: int, tmp_path: Path) -> None:
-    _finish_all(open_search(_request(tmp_path, trials=1), "d"))
-    journal = tmp_path / "optuna.journal"
-    lines = journal.read_text().splitlines()
-    journal.write_text("\n".join([*lines[: line - 1], text, *lines[line - 1 :]]) + "\n")
-    with pytest.raises(StudyError) as caught:
-        open_storage(None, tmp_path)
-    assert "not a journal of Optuna's" in caught.value.problem
-    if '"op_code": 0' not in text and "999" not in text:
-        assert f"line {line} is none of its records" in caught.value.problem
-        assert "remove that line" in caught.value.remedy
-    journal.write_text("\n".join(lines) + "\n")
-    assert definition.names(None, TrackingSettings(tmp_path)) == ["toy"]
-
-
-def test_commands_say_what_is_wrong_with_the_journal(tmp_path: Path) -> None:
-    (tmp_path / "optuna.journal").write_text("[]\n")
-    data = write_table(toy_transcripts(20), tmp_path / "toy.tsv")
-    for words in (["study", "toy"], ["study", "--list"], ["tune", "--study", "toy", "--data", str(data)]):
-        result = CliRunner().invoke(app, [*words, "--store", str(tmp_path), "--no-track"])
-        assert result.exit_code == 1
-        assert "optuna.journal: not a journal of Optuna's (line 1 is none of its records)" in result.output
-    (found,) = check_trials(TrackingSettings(tmp_path, enabled=False))
-    assert (found.id, found.level) == ("trials.unreadable", "broken")

@@ -8,6 +8,7 @@ import os
 import socket
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -180,6 +181,37 @@ class TrackerContract:
         children = open_tracker(settings).find(parent.id).children()
         assert {name: child.id for name, child in children.items()} == {"fold1": later[0].id, "fold2": later[1].id}
         assert other.children() == {}
+
+    def test_children_of_one_name_are_the_latest_though_the_clock_was_set_back(
+        self, tracker: Tracker, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        parent = begin(tracker)
+        clock = time.time() + 3600
+        for n_begun in range(1, 4):
+            monkeypatch.setattr(time, "time", lambda now=clock - 1200 * n_begun: now)
+            later = begin(tracker, parent=parent, name="fold1")
+            assert open_tracker(settings).find(parent.id).children()["fold1"].id == later.id
+
+    @pytest.mark.parametrize("step", [0, 1, 5])
+    def test_figures_logged_again_count_though_the_clock_was_set_back(
+        self, step: int, tracker: Tracker, settings: TrackingSettings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """At one step: by the same process, by one that resumes the run, and by one that only opens it."""
+        run = begin(tracker)
+        clock = time.time()
+        for n_logged, value in enumerate((4.0, 3.0, 2.0, 1.0)):
+            monkeypatch.setattr(time, "time", lambda now=clock - 1200 * n_logged: now)
+            if n_logged == 2:
+                run.finish("KILLED")
+                run = open_tracker(settings).find(run.id)
+                run.reopen()
+            if n_logged == 3:
+                run = open_tracker(settings).find(run.id)
+            run.log_metrics({"val/loss": value}, step)
+            assert run.metrics() == {"val/loss": value}
+            assert run.history("val/loss") == {step: value}
+            again = open_tracker(settings).find(run.id)
+            assert (again.metrics(), again.history("val/loss")) == ({"val/loss": value}, {step: value})
 
     def test_finish_counts_once_when_called_again(self, tracker: Tracker) -> None:
         run = begin(tracker)
