@@ -28,6 +28,12 @@ def study_command(search: Search) -> str:
     return command(["study", search.request.name], search.request.tracking, search.request.storage)
 
 
+def tune_command(search: Search, *words: str) -> str:
+    """Return what to type to continue a study, with further options after its name."""
+    request = search.request
+    return command(["tune", "--study", request.name, *words], request.tracking, request.storage)
+
+
 def rerun_command(search: Search, trial: FrozenTrial) -> str:
     """Return what to type to train with a trial's settings once more."""
     words = ["train", "--data", str(search.request.config.data.path)]

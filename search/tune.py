@@ -27,6 +27,7 @@ from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Ending, How
 from rnatracker.search import summary
 from rnatracker.search.definition import check_name, open_search, warm_start
+from rnatracker.search.records import options
 from rnatracker.search.study import CAUTIONS, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.search.trial_runs import match_runs
 from rnatracker.tracking import provenance, ui_views
@@ -97,6 +98,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
     digest = transcripts.digest()
     search = open_search(request, digest)
     search.study.set_user_attr(CAUTIONS, cautions)
+    options.keep(search)
     _wait_for_orphans(search, say)
     tracker = open_tracker(request.tracking)
     before = search.study.user_attrs.get(RUN_ID)

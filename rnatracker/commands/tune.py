@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _RUN = "Study"
 _SEARCH = "Search"
+_OR_KEPT = ", or as the study began"
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -55,32 +56,44 @@ def tune(
     group_by: options.GroupBySetting = None,
     objective: options.Objective = None,
     space: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Search space: a file, or one of default, wide, smoke and v1.",
             metavar="NAME|FILE",
             parser=options.expanded,
+            show_default=f"default{_OR_KEPT}",
             rich_help_panel=_SEARCH,
         ),
-    ] = "default",
+    ] = None,
     trials: Annotated[
-        int, typer.Option(help="Number of trials, those of earlier calls included.", min=1, rich_help_panel=_SEARCH)
-    ] = 20,
+        int | None,
+        typer.Option(
+            help="Number of trials, those of earlier calls included.",
+            min=1,
+            show_default=f"20{_OR_KEPT}",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     timeout: Annotated[
         str | None, typer.Option(help="Stop after this time, as in 90m or 2h.", metavar="T", rich_help_panel=_SEARCH)
     ] = None,
     sampler: Annotated[
-        Literal["tpe", "gp", "random", "cmaes"],
-        typer.Option(help="Optuna's sampler, which chooses the settings of each trial.", rich_help_panel=_SEARCH),
-    ] = "tpe",
+        Literal["tpe", "gp", "random", "cmaes"] | None,
+        typer.Option(
+            help="Optuna's sampler, which chooses the settings of each trial.",
+            show_default=f"tpe{_OR_KEPT}",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     pruner: Annotated[
-        Literal["forecast", "hyperband", "median", "wilcoxon", "none"],
+        Literal["forecast", "hyperband", "median", "wilcoxon", "none"] | None,
         typer.Option(
             help="Rule that ends poor trials early: forecast, hyperband, median, wilcoxon or none.",
             metavar="RULE",
+            show_default=f"forecast{_OR_KEPT}",
             rich_help_panel=_SEARCH,
         ),
-    ] = "forecast",
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Seed of the sampler and of each training.", show_default="0", rich_help_panel=_SEARCH),
@@ -121,44 +134,42 @@ def tune(
 ) -> None:
     """Search for better settings.
 
-    The same command typed again resumes the study; typed in a second terminal, it joins the running study.
+    The study's name alone resumes it later, or joins it in a second terminal; options given then are taken anew.
 
     rnatracker tune --data mine.tsv --study first --trials 50 --jobs 2 --epochs 30
     """
-    from rnatracker import config as settings
-    from rnatracker.search import space as spaces
-    from rnatracker.search.study import StudyRequest
+    from rnatracker.search.records.command import Typed, completed
     from rnatracker.search.tune import StopReason, check_any_value
 
-    settings_given: dict[str, Any] = {
-        "data.path": None if data is None else str(Path(data).resolve()),
-        "data.sites": options.site_names(sites),
-        "data.id_column": id_column,
-        "data.sequence_column": sequence_column,
-        "data.group_column": group_column,
-        "data.group_by": group_by,
-        "data.fold": fold,
-        "train.epochs": epochs,
-        "train.objective": objective,
-        "train.device": device,
-        "train.threads": threads,
-        "train.seed": seed,
-    }
-    checked = settings.assemble(config, {}, settings_given, set_ or [])
-    request = StudyRequest(
-        name=study,
-        config=checked,
-        space=spaces.load(space),
-        tracking=options.tracking_settings(store, tracking_uri, experiment, no_track),
-        storage=storage,
-        trials=trials,
-        timeout=None if timeout is None else seconds_of(timeout),
-        jobs=jobs,
-        sampler=sampler,
-        pruner=pruner,
-        seed=checked.train.seed,
-        warm_start=tuple(warm_start or ()),
-        keep_weights=keep_weights,
+    request = completed(
+        Typed(
+            study,
+            options.tracking_settings(store, tracking_uri, experiment, no_track),
+            storage,
+            config,
+            settings={
+                "data.path": None if data is None else str(Path(data).resolve()),
+                "data.sites": options.site_names(sites),
+                "data.id_column": id_column,
+                "data.sequence_column": sequence_column,
+                "data.group_column": group_column,
+                "data.group_by": group_by,
+                "data.fold": fold,
+                "train.epochs": epochs,
+                "train.objective": objective,
+                "train.device": device,
+                "train.threads": threads,
+                "train.seed": seed,
+            },
+            sets=set_ or [],
+            space=space,
+            options={"trials": trials, "sampler": sampler, "pruner": pruner, "keep_weights": keep_weights},
+            others={
+                "timeout": None if timeout is None else seconds_of(timeout),
+                "jobs": jobs,
+                "warm_start": tuple(warm_start or ()),
+            },
+        )
     )
     outcome = _run(request)
     stopped = outcome.reason is StopReason.REQUEST
