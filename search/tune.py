@@ -27,7 +27,7 @@ from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Ending, How
 from rnatracker.search import summary
 from rnatracker.search.definition import check_name, open_search, warm_start
-from rnatracker.search.records import options
+from rnatracker.search.records import leave, options
 from rnatracker.search.study import CAUTIONS, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.search.trial_runs import match_runs
 from rnatracker.tracking import provenance, ui_views
@@ -352,7 +352,7 @@ def _finish(search: Search, run: TrackedRun, reason: StopReason | None) -> TuneO
         hand_over(search, run)
         return TuneOutcome(search, run, counts, "RUNNING", StopReason.OTHERS)
     match_runs(search, run)
-    summary.leave(search, run)
+    leave.leave(search, run)
     is_over = counts.over >= search.request.trials or reason is StopReason.USED_UP
     state: Status = "KILLED" if not is_over else "FINISHED" if counts.complete else "FAILED"
     why = f"{reason.value if reason else 'ended'}; the same command resumes it"

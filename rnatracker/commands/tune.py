@@ -16,7 +16,7 @@ from rnatracker.errors import StudyError
 from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
-    from rnatracker.search.refit import Verdict
+    from rnatracker.search.records.verdict import Verdict
     from rnatracker.search.tune import TuneOutcome
 
 _RUN = "Study"
@@ -180,9 +180,9 @@ def tune(
             verdict = _refit(outcome, refit_best, refit_seeds, no_baseline)
             stopped = verdict is None
     except StudyError as error:
-        _print_outcome(outcome, json_, None, error)
+        _print_outcome(outcome, json_, error)
         raise
-    _print_outcome(outcome, json_, verdict)
+    _print_outcome(outcome, json_)
     if stopped:
         output.say("Stopped; nothing is lost. Resume with the same command.")
         raise typer.Exit(130)
@@ -213,13 +213,13 @@ def _run(request: Any) -> TuneOutcome:
         return run_study(request, display.say, display.watch)
 
 
-def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None, error: StudyError | None = None) -> None:
+def _print_outcome(outcome: TuneOutcome, json_: bool, error: StudyError | None = None) -> None:
     from rnatracker.search import summary
-    from rnatracker.search.hints import study_command
+    from rnatracker.search.tune import StopReason
     from rnatracker.terminal import study_tables
     from rnatracker.terminal.tables import print_ui
 
-    search, counts = outcome.search, outcome.counts
+    search, counts, is_used_up = outcome.search, outcome.counts, outcome.reason is StopReason.USED_UP
     if json_:
         best = summary.best(search, 1)
         output.print_json(
@@ -233,9 +233,10 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None, e
                 "best": study_tables.as_json(search, best[0]) if best else None,
                 "saved": vars(summary.savings(search)),
                 "folder": str(outcome.run.folder),
-                "refit": study_tables.verdict_as_json(verdict) if verdict else None,
+                "refit": study_tables.refit_as_json(search),
                 "failures": study_tables.failures_as_json(search),
                 "warnings": summary.cautions(search),
+                "next": study_tables.next_step(search, is_used_up=is_used_up),
                 **({"error": str(error)} if error else {}),
             }
         )
@@ -243,8 +244,6 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None, e
     study_tables.print_study(search, limit=5)
     if outcome.state in ("KILLED", "RUNNING"):
         output.tell(f"{outcome.state}: {outcome.reason}; the same command resumes the study")
-    if verdict is not None:
-        study_tables.print_verdict(verdict)
     output.tell(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")
     print_ui(search.request.tracking, search.request.name)
-    output.tell(f"Next: {study_command(search)}")
+    study_tables.print_next(search, is_used_up=is_used_up)

@@ -6,68 +6,103 @@ Owns their layout. Must not compute. Read next: `search/summary.py` for the figu
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial
 
 from rnatracker.search import hints, summary
-from rnatracker.search.study import Search
+from rnatracker.search.records import verdict as verdicts
+from rnatracker.search.records.headline import headline
+from rnatracker.search.records.verdict import Verdict
+from rnatracker.search.study import EPOCHS, Search
 from rnatracker.terminal import output
 from rnatracker.terminal.tables import new_table, show
 
-if TYPE_CHECKING:
-    from rnatracker.search.refit import Verdict
-
 
 def print_study(search: Search, limit: int) -> None:
-    """Print the best trials and the starting config, importances, and what pruning saved."""
-    request, best = search.request, summary.best(search, limit)
-    objective = request.config.train.objective
-    table = new_table()
-    keys = [each.key for each in request.space]
-    for header in ("trial", objective, "epochs", *(key.partition(".")[2] for key in keys)):
-        table.add_column(header, justify="right")
-    start = summary.start_trial(search)
-    shown = best if start is None or start in best or start.value is None else [*best, start]
-    base = request.config.flat()
-    for trial in shown:
-        name = f"{trial.number} (start)" if start is not None and trial.number == start.number else str(trial.number)
-        values = {**base, **trial.params}
-        cells = [summary.short(values[key]) if key in trial.params or trial is start else "-" for key in keys]
-        table.add_row(name, f"{trial.value:.4f}", str(trial.user_attrs.get("epochs", "")), *cells)
-    counts = search.counts()
-    title = (
-        f"Study {request.name}: {output.amount(counts.complete, 'trial')} complete, {counts.pruned} pruned, "
-        f"{counts.failed} failed"
+    """Print what a study has come to: its best and the refit's, its best trials, what matters, what was saved."""
+    verdict, counts = verdicts.kept(search), search.counts()
+    output.tell(
+        f"Study {search.request.name}: {counts.complete} of {output.amount(counts.all, 'trial')} complete, "
+        f"{counts.pruned} pruned, {counts.failed} failed"
         + (f", {counts.running} running" if counts.running else "")
         + (f", {counts.waiting} waiting" if counts.waiting else "")
     )
-    if shown:
-        show(table, title)
-    else:
-        output.tell(title)
-    for line in summary.failure_lines(search):
-        output.tell(f"Without a value: {line}")
+    for line in headline(search, verdict):
+        output.tell(line)
+    _print_trials(search, limit)
+    if verdict is not None:
+        print_verdict(verdict)
     _print_figures(search)
 
 
+def _print_trials(search: Search, limit: int) -> None:
+    """Print the best trials and the starting config."""
+    request, best, start = search.request, summary.best(search, limit), summary.start_trial(search)
+    shown = best if start is None or start in best or start.value is None else [*best, start]
+    if not shown:
+        return
+    table = new_table()
+    keys = [each.key for each in request.space]
+    for header in ("trial", request.config.train.objective, "epochs", *(key.partition(".")[2] for key in keys)):
+        table.add_column(header, justify="right")
+    base = request.config.flat()
+    for trial in shown:
+        is_start = start is not None and trial.number == start.number
+        values = {**base, **trial.params}
+        cells = [summary.short(values[key]) if key in trial.params or is_start else "-" for key in keys]
+        name = f"{trial.number} (start)" if is_start else str(trial.number)
+        table.add_row(name, f"{trial.value:.4f}", str(trial.user_attrs.get(EPOCHS, "")), *cells)
+    show(table, f"The best of {output.amount(search.counts().complete, 'trial')}" if len(best) == limit else "Trials")
+
+
 def _print_figures(search: Search) -> None:
-    saved, important = summary.savings(search), summary.importances(search)
+    saved, important, missing = (
+        summary.savings(search),
+        summary.importances(search),
+        summary.missing_for_importances(search),
+    )
+    for line in summary.failure_lines(search):
+        output.tell(f"Without a value: {line}")
+    for text in summary.cautions(search):
+        output.tell(f"Note: {text}")
+    if important:
+        output.tell("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
+    elif missing:
+        output.tell(f"Importance of the settings: can be told after {output.amount(missing, 'more trial')}")
     if saved.saved:
         output.tell(
             f"Pruning saved {saved.saved} of {saved.trained + saved.saved} epochs ({saved.share:.0%}), about "
             f"{saved.seconds:.0f} s"
         )
-    if important:
-        output.tell("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
-    for text in summary.cautions(search):
-        output.tell(f"Note: {text}")
-    if summary.best(search, 1):
-        output.tell(
-            "These are validation values, each the best of many, "
-            "so they are optimistic. rnatracker tune --refit measures without that bias."
-        )
+
+
+def print_settings(search: Search) -> None:
+    """Print how to train with the settings that are best."""
+    found = _best_settings(search)
+    if found is not None:
+        output.tell(f"To train with trial {found.number}'s settings: {hints.rerun_command(search, found)}")
+
+
+def print_next(search: Search, *, is_used_up: bool = False) -> None:
+    """Print what to do next."""
+    following = next_step(search, is_used_up=is_used_up)
+    if following:
+        output.tell(f"Next: {following}")
+
+
+def next_step(search: Search, *, is_used_up: bool = False) -> str | None:
+    """Return what to type next; None where the study has come to nothing."""
+    return hints.next_command(search, verdicts.kept(search), is_used_up=is_used_up)
+
+
+def _best_settings(search: Search) -> FrozenTrial | None:
+    """Return the trial whose settings to take: the refit's winner, as long as no better one was found since."""
+    best, verdict = next(iter(summary.best(search, 1)), None), verdicts.kept(search)
+    if best is None or verdict is None or verdict.of(best.number) is None:
+        return best
+    return next((trial for trial in search.trials() if trial.number == verdict.winner.trial), best)
 
 
 def as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
@@ -92,8 +127,10 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
         "importances": summary.importances(search),
         "saved": vars(summary.savings(search)),
         "run_id": search.study.user_attrs.get("run_id"),
+        "refit": refit_as_json(search),
         "failures": failures_as_json(search),
         "warnings": summary.cautions(search),
+        "next": next_step(search),
     }
 
 
@@ -121,40 +158,18 @@ def print_verdict(verdict: Verdict) -> None:
         output.tell(
             f"Note: {verdict.objective} is undefined in {undefined} of {seeds * folds} folds, which are left out"
         )
-    output.tell(
-        f"The best other settings minus the starting config: {verdict.difference:+.4f} (95 % interval "
-        f"{verdict.low:+.4f} to {verdict.high:+.4f}, paired over folds and seeds)"
-    )
-    name = "the starting config" if verdict.winner.is_start else f"trial {verdict.winner.trial}"
-    output.tell(f"Winner: {name}, run {verdict.winner.run_ids[0]}")
     for kind, values in verdict.winner.over_baselines.items():
-        output.tell(f"Its mean PCC minus that of {kind}, by seed: {', '.join(f'{value:+.3f}' for value in values)}")
+        by_seed = ", ".join(f"{value:+.3f}" for value in values)
+        output.tell(f"The winner's mean PCC minus that of {kind}, by seed: {by_seed}")
+    winner = verdict.winner
+    output.tell(f"The winner's run: {next(iter(winner.run_names), winner.run_ids[0])}")
 
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
-def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict for a script."""
-    return {
-        "objective": verdict.objective,
-        "winner": verdict.winner.trial,
-        "run_id": verdict.winner.run_ids[0],
-        "difference": verdict.difference,
-        "interval": [verdict.low, verdict.high],
-        "settings": [
-            {
-                "trial": each.trial,
-                "in_use": each.is_start,
-                "claimed": each.claimed,
-                "mean": each.mean,
-                "sd": each.sd,
-                "optimism": each.optimism,
-                "values": each.values.tolist(),
-                "run_ids": list(each.run_ids),
-                "over_baselines": {kind: list(values) for kind, values in each.over_baselines.items()},
-            }
-            for each in verdict.refitted
-        ],
-    }
+def refit_as_json(search: Search) -> dict[str, Any] | None:
+    """Return a study's latest verdict for a script; None if it has none."""
+    verdict = verdicts.kept(search)
+    return verdicts.as_plain(verdict) if verdict else None

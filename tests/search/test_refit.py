@@ -14,7 +14,7 @@ from rnatracker.baselines.beside import verdict as said
 from rnatracker.evaluation.models import model_of_run
 from rnatracker.metrics import Difference
 from rnatracker.search import refit, summary
-from rnatracker.search.refit import Refitted, judge, paired_interval
+from rnatracker.search.records.verdict import Refitted, judge, paired_interval
 from rnatracker.search.study import StudyRequest
 from rnatracker.tracking.mlflow_tracker import MlflowTracker
 from rnatracker.tracking.open import open_tracker

@@ -25,6 +25,7 @@ from rnatracker.errors import StudyError
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import hints, memory, refit, summary, trial_runs, tune
+from rnatracker.search.records import leave
 from rnatracker.search.study import WORKER
 from rnatracker.search.worker import run_trials
 from rnatracker.tracking.contract import DeletedRunError, TrackedRun, Tracker
@@ -247,7 +248,7 @@ def test_memory_estimate_grows_with_batch_and_length(kernel: str) -> None:
 
 def test_summary_is_left_in_the_study_run(data: Path, mlflow_store: Path) -> None:
     search, context = work_through(small_study(data, TrackingSettings(mlflow_store), trials=5))
-    summary.leave(search, context.parent)
+    leave.leave(search, context.parent)
     folder = context.parent.folder
     with (folder / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
