@@ -16,7 +16,7 @@ from rnatracker import plots
 from rnatracker.search import summary
 from rnatracker.search.pruning import START
 from rnatracker.search.space import Dimension, Value
-from rnatracker.search.study import Search
+from rnatracker.search.study import OUTSIDE, Search
 
 State = Literal["complete", "pruned", "paused"]
 
@@ -39,7 +39,7 @@ class Point:
         is_start: whether it has the starting config.
         value: its value; of one that was pruned or is paused what it had reached.
         settings: its value of each searched key, the starting config's where it has drawn none.
-        keys: those that it has drawn; of the starting config all.
+        keys: those that it has: a key may exist under a condition only.
         course: what it has reported, by step.
     """
 
@@ -114,13 +114,13 @@ def shown(search: Search) -> Shown:
 
 def _point(search: Search, trial: FrozenTrial) -> Point:
     keys = [each.key for each in search.request.space]
-    flat, is_start = {**search.request.config.flat(), **trial.params}, bool(trial.user_attrs.get(START))
+    flat = {**search.request.config.flat(), **trial.params}
     return Point(
         trial.number,
         _STATES[trial.state],
-        is_start,
+        bool(trial.user_attrs.get(START)),
         summary.value_of(trial, search) or 0.0,
         {key: flat[key] for key in keys},
-        frozenset(keys if is_start else trial.params),
+        frozenset([*trial.params, *trial.user_attrs.get(OUTSIDE, ())]),
         dict(sorted(trial.intermediate_values.items())),
     )

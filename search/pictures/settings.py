@@ -91,10 +91,13 @@ def parallel_coordinates(found: Shown, path: Path) -> None:
         style: dict[str, Any] = {"color": mappable.to_rgba(np.array(point.value)), "linewidth": 1.3, "alpha": 0.8}
         if point.state != "complete":
             style |= {"linewidth": 0.8, "alpha": 0.55, "linestyle": (0, (4, 2))}
+        if point == found.best:
+            style |= {"linewidth": 2.8, "alpha": 1.0}
         if point.is_start:
-            style = {"color": plots.BLACK, "linewidth": 1.6, "linestyle": "-"}
+            style = {"color": plots.BLACK, "linewidth": 1.6}
         axes.plot(range(len(scales)), heights, **style)
-    _axes_of(axes, scales, ["", *(each.key for each in found.dimensions)], found.objective)
+    axes.set_title("Settings of the trials", loc="left", fontweight="bold")
+    _axes_of(axes, scales, [found.objective, *(plots.short_name(each.key) for each in found.dimensions)])
     figure.colorbar(mappable, ax=axes, label=f"{found.objective}, validation", pad=0.02)
     _explain_lines(axes, found)
     plots.save(figure, path)
@@ -191,7 +194,7 @@ def _colours(found: Shown) -> Normalize:
     return Normalize(min(values), max(values))
 
 
-def _axes_of(axes: Axes, scales: list[Scale], names: list[str], objective: str) -> None:
+def _axes_of(axes: Axes, scales: list[Scale], names: list[str]) -> None:
     """Draw an upright line for each scale, with its ticks beside and its name below."""
     for x, scale in enumerate(scales):
         axes.axvline(x, color=plots.GREY, linewidth=0.8, zorder=0)
@@ -200,8 +203,7 @@ def _axes_of(axes: Axes, scales: list[Scale], names: list[str], objective: str) 
                 text, (x, height), (3, 0), textcoords="offset points", fontsize=7, va="center",
                 bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
             )  # fmt: skip
-    shown = [objective, *(plots.short_name(name) for name in names[1:])]
-    axes.set_xticks(range(len(scales)), shown, rotation=25, ha="right", fontsize=8)
+    axes.set_xticks(range(len(scales)), names, rotation=25, ha="right", fontsize=8)
     axes.set_xlim(-0.1, len(scales) - 0.5)
     axes.set_yticks([])
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
@@ -211,12 +213,14 @@ def _explain_lines(axes: Axes, found: Shown) -> None:
     from matplotlib.lines import Line2D
 
     kinds = {"complete": Line2D([], [], color=plots.BLUE, linewidth=1.3)}
+    if found.best is not None and not found.best.is_start:
+        kinds["best"] = Line2D([], [], color=plots.BLUE, linewidth=2.8)
     if any(point.state != "complete" for point in found.points):
         kinds["pruned or paused"] = Line2D([], [], color=plots.BLUE, linewidth=0.8, linestyle=(0, (4, 2)))
     if found.start is not None:
         kinds[START_NAME] = Line2D([], [], color=plots.BLACK, linewidth=1.6)
     axes.legend(
-        kinds.values(), kinds.keys(), ncols=3, fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0)
+        kinds.values(), kinds.keys(), ncols=4, fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1, 1.0)
     )
 
 

@@ -13,11 +13,12 @@ from optuna.trial import FrozenTrial, TrialState
 from rnatracker import files
 from rnatracker.escapes import markdown
 from rnatracker.search import hints, pictures, summary
-from rnatracker.search.records import config_file
+from rnatracker.search.records import config_file, dashboard
 from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.headline import headline
 from rnatracker.search.records.verdict import Verdict
 from rnatracker.search.study import Search
+from rnatracker.search.trial_runs import name_of
 from rnatracker.tracking.contract import SUMMARY_STEP, TrackedRun
 
 _LISTED = 10
@@ -31,8 +32,11 @@ def leave(search: Search, run: TrackedRun) -> None:
     if summary.best(search, 1):
         config_file.export_best(search, run.files.best_config)
     verdict = verdicts.kept(search)
-    pictures.draw_all(search, run.files.plots, verdict)
-    run.describe(description(search, verdict))
+    written = {path.stem for path in pictures.draw_all(search, run.files.plots, verdict)}
+    for path in run.files.plots.glob("importance.*"):
+        if path.stem not in written:  # drawn by an earlier version, from too few trials
+            path.unlink()
+    _describe(search, run, verdict)
     run.publish()
 
 
@@ -40,8 +44,15 @@ def leave_verdict(search: Search, run: TrackedRun, verdict: Verdict) -> None:
     """Leave what fresh seeds say in the study's run, beside what the study has found."""
     config_file.write_winner(search, verdict, run.files.winner_config)
     pictures.draw_refit(verdict, run.files.plots)
-    run.describe(description(search, verdict))
+    _describe(search, run, verdict)
     run.publish(now=True)
+
+
+def _describe(search: Search, run: TrackedRun, verdict: Verdict | None) -> None:
+    """Say in MLflow and in optuna-dashboard what the study has come to."""
+    text = description(search, verdict)
+    run.describe(text)
+    dashboard.note_all(search, text, lambda number: f"{run.name}/{name_of(number)}")
 
 
 def description(search: Search, verdict: Verdict | None) -> str:

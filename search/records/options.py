@@ -14,6 +14,7 @@ from typing import Any
 from optuna.study import Study
 
 from rnatracker.search import space
+from rnatracker.search.optuna_private import name_objective
 from rnatracker.search.space import Space
 from rnatracker.search.study import Search, StudyRequest
 
@@ -31,6 +32,7 @@ _FIELDS = ("trials", "sampler", "pruner", "keep_weights")
 
 def keep(search: Search) -> None:
     """Keep the options of a command that works on a study, and where its transcripts are if they were moved."""
+    name_objective(search.study, search.request.config.train.objective)
     attributes, wanted = search.study.user_attrs, _of(search.request)
     if attributes.get(OPTIONS) != wanted:
         search.study.set_user_attr(OPTIONS, wanted)
