@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 import statistics
 import warnings
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from rnatracker import plain_yaml
 from rnatracker.config import Config
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.sampling import REASON
-from rnatracker.search.space import Space, apply
-from rnatracker.search.study import CAUTIONS, DEATHS, EPOCHS, FOLD_VALUES, SECONDS, Search
+from rnatracker.search.space import Space, Value, apply
+from rnatracker.search.study import CAUTIONS, DEATHS, EPOCHS, FOLD_VALUES, OUTSIDE, SECONDS, Search
 from rnatracker.search.study import STATES as STATES
 
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 _ENOUGH, _ENOUGH_PER_KEY = 10, 2
 """Trials with a value, in all and for each key, below which importances are left to chance."""
 
@@ -68,12 +70,21 @@ def failures(search: Search) -> dict[str, list[int]]:
 
 def failure_lines(search: Search, limit: int = 5) -> list[str]:
     """Word why trials have come to nothing, so many reasons at most."""
-    found = failures(search)
-    lines = [
-        f"trial{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}: {reason}"
-        for reason, numbers in list(found.items())[:limit]
-    ]
-    return [*lines, *([f"and {len(found) - limit} more reasons"] if len(found) > limit else [])]
+    alike: dict[str, list[tuple[str, list[int]]]] = {}
+    for reason, numbers in failures(search).items():
+        alike.setdefault(_NUMBER.sub("#", reason), []).append((reason, numbers))
+    lines = [_failure_line(found) for found in list(alike.values())[:limit]]
+    return [*lines, *([f"and {len(alike) - limit} more reasons"] if len(alike) > limit else [])]
+
+
+def _failure_line(found: list[tuple[str, list[int]]]) -> str:
+    """Word one reason; of several that differ in their numbers only, the first."""
+    reason, numbers = found[0]
+    others = sorted(number for _, more in found[1:] for number in more)
+    line = f"trial{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}: {reason}"
+    if not others:
+        return line
+    return f"{line} (and trial{'s' if len(others) > 1 else ''} {', '.join(map(str, others))} with other numbers)"
 
 
 def start_trial(search: Search) -> FrozenTrial | None:
@@ -84,6 +95,13 @@ def start_trial(search: Search) -> FrozenTrial | None:
 def config_of(search: Search, trial: FrozenTrial) -> Config:
     """Return a trial's settings."""
     return apply(search.request.config, trial.params)
+
+
+def settings_of(search: Search, trial: FrozenTrial) -> dict[str, Value]:
+    """Return what a trial has of the searched keys: drawn, or of the starting config what lies outside of the space."""
+    flat, keys = {**search.request.config.flat(), **trial.params}, [each.key for each in search.request.space]
+    has = {*trial.params, *trial.user_attrs.get(OUTSIDE, ())}
+    return {key: flat[key] for key in keys if key in has}
 
 
 def savings(search: Search) -> Savings:

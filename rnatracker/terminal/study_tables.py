@@ -16,8 +16,12 @@ from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.headline import headline
 from rnatracker.search.records.verdict import Verdict
 from rnatracker.search.study import EPOCHS, Search
-from rnatracker.terminal import output
+from rnatracker.terminal import layout, output
+from rnatracker.terminal.layout import PlainTable
 from rnatracker.terminal.tables import new_table, show
+
+_BESIDE = 5
+"""Trials beside each other where each is a column."""
 
 
 def print_study(search: Search, limit: int) -> None:
@@ -30,10 +34,10 @@ def print_study(search: Search, limit: int) -> None:
         + (f", {counts.waiting} waiting" if counts.waiting else "")
     )
     for line in headline(search, verdict):
-        output.tell(line)
-    _print_trials(search, limit)
+        output.tell_sentence(line)
     if verdict is not None:
         print_verdict(verdict)
+    _print_trials(search, limit)
     _print_figures(search)
 
 
@@ -43,18 +47,38 @@ def _print_trials(search: Search, limit: int) -> None:
     shown = best if start is None or start in best or start.value is None else [*best, start]
     if not shown:
         return
+    headers = [
+        "trial",
+        request.config.train.objective,
+        "epochs",
+        *(each.key.partition(".")[2] for each in request.space),
+    ]
+    rows = [_cells(search, trial, is_start=start is not None and trial.number == start.number) for trial in shown]
+    table, complete = _filled(headers, rows), search.counts().complete
+    title = f"The best {len(best)} of {complete} complete trials" if len(best) < complete else "Complete trials"
+    if layout.fits(table):
+        show(table, title)
+        return
+    for i in range(0, len(rows), _BESIDE):  # too many keys for a row: a trial is a column
+        turned = [list(line) for line in zip(headers, *rows[i : i + _BESIDE], strict=True)]
+        show(_filled(turned[0], turned[1:]), "" if i else title)
+
+
+def _cells(search: Search, trial: FrozenTrial, *, is_start: bool) -> list[str]:
+    """Return a trial's name, value, epochs and settings."""
+    values = summary.settings_of(search, trial)
+    settings = [summary.short(values.get(each.key, "-")) for each in search.request.space]
+    name = f"{trial.number} (start)" if is_start else str(trial.number)
+    return [name, f"{trial.value:.4f}", str(trial.user_attrs.get(EPOCHS, "")), *settings]
+
+
+def _filled(headers: list[str], rows: list[list[str]]) -> PlainTable:
     table = new_table()
-    keys = [each.key for each in request.space]
-    for header in ("trial", request.config.train.objective, "epochs", *(key.partition(".")[2] for key in keys)):
+    for header in headers:
         table.add_column(header, justify="right")
-    base = request.config.flat()
-    for trial in shown:
-        is_start = start is not None and trial.number == start.number
-        values = {**base, **trial.params}
-        cells = [summary.short(values[key]) if key in trial.params or is_start else "-" for key in keys]
-        name = f"{trial.number} (start)" if is_start else str(trial.number)
-        table.add_row(name, f"{trial.value:.4f}", str(trial.user_attrs.get(EPOCHS, "")), *cells)
-    show(table, f"The best of {output.amount(search.counts().complete, 'trial')}" if len(best) == limit else "Trials")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _print_figures(search: Search) -> None:
@@ -64,11 +88,11 @@ def _print_figures(search: Search) -> None:
         summary.missing_for_importances(search),
     )
     for line in summary.failure_lines(search):
-        output.tell(f"Without a value: {line}")
+        output.tell_sentence(f"Without a value: {line}")
     for text in summary.cautions(search):
-        output.tell(f"Note: {text}")
+        output.tell_sentence(f"Note: {text}")
     if important:
-        output.tell("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
+        output.tell_sentence("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
     elif missing:
         output.tell(f"Importance of the settings: can be told after {output.amount(missing, 'more trial')}")
     if saved.saved:

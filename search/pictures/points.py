@@ -16,7 +16,7 @@ from rnatracker import plots
 from rnatracker.search import summary
 from rnatracker.search.pruning import START
 from rnatracker.search.space import Dimension, Value
-from rnatracker.search.study import OUTSIDE, Search
+from rnatracker.search.study import Search
 
 State = Literal["complete", "pruned", "paused"]
 
@@ -121,6 +121,6 @@ def _point(search: Search, trial: FrozenTrial) -> Point:
         bool(trial.user_attrs.get(START)),
         summary.value_of(trial, search) or 0.0,
         {key: flat[key] for key in keys},
-        frozenset([*trial.params, *trial.user_attrs.get(OUTSIDE, ())]),
+        frozenset(summary.settings_of(search, trial)),
         dict(sorted(trial.intermediate_values.items())),
     )

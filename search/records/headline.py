@@ -19,7 +19,10 @@ def headline(search: Search, verdict: Verdict | None) -> list[str]:
         return []
     objective, start = search.request.config.train.objective, summary.start_trial(search)
     begun = f", starting config {start.value:.4f}" if start is not None and start.value is not None else ""
-    claim = f"Best {objective} on validation: {best.value:.4f} (trial {best.number}{begun})"
+    which = (
+        "the starting config" if start is not None and start.number == best.number else f"trial {best.number}{begun}"
+    )
+    claim = f"Best {objective} on validation: {best.value:.4f} ({which})"
     if verdict is None:
         return [f"{claim}. The best of many, so optimistic: --refit measures without that."]
     again = verdict.of(best.number)

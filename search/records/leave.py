@@ -89,7 +89,7 @@ def _refit_table(verdict: Verdict) -> str:
 
 
 def _trials_table(search: Search, found: list[FrozenTrial]) -> str:
-    space, base, start = search.request.space, search.request.config.flat(), summary.start_trial(search)
+    space, start = search.request.space, summary.start_trial(search)
     objective = search.request.config.train.objective
     shown = found if start is None or start in found or start.value is None else [*found, start]
     lines = [
@@ -98,7 +98,7 @@ def _trials_table(search: Search, found: list[FrozenTrial]) -> str:
     ]
     for trial in shown:
         is_start = start is not None and trial.number == start.number
-        values = {**base, **trial.params} if is_start else trial.params
+        values = summary.settings_of(search, trial)
         cells = [markdown(summary.short(values.get(each.key, "-"))) for each in space]
         name = f"{trial.number} (starting config)" if is_start else str(trial.number)
         lines.append(f"| {name} | {trial.value:.4f} | {' | '.join(cells)} |")

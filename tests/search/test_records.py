@@ -17,6 +17,7 @@ from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.headline import headline
 from rnatracker.search.records.verdict import Refitted, Verdict, judge
 from rnatracker.search.study import Search, StudyRequest
+from rnatracker.terminal import layout, output, study_tables
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support.toys import small_config
 
@@ -191,3 +192,50 @@ def test_start_outside_of_the_space_counts_with_the_nearest_value(tmp_path: Path
     first, second = search.request.space
     assert (first.nearest(3), first.nearest(7), first.nearest(99), second.nearest(0.01)) == (4, 8, 8, 0.05)
     assert search.request.space.nearest({"model.rnn_hidden": 5}) == {"model.rnn_hidden": 4, "train.lr": 0.05}
+
+
+def test_reasons_that_differ_in_their_numbers_are_told_once(tmp_path: Path) -> None:
+    search = _search(tmp_path, trials=4)
+    for reason in ("lr 9.03e+34 is too high", "lr 1 is too high", "memory: 3 GB", "lr -0.5 is too high"):
+        claim = search.claim()
+        assert claim is not None
+        claim.trial.set_user_attr("reason", reason)
+        search.study.tell(claim.trial, state=summary.TrialState.FAIL)
+    assert summary.failure_lines(search) == [
+        "trial 0: lr 9.03e+34 is too high (and trials 1, 3 with other numbers)",
+        "trial 2: memory: 3 GB",
+    ]
+    assert len(summary.failures(search)) == 4
+
+
+def test_narrow_terminal_has_a_column_for_each_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = _search(tmp_path, trials=7)
+    _complete(search, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    monkeypatch.setattr(layout, "fits", lambda table: False)
+    study_tables.print_study(search, limit=10)
+    lines = capsys.readouterr().out.splitlines()
+    starts = [line.split()[0] for line in lines if line.strip()]
+    assert [word for word in starts if word in ("trial", "pcc_mean", "lr", "rnn")] == [
+        "trial",
+        "pcc_mean",
+        "lr",
+        "rnn",
+    ] * 2
+    first, second = (line.split()[1:] for line in lines if line.split()[:1] == ["pcc_mean"])
+    assert [*first, *second] == ["0.7000", "0.6000", "0.5000", "0.4000", "0.3000", "0.2000", "0.1000"]
+
+
+def test_sentences_are_broken_between_words_on_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "one two-three " * 10
+    output.tell_sentence(text)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    output.tell_sentence(text)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 40
+    assert " ".join(lines).split() == text.split()

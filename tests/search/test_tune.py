@@ -342,8 +342,18 @@ def test_commands_tune_and_study_work_together(data: Path, mlflow_store: Path, t
     assert config.read(tmp_path / "best.yaml")["model"]["rnn_hidden"] == told["best"]["params"]["model.rnn_hidden"]
     assert (tmp_path / "plots" / "history.html").exists()
     assert json.loads(study("toy", "--json"))["best"][0]["trial"] == told["best"]["trial"]
+    words = ["--store", str(mlflow_store), "--refit", "--refit-best", "1", "--refit-seeds", "1", "--no-baseline"]
+    again = CliRunner().invoke(app, ["tune", "--study", "toy", *words], env={"COLUMNS": "200"})
+    assert again.exit_code == 0, again.output
+    told = json.loads(study("toy", "--json"))
+    assert told["next"].split()[:2] == ["rnatracker", "promote"] and told["next"].split()[2] == told["refit"]["run"]
+    assert "Winner of the refit: " in again.stdout and f"Next: {told['next']}" in study("toy")
+    assert "fresh seeds (1 x 3 folds)" in run.tags()["mlflow.note.content"]
+    assert {"refit.csv", "winner.yaml", "best.yaml"} <= {path.name for path in run.folder.iterdir()}
+    assert (run.files.plots / "refit.png").is_file()
     study("toy", "--delete-weights")
-    assert not list(mlflow_store.rglob("best.pt"))
+    assert not any(list(child.folder.rglob("best.pt")) for child in run.children().values())
+    assert list(tracker.find(told["refit"]["run_id"]).children()["fold1"].folder.rglob("best.pt"))  # not a trial's
 
 
 @pytest.mark.parametrize("tracked", [False, True])
