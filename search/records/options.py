@@ -1,7 +1,7 @@
 """The options that a study keeps of its latest command, so that its name alone continues it.
 
-Owns the attribute they are in. They change nothing about what trials are compared by, which `definition.py` keeps: each
-may be given anew. Must not know torch or typer. Read next: `command.py`, which lays them under what was typed.
+Owns the attribute they are in. They change nothing about what trials are compared by, which the study's definition
+keeps: each may be given anew. Must not know torch or typer. Read next: `command.py`, which lays them under what was typed.
 """
 
 from __future__ import annotations
