@@ -83,7 +83,7 @@ def _run(
         tracking=TrackingSettings(folder, enabled=False),
         trials=trials,
         sampler=sampler,  # type: ignore[arg-type]
-        pruner=pruner,  # type: ignore[arg-type]
+        scheduler=pruner,  # type: ignore[arg-type]
         seed=seed,
     )
     begun = time.perf_counter()

@@ -77,7 +77,9 @@ def _measure(workers: int, trials: int, storage: str | None, tracked: bool) -> N
         tracking = TrackingSettings(Path(name) / "mlruns", enabled=tracked)
         found = space.load("default")
         url = storage.format(folder=name) if storage else None
-        request = StudyRequest("cost", Config(), found, tracking, url, trials=trials, sampler="random", pruner="none")
+        request = StudyRequest(
+            "cost", Config(), found, tracking, url, trials=trials, sampler="random", scheduler="none"
+        )
         open_search(request, "benchmark")
         parent = ""
         if tracked:

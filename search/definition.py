@@ -54,7 +54,7 @@ def open_search(request: StudyRequest, data_digest: str) -> Search:
     """
     folder = request.tracking.store
     place = storage.open_storage(request.storage, folder)
-    pruner = TwoLevelPruner(request.pruner, request.config.train.epochs, request.folds)
+    pruner = TwoLevelPruner(request.scheduler, request.config.train.epochs, request.folds)
     with storage.lock(folder, request.name):
         study = optuna.create_study(
             storage=place,

@@ -48,10 +48,10 @@ def next_command(search: Search, verdict: Verdict | None, *, is_used_up: bool = 
         verdict: what fresh seeds say, if anything.
         is_used_up: whether it can have no more trials.
     """
-    counts, request = search.counts(), search.request
-    if counts.running:
+    request = search.request
+    if search.counts().running:
         return study_command(search)
-    if counts.over < request.trials and not is_used_up:
+    if not is_used_up and not search.is_over():
         return tune_command(search)
     completed = [trial for trial in search.trials() if trial.state == TrialState.COMPLETE]
     if not any(not trial.user_attrs.get(START) for trial in completed):

@@ -23,8 +23,10 @@ from rnatracker.errors import RNATrackerError, TrackingError
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import memory
 from rnatracker.search.pruning import PruneReason, step_of
-from rnatracker.search.study import RUN_BEGUN, RUN_ID, SEEN, Claim, Search
-from rnatracker.search.trial_runs import Effort, Pruned, TrialEnd, name_of, trim_weights
+from rnatracker.search.scheduling.courses import SEEN
+from rnatracker.search.scheduling.freeze_thaw import What
+from rnatracker.search.study import RUN_BEGUN, RUN_ID, Claim, Search
+from rnatracker.search.trial_runs import Effort, Paused, Pruned, TrialEnd, name_of, trim_weights
 from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import DeletedRunError, NoRunError, TrackedRun, Tracker
 from rnatracker.tracking.tags import Tag
@@ -88,6 +90,8 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
             train_all(prepared, context.trainings, destination_of, stop, [reports])
     except Pruned as pruned:
         end.pruned(pruned)
+    except Paused as paused:
+        end.paused(paused)
     except (Stopped, KeyboardInterrupt):
         end.put_back("stopped on request; the study resumes it")
         raise Stopped from None
@@ -121,7 +125,7 @@ def _open_run(context: TrialContext, claim: Claim) -> TrackedRun:
             files.write_text(run.files.config, claim.config.to_yaml())
     except (TrackingError, OSError):
         with suppress(OSError):  # what stopped it is the thing to tell, and the next command sees that it is dead
-            context.search.pause(claim)
+            context.search.put_back(claim)
         raise
     return run
 
@@ -175,7 +179,8 @@ class _Reports(TrialResult):
     def __init__(self, search: Search, claim: Claim) -> None:
         super().__init__(claim.config.train.objective)
         self.effort = Effort()
-        self._trial, self._all_epochs = claim.trial, claim.config.train.epochs
+        self._search, self._trial, self._all_epochs = search, claim.trial, claim.config.train.epochs
+        self._until, self._folds = claim.until, search.request.folds
         self._reported = set(search.trial(claim.number).intermediate_values)
         self._last_seen = time.monotonic()
 
@@ -208,3 +213,12 @@ class _Reports(TrialResult):
             self._trial.set_user_attr(SEEN, time.time())
         if step >= max(self._reported, default=0) and self._trial.should_prune():
             raise Pruned(PruneReason.VALUE, fold=fold, epoch=result.epoch)
+        if self._until and (fold, epoch) >= self._until and (fold, epoch) != (self._folds, self._all_epochs):
+            self._look(fold, result.epoch)
+
+    def _look(self, fold: int, epoch: int) -> None:
+        """Ask the scheduler whether the trial is to go on, and how far."""
+        decision, why = self._search.look(self._trial.number)
+        if decision.what != What.RESUME or decision.number != self._trial.number:
+            raise Paused(fold, epoch, why)
+        self._until = decision.fold, decision.epoch

@@ -8,7 +8,7 @@ objective's own sign, at step `(fold - 1) * epochs + epoch`, both counted from 1
 same number of epochs, a step says fold and epoch. Optuna's own pruners would look at a trial's best over all steps,
 so that a good first fold would hide awful ones after it: here like is compared with like.
 
-Level one, within a fold, by `--pruner`:
+Level one, within a fold, by `--scheduler`:
 - `forecast`: a trial that can't get where it has to is pruned. How far it may come yet is told by the trials that have
   trained the fold to its end: nine in ten of them gained less from this epoch on (`_GAIN`). It has to get in the last
   fold to the best of them, counted over all folds up to this one; in folds before, among as many of the best as leaves
@@ -21,6 +21,7 @@ Level one, within a fold, by `--pruner`:
 - `median`: what is not in the better half of the trials that have been at the same fold and epoch, from a tenth of the
   epochs on.
 - `wilcoxon`: nothing.
+- `freeze-thaw` prunes nothing: it pauses (`scheduling/freeze_thaw.py`).
 
 Level two, after each fold but the last, for all of these: Optuna's WilcoxonPruner on the folds' values against those
 of the best trial. At its p of 0.1 that needs 4 folds or more.
@@ -49,7 +50,7 @@ from optuna.pruners import BasePruner, WilcoxonPruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-PrunerName = Literal["forecast", "hyperband", "median", "wilcoxon", "none"]
+SchedulerName = Literal["freeze-thaw", "forecast", "hyperband", "median", "wilcoxon", "none"]
 
 
 class PruneReason(StrEnum):
@@ -98,13 +99,13 @@ class TwoLevelPruner(BasePruner):
         folds: number of folds; 1 for a single division.
     """
 
-    def __init__(self, name: PrunerName, epochs: int, folds: int) -> None:
+    def __init__(self, name: SchedulerName, epochs: int, folds: int) -> None:
         self._name, self._epochs, self._folds = name, epochs, folds
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Tell whether to prune a trial at its last report."""
         step = trial.last_step
-        if self._name == "none" or step is None or trial.user_attrs.get(START):
+        if self._name in ("none", "freeze-thaw") or step is None or trial.user_attrs.get(START):
             return False
         fold, epoch = place_of(step, self._epochs)
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]

@@ -1,7 +1,7 @@
 """How the next trial's settings are chosen.
 
-Owns the samplers, their seeds, and what a sampler gets to see of failed trials. Must not know torch, mlflow or the
-settings' meaning. Read next: `study.py`, which asks under a lock.
+Owns the samplers, their seeds, and what a sampler gets to see of trials that failed or have not come to their end. Must
+not know torch, mlflow or the settings' meaning. Read next: `study.py`, which asks under a lock.
 
 A sampler is made anew for each trial, with a seed drawn from the study's seed and the number of trials there are.
 Trials are handed out one at a time, so no two workers have that number in common, and a study that was stopped resumes
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -37,19 +39,23 @@ Of one that was interrupted while it drew: its own, for all is drawn anew in the
 
 
 class _Experience:
-    """A study's trials as its sampler is to see them: where settings have failed, that counts as bad, not as unknown.
+    """A study's trials as its sampler is to see them.
 
-    Optuna's samplers overlook failed trials, and so propose their like again and again. To TPE they are shown as pruned
-    before their first report, which it takes for the worst there is; GP looks at completed trials only, so to it they
-    have a value worse than any other, and pruned ones the value they had reached.
+    Trials that were paused or pruned are shown as completed, with the value that they would have come to by the
+    forecast of their curves: neither as failures nor as they stand after their first epochs.
+
+    Where settings have failed, that counts as bad, not as unknown. Optuna's samplers overlook failed trials, and so
+    propose their like again and again. To TPE they are shown as pruned before their first report, which it takes for
+    the worst there is; GP looks at completed trials only, so to it they have a value worse than any other.
 
     Args:
         maximize: whether more of the value is better.
-        as_completed: whether to show them as completed.
+        as_completed: whether to show failed ones as completed.
+        forecasts: values by trial.
     """
 
-    def __init__(self, *, maximize: bool, as_completed: bool) -> None:
-        self._maximize, self._as_completed = maximize, as_completed
+    def __init__(self, *, maximize: bool, as_completed: bool, forecasts: Mapping[int, float]) -> None:
+        self._maximize, self._as_completed, self._forecasts = maximize, as_completed, forecasts
 
     def __call__(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Return the trials as they are to be seen."""
@@ -67,6 +73,10 @@ class _Experience:
     def _shown(self, trial: FrozenTrial, worst: float | None) -> FrozenTrial:
         failed = trial.state == TrialState.FAIL and REPEATS not in trial.user_attrs and bool(trial.params)
         pruned = trial.state == TrialState.PRUNED
+        if trial.number in self._forecasts and trial.state in (TrialState.PRUNED, TrialState.WAITING):
+            shown = copy.copy(trial)
+            shown.state, shown.values = TrialState.COMPLETE, [self._forecasts[trial.number]]
+            return shown
         if not failed and not (pruned and self._as_completed):
             return trial
         shown = copy.copy(trial)
@@ -120,7 +130,15 @@ class _LearnsFromFailures(BaseSampler):
         self._inner.reseed_rng()
 
 
-def make(name: SamplerName, study: Study, seed: int, n_trials: int, *, conditional: bool) -> BaseSampler:
+def make(
+    name: SamplerName,
+    study: Study,
+    seed: int,
+    n_trials: int,
+    *,
+    conditional: bool,
+    forecasts: Mapping[int, float] = MappingProxyType({}),
+) -> BaseSampler:
     """Return the sampler of one trial.
 
     Args:
@@ -129,6 +147,7 @@ def make(name: SamplerName, study: Study, seed: int, n_trials: int, *, condition
         seed: the study's seed.
         n_trials: trials that there are already.
         conditional: whether some keys exist only under others' values.
+        forecasts: the values that trials would come to that were paused or pruned, by their numbers.
     """
     own_seed = int(np.random.SeedSequence([seed, n_trials]).generate_state(1)[0])
     with warnings.catch_warnings():
@@ -142,4 +161,5 @@ def make(name: SamplerName, study: Study, seed: int, n_trials: int, *, condition
         else:
             inner = samplers.TPESampler(seed=own_seed, multivariate=True, group=conditional, constant_liar=True)
     maximize = study.direction == StudyDirection.MAXIMIZE
-    return _LearnsFromFailures(inner, ShownStudy(study, _Experience(maximize=maximize, as_completed=name == "gp")))
+    shown = _Experience(maximize=maximize, as_completed=name == "gp", forecasts=forecasts)
+    return _LearnsFromFailures(inner, ShownStudy(study, shown))

@@ -100,6 +100,16 @@ class Dimension:
         """Tell whether it exists beside these values of other keys."""
         return all(key in values and values[key] in allowed for key, allowed in self.when.items())
 
+    def scaled(self, value: object) -> list[float]:
+        """Return a value as numbers between 0 and 1; the middle for what can't be drawn."""
+        if self.kind == "categorical":
+            return [float(value == choice and type(value) is type(choice)) for choice in self.values]
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return [0.5]
+        low, high = (float(end) for end in self.values if not isinstance(end, str))
+        place = (math.log(value / low), math.log(high / low)) if self.log else (value - low, high - low)
+        return [min(max(place[0] / place[1], 0.0), 1.0) if place[1] else 0.5]
+
 
 @dataclass(frozen=True)
 class Space:
@@ -148,6 +158,13 @@ class Space:
     def nearest(self, flat: Mapping[str, Any]) -> dict[str, Any]:
         """Return a value of every key that can be drawn, the nearest to a config's."""
         return {each.key: each.nearest(flat.get(each.key)) for each in self}
+
+    def scaled(self, params: Mapping[str, Any]) -> list[float]:
+        """Return settings as numbers between 0 and 1: one for each key, of a categorical one for each choice.
+
+        A key that doesn't exist in them, or whose value lies outside, has the middle.
+        """
+        return [number for each in self for number in each.scaled(params.get(each.key))]
 
     def draw(self, trial: BaseTrial, without: tuple[str, ...] = ()) -> dict[str, Any]:
         """Let a trial draw a value for each key that exists; those of `without` are left as the config has them."""

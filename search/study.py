@@ -6,7 +6,8 @@ Owns who works on which trial, and what becomes of trials whose worker has died.
 Every trial is in Optuna's storage from the moment it is handed out, under the study's lock, with the process that
 works on it. A trial whose process is gone goes back to WAITING and is handed out again, under its number, to be
 continued from its checkpoint: at most twice, since settings that kill a process would kill the next one too. A trial
-that was stopped on request goes back to WAITING as well, and that is not counted.
+that was stopped on request goes back to WAITING as well, and that is not counted. So does one that the scheduler
+pauses (`scheduling/freeze_thaw.py`), but that one is handed out again only when the scheduler says so.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,11 @@ from rnatracker.processes import identity
 from rnatracker.search import sampling
 from rnatracker.search import storage as storages
 from rnatracker.search.optuna_private import is_given
-from rnatracker.search.pruning import PrunerName
+from rnatracker.search.pruning import SchedulerName
 from rnatracker.search.sampling import REASON, REPEATS, SamplerName
+from rnatracker.search.scheduling import courses
+from rnatracker.search.scheduling.courses import PAUSED, SEEN
+from rnatracker.search.scheduling.freeze_thaw import Course, Decision, FreezeThaw, State, What
 from rnatracker.search.space import Space, apply, of_trial
 from rnatracker.tracking.settings import TrackingSettings
 
@@ -63,8 +67,8 @@ _MAX_REPEATS = 10
 _RANDOM_DRAWS = 1000
 _REMOTE_SILENCE_SECONDS = 3600.0
 """Of a process on another machine only its reports are known: after an hour without any it counts as dead."""
-SEEN = "seen"
-"""User attribute: when a trial's worker was last heard of, in seconds since 1970."""
+SCHEDULE = "schedule"
+"""User attribute of a trial: when it was paused and resumed, and why: a list of sentences."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,7 @@ class StudyRequest:
         timeout: seconds after which to stop; None: never.
         jobs: workers of this command.
         sampler: how settings are chosen.
-        pruner: how trials are pruned.
+        scheduler: which trials are paused or pruned.
         seed: the study's seed; that of each training is `train.seed`.
         warm_start: studies and runs whose best settings are tried early.
         keep_weights: how many trials keep their weights; None: all that complete.
@@ -96,7 +100,7 @@ class StudyRequest:
     timeout: float | None = None
     jobs: int = 1
     sampler: SamplerName = "tpe"
-    pruner: PrunerName = "forecast"
+    scheduler: SchedulerName = "freeze-thaw"
     seed: int = 0
     warm_start: tuple[str, ...] = ()
     keep_weights: int | None = None
@@ -119,10 +123,12 @@ class Claim:
     Attributes:
         trial: Optuna's handle on it.
         config: its settings.
+        until: fold and epoch after which the scheduler looks at it; None: it goes to its end.
     """
 
     trial: Trial
     config: Config
+    until: tuple[int, int] | None = None
 
     @property
     def number(self) -> int:
@@ -149,6 +155,7 @@ class Counts:
         pruned: stopped early.
         failed: could not be measured.
         running: handed out.
+        paused: by the scheduler.
         waiting: enqueued or interrupted.
     """
 
@@ -156,6 +163,7 @@ class Counts:
     pruned: int = 0
     failed: int = 0
     running: int = 0
+    paused: int = 0
     waiting: int = 0
 
     @property
@@ -166,7 +174,7 @@ class Counts:
     @property
     def all(self) -> int:
         """All trials."""
-        return self.over + self.running + self.waiting
+        return self.over + self.running + self.paused + self.waiting
 
 
 @dataclass
@@ -186,6 +194,10 @@ class Search:
     storage: BaseStorage
     folder: Path
     is_used_up: bool = field(default=False, repr=False)
+    _freeze_thaw: FreezeThaw = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._freeze_thaw = FreezeThaw(self.request.config.train.epochs, self.request.folds)
 
     def lock(self) -> AbstractContextManager[None]:
         """Return the study's lock, as a context manager."""
@@ -204,46 +216,85 @@ class Search:
         return count(self.trials())
 
     def claim(self) -> Claim | None:
-        """Take the next trial: one that waits, else a new one.
+        """Take the next piece of work: a trial that was interrupted, a paused one, one that is enqueued, or a new one.
 
-        None if as many as asked for are over or running, or all of the space has been tried: `is_used_up` tells.
+        None if there is nothing more to do, or all of the space has been tried: `is_used_up` tells.
         """
         repeats = 0
         while True:
             with self.lock():
-                if not self._is_wanted():
+                self.reap()
+                work = self._next()
+                if work.what == What.NOTHING:
                     return None
-                if repeats == _MAX_REPEATS:
+                if work.what == What.NEW and repeats == _MAX_REPEATS:
                     novel = self._never_tried()
                     if novel is None:
                         self.is_used_up = True
                         return None
                     self.study.enqueue_trial(novel)
                     repeats = 0
-                claim = self._ask()
+                claim = self._take(work)
             if claim is not None:
                 return claim
             repeats += 1
 
-    def _is_wanted(self) -> bool:
-        """Tell whether there are to be more trials; under the lock."""
-        self.reap()
-        counts = self.counts()
-        return counts.over + counts.running < self.request.trials
+    def look(self, number: int) -> tuple[Decision, str]:
+        """Decide about a trial that has come to where it was to go: what is to be done now, and why."""
+        with self.lock():
+            return self._decide(paused=number), self._freeze_thaw.outlook(number)
 
-    def _ask(self) -> Claim | None:
+    def is_over(self) -> bool:
+        """Tell whether there is nothing more to do; under the lock."""
+        return self._next().what == What.NOTHING
+
+    def _next(self) -> Decision:
+        """Return the next piece of work; under the lock."""
+        trials = self.trials()
+        interrupted = next((t.number for t in trials if courses.is_interrupted(t)), None)
+        if self.request.scheduler == "freeze-thaw":
+            return self._decide() if interrupted is None else self._on_to_next_look(interrupted)
+        counts = count(trials)
+        if counts.over + counts.running >= self.request.trials:
+            return Decision(What.NOTHING)
+        begun = (
+            interrupted if interrupted is not None else next((t.number for t in trials if courses.is_paused(t)), None)
+        )  # paused by another scheduler
+        return Decision(What.NEW) if begun is None else Decision(What.RESUME, begun)
+
+    def _decide(self, paused: int | None = None) -> Decision:
+        """Ask the scheduler; one trial may be taken for paused, to see whether it would be resumed."""
+        found = [replace(each, state=State.PAUSED) if each.number == paused else each for each in self.courses()]
+        return self._freeze_thaw.decide(found, self.request.trials)
+
+    def _on_to_next_look(self, number: int) -> Decision:
+        course = next(each for each in self.courses() if each.number == number)
+        return self._freeze_thaw.on_to_next_look(course)
+
+    def courses(self) -> list[Course]:
+        """Return how far each trial that was begun has come, more being better."""
+        request = self.request
+        sign = 1.0 if request.maximize else -1.0
+        return courses.courses_of(self.trials(), request.space, request.config.train.epochs, sign)
+
+    def _take(self, work: Decision) -> Claim | None:
         """Take or make a trial and draw its settings; None if it repeats another, or its settings can't be."""
         request, before = self.request, self.study.get_trials(deepcopy=False)
-        # Of one that waits its own number: what was interrupted before its settings were drawn draws the same again.
-        number = next((t.number for t in before if t.state == TrialState.WAITING), len(before))
-        n_drawn = sum(t.user_attrs.get(REPEATS) != t.number for t in before[:number])
-        self.study.sampler = sampling.make(
-            request.sampler, self.study, request.seed, n_drawn, conditional=request.space.has_conditions
-        )
-        trial = self.study.ask()
+        number = work.number
+        if work.what == What.NEW:  # of one that is enqueued its own number
+            number = next((t.number for t in before if courses.is_enqueued(t)), len(before))
+        self._set_sampler(before, number)
+        if number == len(before):
+            trial = Trial(self.study, self.storage.create_new_trial(self._study_id))
+        else:
+            self.storage.set_trial_state_values(self._id_of(before[number]), TrialState.RUNNING)
+            trial = Trial(self.study, self._id_of(before[number]))
         trial.set_user_attr(WORKER, identity.own_tags())
         trial.set_user_attr(STARTER, identity.starter_tags())
         trial.set_user_attr(SEEN, time.time())
+        if work.why and work.what == What.RESUME:
+            self._explain(trial, f"resumed: {work.why}")
+        trial.set_user_attr(PAUSED, None)
         earlier = set(trial.params)
         is_resumed = bool(earlier)  # it was interrupted: others may have drawn the same since
         outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
@@ -259,12 +310,39 @@ class Search:
             trial.set_user_attr(REPEATS, same[0])
             self.study.tell(trial, state=TrialState.FAIL)
             return None
+        until = (work.fold, work.epoch) if work.epoch else None
         try:
-            return Claim(trial, of_trial(apply(request.config, drawn)))
+            return Claim(trial, of_trial(apply(request.config, drawn)), until)
         except ConfigError as error:
             trial.set_user_attr(REASON, f"impossible settings: {error}")
             self.study.tell(trial, state=TrialState.FAIL)
             return None
+
+    def _set_sampler(self, before: list[FrozenTrial], number: int) -> None:
+        """Let the study have the sampler of a trial; none is needed for one whose settings are drawn."""
+        request = self.request
+        if number < len(before) and before[number].params:
+            self.study.sampler = RandomSampler()
+            return
+        # What was interrupted before its settings were drawn draws the same again.
+        n_drawn = sum(t.user_attrs.get(REPEATS) != t.number for t in before[:number])
+        self.study.sampler = sampling.make(
+            request.sampler,
+            self.study,
+            request.seed,
+            n_drawn,
+            conditional=request.space.has_conditions,
+            forecasts=self._forecasts(),
+        )
+
+    def _forecasts(self) -> dict[int, float]:
+        """Return the values that trials would come to that were paused or pruned, by their numbers."""
+        found = [each for each in self.courses() if each.values]
+        if self.request.sampler not in ("tpe", "gp") or all(each.state == State.COMPLETE for each in found):
+            return {}
+        sign = 1.0 if self.request.maximize else -1.0
+        forecast = self._freeze_thaw.forecast(found)
+        return {each.number: sign * forecast.of(each.number)[0] for each in found}
 
     def _never_tried(self) -> dict[str, Any] | None:
         """Return settings that no trial has had, of many drawn at random; None if there are none among them."""
@@ -306,10 +384,21 @@ class Search:
                 if worker.get(identity.HOST) == own[identity.HOST] and int(worker.get(identity.PID, 0)) in pids:
                     self._put_back(trial)
 
-    def pause(self, claim: Claim) -> None:
+    def put_back(self, claim: Claim) -> None:
         """Put back a trial that was stopped on request."""
         with self.lock():
             self._put_back(self.trial(claim.number))
+
+    def pause(self, claim: Claim, why: str) -> None:
+        """Put back a trial until the scheduler resumes it."""
+        with self.lock():
+            self._explain(claim.trial, f"paused: {why}")
+            self._set(self.trial(claim.number), PAUSED, why)
+            self._put_back(self.trial(claim.number))
+
+    def _explain(self, trial: Trial, what: str) -> None:
+        known = trial.user_attrs.get(SCHEDULE, [])
+        trial.set_user_attr(SCHEDULE, [*known, what])
 
     def _put_back(self, trial: FrozenTrial) -> None:
         self._set(trial, WORKER, None)
@@ -320,13 +409,16 @@ class Search:
 
     def _id_of(self, trial: FrozenTrial) -> int:
         """Return what the storage knows a trial by: another number than that in its study."""
-        study_id = self.storage.get_study_id_from_name(self.study.study_name)
-        return self.storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
+        return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
+
+    @property
+    def _study_id(self) -> int:
+        return self.storage.get_study_id_from_name(self.study.study_name)
 
 
 def count(trials: list[FrozenTrial]) -> Counts:
     """Count trials by their state."""
-    numbers = Counter(STATES[trial.state] for trial in trials)
+    numbers = Counter("paused" if courses.is_paused(trial) else STATES[trial.state] for trial in trials)
     return Counts(**numbers)
 
 

@@ -54,6 +54,20 @@ class Pruned(Exception):  # noqa: N818 - not an error
         self.fold, self.epoch = fold, epoch
 
 
+class Paused(Exception):  # noqa: N818 - not an error
+    """A trial is paused.
+
+    Attributes:
+        fold: the fold it has reached.
+        epoch: the epoch of that fold.
+        why: for people.
+    """
+
+    def __init__(self, fold: int, epoch: int, why: str) -> None:
+        super().__init__(why)
+        self.fold, self.epoch, self.why = fold, epoch, why
+
+
 @dataclass
 class Effort:
     """What a trial has taken.
@@ -124,7 +138,16 @@ class TrialEnd:
     def put_back(self, message: str) -> None:
         """Let a trial be handed out again. Its run ends first: whoever gets the trial opens it anew."""
         self._close("KILLED", message)
-        self._search.pause(self._claim)
+        self._search.put_back(self._claim)
+        self._tell_dashboard()
+
+    def paused(self, paused: Paused) -> None:
+        """Let a trial wait until the scheduler resumes it. Its run ends first, as above."""
+        self._note()
+        message = f"paused at fold {paused.fold}, epoch {paused.epoch}: {paused.why}"
+        self._run.flush()
+        self._close("KILLED", message)
+        self._search.pause(self._claim, f"fold {paused.fold}, epoch {paused.epoch}: {paused.why}")
         self._tell_dashboard()
 
     def _note(self, reason: str = "") -> None:

@@ -91,7 +91,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch) -> Tun
         RNATrackerError: if it can't be done.
     """
     check_name(request.name)
-    check_pruner(request)
+    check_scheduler(request)
     check_beginning(request)
     transcripts = read_transcripts(request)
     cautions = check_objective(request, transcripts)
@@ -196,16 +196,16 @@ class _Workers:
             self._pool.add(name, self._task)
 
 
-def check_pruner(request: StudyRequest) -> None:
-    """Check that a pruner can prune.
+def check_scheduler(request: StudyRequest) -> None:
+    """Check that a scheduler has what it needs.
 
     Raises:
         ConfigError: if it needs more folds.
     """
-    if request.pruner == "wilcoxon" and request.folds < 5:
+    if request.scheduler == "wilcoxon" and request.folds < 5:
         raise UsageError(
-            f"--pruner wilcoxon: its test can't tell anything before the 4th fold, and there are {request.folds}",
-            "use --fold 5 or more, or --pruner forecast",
+            f"--scheduler wilcoxon: its test can't tell anything before the 4th fold, and there are {request.folds}",
+            "use --fold 5 or more, or --scheduler freeze-thaw",
         )
 
 
@@ -327,8 +327,8 @@ def _run_before(search: Search, tracker: Tracker) -> TrackedRun | None:
 
 def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts) -> TrackedRun:
     path = Path(str(request.config.data.path))
-    own = {"sampler": request.sampler, "pruner": request.pruner, "seed": request.seed, "space": request.space.name}
-    params = {f"study.{key}": value for key, value in own.items()} | {"study.name": request.name}
+    own = {key: getattr(request, key) for key in ("name", "sampler", "scheduler", "seed")}
+    params = {f"study.{key}": value for key, value in own.items()} | {"study.space": request.space.name}
     return tracker.start(
         log_name=request.name,
         params=request.config.flat() | params | {"data.sites": list(transcripts.sites)},
@@ -347,13 +347,12 @@ def _finish(search: Search, run: TrackedRun, reason: StopReason | None) -> TuneO
     """Leave the summary, and end the study's run if nobody else works on the study."""
     with search.lock():
         search.reap()
-        counts = search.counts()
+        counts, is_over = search.counts(), search.is_over() or reason is StopReason.USED_UP
     if counts.running:
         hand_over(search, run)
         return TuneOutcome(search, run, counts, "RUNNING", StopReason.OTHERS)
     match_runs(search, run)
     leave.leave(search, run)
-    is_over = counts.over >= search.request.trials or reason is StopReason.USED_UP
     state: Status = "KILLED" if not is_over else "FINISHED" if counts.complete else "FAILED"
     why = f"{reason.value if reason else 'ended'}; the same command resumes it"
     messages = {"KILLED": why, "FINISHED": "", "FAILED": f"no trial has a value; {_reasons(search)}"}

@@ -85,12 +85,15 @@ def tune(
             rich_help_panel=_SEARCH,
         ),
     ] = None,
-    pruner: Annotated[
-        Literal["forecast", "hyperband", "median", "wilcoxon", "none"] | None,
+    scheduler: Annotated[
+        Literal["freeze-thaw", "forecast", "hyperband", "median", "wilcoxon", "none"] | None,
         typer.Option(
-            help="Rule that ends poor trials early: forecast, hyperband, median, wilcoxon or none.",
+            "--scheduler",
+            "--pruner",
+            help="Rule that says which trials go on: freeze-thaw pauses and resumes them; forecast, hyperband, median "
+            "and wilcoxon end poor ones; none.",
             metavar="RULE",
-            show_default=f"forecast{_OR_KEPT}",
+            show_default=f"freeze-thaw{_OR_KEPT}",
             rich_help_panel=_SEARCH,
         ),
     ] = None,
@@ -163,7 +166,7 @@ def tune(
             },
             sets=set_ or [],
             space=space,
-            options={"trials": trials, "sampler": sampler, "pruner": pruner, "keep_weights": keep_weights},
+            options={"trials": trials, "sampler": sampler, "scheduler": scheduler, "keep_weights": keep_weights},
             others={
                 "timeout": None if timeout is None else seconds_of(timeout),
                 "jobs": jobs,

@@ -31,6 +31,7 @@ def print_study(search: Search, limit: int) -> None:
         f"Study {search.request.name}: {counts.complete} of {output.amount(counts.all, 'trial')} complete, "
         f"{counts.pruned} pruned, {counts.failed} failed"
         + (f", {counts.running} running" if counts.running else "")
+        + (f", {counts.paused} paused" if counts.paused else "")
         + (f", {counts.waiting} waiting" if counts.waiting else "")
     )
     for line in headline(search, verdict):

@@ -16,7 +16,7 @@ from rnatracker import config
 from rnatracker.config import Config
 from rnatracker.errors import StudyError, TrackingError, UsageError
 from rnatracker.search import definition, hints, space
-from rnatracker.search.pruning import PrunerName
+from rnatracker.search.pruning import SchedulerName
 from rnatracker.search.records import options
 from rnatracker.search.sampling import SamplerName
 from rnatracker.search.study import RUN_ID, Search, StudyRequest
@@ -38,7 +38,7 @@ class Typed:
         settings: dotted keys with the values of options.
         sets: texts of `--set`.
         space: name or path of a search space.
-        options: fields of `StudyRequest` that a study keeps: trials, sampler, pruner, keep_weights.
+        options: fields of `StudyRequest` that a study keeps: trials, sampler, scheduler, keep_weights.
         others: fields that it doesn't keep: timeout, jobs, warm_start.
     """
 
@@ -93,7 +93,7 @@ def _continued(search: Search, typed: Typed) -> Config:
 
 
 def _of_earlier_version(search: Search) -> dict[str, Any]:
-    """Return the sampler and the pruner of a study that has kept them in its run only, as far as they are known."""
+    """Return the sampler and the scheduler of a study that has kept them in its run only, as far as they are known."""
     run_id = search.study.user_attrs.get(RUN_ID)
     if options.kept(search.study) or not run_id:
         return {}
@@ -101,8 +101,12 @@ def _of_earlier_version(search: Search) -> dict[str, Any]:
         params = open_tracker(search.request.tracking).find(run_id).params()
     except TrackingError:
         return {}
-    known = {"sampler": get_args(SamplerName), "pruner": get_args(PrunerName)}
-    return {key: params[f"study.{key}"] for key, names in known.items() if params.get(f"study.{key}") in names}
+    found = {
+        "sampler": params.get("study.sampler"),
+        "scheduler": params.get("study.scheduler", params.get("study.pruner")),  # which was its name
+    }
+    known = {"sampler": get_args(SamplerName), "scheduler": get_args(SchedulerName)}
+    return {key: value for key, value in found.items() if value in known[key]}
 
 
 def _check_begins(typed: Typed, settings: Config) -> None:

@@ -15,7 +15,8 @@ from rnatracker.search import hints, summary
 from rnatracker.search.optuna_private import Notes
 from rnatracker.search.pruning import START
 from rnatracker.search.sampling import REASON, REPEATS
-from rnatracker.search.study import STATES, Search
+from rnatracker.search.scheduling.courses import PAUSED, is_paused
+from rnatracker.search.study import SCHEDULE, STATES, Search
 from rnatracker.tracking.hints import ui_command
 from rnatracker.tracking.names import described
 
@@ -57,6 +58,8 @@ def trial_note(search: Search, trial: FrozenTrial, run_name: str) -> str:
     words = [_end_of(search, trial)]
     if trial.user_attrs.get(START):
         words.append("It has the starting config.")
+    if trial.user_attrs.get(SCHEDULE):
+        words.append("\n".join(f"- {markdown(str(line))}" for line in trial.user_attrs[SCHEDULE]))
     tracking = search.request.tracking
     if trial.user_attrs.get("run_id"):
         seen = f", see it with `{ui_command(tracking, search.request.name)}`" if tracking.has_ui else ""
@@ -75,7 +78,10 @@ def _end_of(search: Search, trial: FrozenTrial) -> str:
     if trial.state == TrialState.COMPLETE:
         return f"**Complete**: {objective} {trial.value:.4f} on validation."
     if trial.state == TrialState.WAITING and reached:
-        return f"**Paused** at {reached}, {objective} {summary.value_of(trial, search) or 0.0:.4f} so far."
+        so_far = f"{objective} {summary.value_of(trial, search) or 0.0:.4f} so far"
+        if is_paused(trial):
+            return f"**Paused**, {so_far}: {markdown(str(trial.user_attrs[PAUSED]))}."
+        return f"**Interrupted** at {reached}, {so_far}; the study resumes it."
     return f"**{state.capitalize()}**{f': {reason}' if reason else ''}."
 
 

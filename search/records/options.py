@@ -1,7 +1,8 @@
 """The options that a study keeps of its latest command, so that its name alone continues it.
 
 Owns the attribute they are in. They change nothing about what trials are compared by, which the study's definition
-keeps: each may be given anew. Must not know torch or typer. Read next: `command.py`, which lays them under what was typed.
+keeps: each may be given anew. Must not know torch or typer. Read next: `command.py`, which lays them under what was
+typed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ DATA_PATH = "data_path"
 _SETTINGS = ("train.device", "train.save_every", "train.seeds")
 """Settings in which a later command may differ. Not the threads: they go by the jobs and the machine."""
 
-_FIELDS = ("trials", "sampler", "pruner", "keep_weights")
+_FIELDS = ("trials", "sampler", "scheduler", "keep_weights")
 """Fields of `StudyRequest`."""
 
 

@@ -53,7 +53,7 @@ def test_name_alone_gives_what_the_study_began_with(data: Path, tracking: Tracki
         "train__device": "cpu", "data__sites": ("Nucleus", "Cytosol", "ERM"),
     }  # fmt: skip
     begun = small_study(
-        data, tracking, settings=settings, content=_BACKWARDS, trials=9, sampler="random", pruner="median", seed=7,
+        data, tracking, settings=settings, content=_BACKWARDS, trials=9, sampler="random", scheduler="median", seed=7,
         keep_weights=2,
     )  # fmt: skip
     _begin(begun)
@@ -83,12 +83,12 @@ def test_study_continued_by_its_name_draws_what_it_would_have_drawn(data: Path, 
 
 
 def test_study_of_an_earlier_version_continues_with_what_it_has(data: Path, tracking: TrackingSettings) -> None:
-    request = small_study(data, tracking, content=_BACKWARDS, sampler="random", pruner="median", trials=3)
+    request = small_study(data, tracking, content=_BACKWARDS, sampler="random", scheduler="median", trials=3)
     search, _ = open_context(request)
     assert options.OPTIONS not in search.study.user_attrs
     _params(search)
     found = completed(Typed("toy", tracking))
-    assert (found.sampler, found.pruner, found.trials) == (
+    assert (found.sampler, found.scheduler, found.trials) == (
         "random",
         "median",
         3,
@@ -154,7 +154,7 @@ def test_name_that_is_mistyped_is_pointed_out_and_nothing_is_made(data: Path, tr
 
 
 def test_new_study_has_the_shipped_space_and_the_defaults(data: Path, tracking: TrackingSettings) -> None:
-    given = {"trials": None, "sampler": None, "pruner": None, "keep_weights": None}
+    given = {"trials": None, "sampler": None, "scheduler": None, "keep_weights": None}
     found = completed(Typed("new", tracking, settings={"data.path": str(data), "train.seed": 4}, options=given))
     assert found.space == space.load("default")
     assert (found.trials, found.sampler, found.keep_weights, found.seed) == (20, "tpe", None, 4)

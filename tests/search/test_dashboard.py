@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search.objective import TrialContext
 from rnatracker.search.optuna_private import Notes
 from rnatracker.search.records import dashboard, leave
 from rnatracker.search.sampling import REASON, REPEATS
-from rnatracker.search.study import Search
+from rnatracker.search.scheduling.courses import PAUSED
+from rnatracker.search.study import SCHEDULE, Search
 from rnatracker.search.worker import run_trials
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training.reporting import NullReporter
@@ -52,15 +53,23 @@ def test_trials_that_came_to_no_value_say_why(opened: tuple[Search, TrialContext
     trial.report(0.25, 2)
     trial.set_user_attr(REPEATS, 1)
     search.study.tell(trial, state=TrialState.FAIL)
-    trial = search.study.ask()
-    trial.report(0.25, 2)
-    search._put_back(search.trial(trial.number))
+    for why in (None, "fold 1, epoch 2: others gain more"):
+        waiting = create_trial(
+            state=TrialState.WAITING,
+            intermediate_values={2: 0.25},
+            user_attrs={PAUSED: why, SCHEDULE: ["paused: once"]},
+        )
+        search.study.add_trial(waiting)
     leave.leave(search, context.parent)
     assert _note(search, 0) == ""  # it is being worked on
     assert _note(search, 1).startswith("**Pruned**: its value.")
     assert _note(search, 2).startswith("**Failed**: loss is \\*nan\\*.")
     assert "counts for nothing" in _note(search, 3)
-    assert _note(search, 4).startswith("**Paused** at fold 1, epoch 2, pcc_mean 0.2500 so far.")
+    assert _note(search, 4).startswith(
+        "**Interrupted** at fold 1, epoch 2, pcc_mean 0.2500 so far; the study resumes it."
+    )
+    assert _note(search, 5).startswith("**Paused**, pcc_mean 0.2500 so far: fold 1, epoch 2: others gain more.")
+    assert "- paused: once" in _note(search, 5)
     assert "0 complete, 1 pruned, 1 failed" in Notes(search.study).read(None)[0]
 
 

@@ -36,7 +36,7 @@ def command(tmp_path: Path, mlflow_store: Path) -> list[str]:
     space.write_text(yaml.safe_dump({"train.lr": {"float": [1e-3, 1e-1], "log": True}}))
     sets = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
     base = [sys.executable, str(_CLI), "tune", "--study", "toy", "--data", str(data), "--space", str(space)]
-    more = ["--store", str(mlflow_store), "--jobs", "2", "--trials", str(_TRIALS), "--pruner", "none", "--json"]
+    more = ["--store", str(mlflow_store), "--jobs", "2", "--trials", str(_TRIALS), "--scheduler", "none", "--json"]
     return [*base, *sets, "--set", "train.epochs=30", *more]
 
 

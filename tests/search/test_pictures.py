@@ -37,7 +37,7 @@ def search(tmp_path: Path) -> Search:
     one paused, one failed."""
     made = small_config(data__fold=2)
     request = StudyRequest("toy", made, space.parse(_SPACE, "s.yaml"), TrackingSettings(tmp_path, enabled=False))
-    found = open_search(replace(request, trials=12, sampler="random"), "d")
+    found = open_search(replace(request, trials=12, sampler="random", scheduler="none"), "d")
     for number in range(12):
         claim = found.claim()
         assert claim is not None

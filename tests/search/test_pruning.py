@@ -7,10 +7,10 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from rnatracker.search.pruning import PrunerName, TwoLevelPruner, place_of, step_of
+from rnatracker.search.pruning import SchedulerName, TwoLevelPruner, place_of, step_of
 
 _EPOCHS = 9
-_LEVEL_ONE: tuple[PrunerName, ...] = ("forecast", "hyperband", "median")
+_LEVEL_ONE: tuple[SchedulerName, ...] = ("forecast", "hyperband", "median")
 
 
 def _study(maximize: bool = True) -> optuna.Study:
@@ -38,7 +38,7 @@ def _trial(folds: list[list[float]], state: TrialState = TrialState.RUNNING, sta
 def _is_pruned(
     others: list[list[list[float]]],
     own: list[list[float]],
-    pruner: PrunerName,
+    pruner: SchedulerName,
     *,
     folds: int = 1,
     maximize: bool = True,
@@ -152,7 +152,7 @@ def test_nothing_is_pruned_without_a_pruner_or_after_the_last_epoch() -> None:
 
 
 @pytest.mark.parametrize(("pruner", "bad"), [("hyperband", [0.1]), ("median", [0.1]), ("forecast", [0.05, 0.05])])
-def test_awful_later_fold_is_pruned_though_the_first_was_good(pruner: PrunerName, bad: list[float]) -> None:
+def test_awful_later_fold_is_pruned_though_the_first_was_good(pruner: SchedulerName, bad: list[float]) -> None:
     """Optuna's own pruners would look at the best over all steps and let it go on."""
     others = [[[0.5] * _EPOCHS, [0.5] * _EPOCHS] for _ in range(5)]
     good = [0.9] * _EPOCHS

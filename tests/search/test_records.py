@@ -32,7 +32,9 @@ _SPACE = {
 def _search(folder: Path, content: dict[str, Any] | None = None, **changes: Any) -> Search:
     settings = changes.pop("settings", {})
     found = space.parse(content or _SPACE, "space.yaml")
-    made = StudyRequest("toy", small_config(**settings), found, TrackingSettings(folder), sampler="random")
+    made = StudyRequest(
+        "toy", small_config(**settings), found, TrackingSettings(folder), sampler="random", scheduler="none"
+    )
     return open_search(replace(made, **changes), "d")
 
 

@@ -100,6 +100,7 @@ def test_refit_trains_with_fresh_seeds_and_leaves_its_verdict(request_with_folds
     assert [each.run_ids for each in again.refitted] == [each.run_ids for each in verdict.refitted]
 
 
+@pytest.mark.slow
 def test_run_of_an_earlier_winner_is_not_called_so_any_more(
     request_with_folds: StudyRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,8 +24,9 @@ from rnatracker.search import definition, space, tune
 from rnatracker.search.checks import check_trials
 from rnatracker.search.definition import open_search
 from rnatracker.search.sampling import REPEATS
+from rnatracker.search.scheduling.courses import SEEN
 from rnatracker.search.storage import open_storage
-from rnatracker.search.study import DEATHS, SEEN, STARTER, WORKER, Search, StudyRequest
+from rnatracker.search.study import DEATHS, STARTER, WORKER, Search, StudyRequest
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support.toys import small_config, toy_transcripts, write_table
 
@@ -200,11 +201,11 @@ def _wait() -> None:
     signal.pause()
 
 
-def test_paused_trial_is_the_next_and_no_death_is_counted(request_on: StudyRequest) -> None:
+def test_trial_that_was_put_back_is_the_next_and_no_death_is_counted(request_on: StudyRequest) -> None:
     search = open_search(request_on, "d")
     claim = search.claim()
     assert claim is not None
-    search.pause(claim)
+    search.put_back(claim)
     assert search.counts().waiting == 1
     again = search.claim()
     assert again is not None
@@ -269,7 +270,7 @@ def test_interrupted_trial_resumes_though_another_has_drawn_the_same_since(tmp_p
     drawn = {"params": claim.trial.params, "distributions": claim.trial.distributions}
     search.study.add_trial(create_trial(state=TrialState.COMPLETE, value=0.5, **drawn))
     search.study.add_trial(create_trial(state=TrialState.FAIL, user_attrs={REPEATS: claim.number}, **drawn))
-    search.pause(claim)
+    search.put_back(claim)
     again = search.claim()
     assert again is not None
     assert again.number == claim.number

@@ -81,7 +81,7 @@ def test_value_is_the_best_validation_objective_of_a_single_division(data: Path,
 
 def test_bad_trial_is_pruned_and_its_run_says_where(data: Path, mlflow_store: Path) -> None:
     request = small_study(
-        data, TrackingSettings(mlflow_store), trials=6, pruner="median", settings={"train__epochs": 4}
+        data, TrackingSettings(mlflow_store), trials=6, scheduler="median", settings={"train__epochs": 4}
     )
     search, context = open_context(request)
     for _ in range(5):  # five trials that nothing can beat
@@ -148,7 +148,7 @@ def test_stopped_trial_resumes_to_the_same_value(tracked: bool, data: Path, tmp_
 
 def test_trial_that_resumes_is_pruned_where_it_stands_and_not_where_it_began(data: Path, tmp_path: Path) -> None:
     """Others have done better meanwhile: its epochs before the interruption were trained all the same."""
-    request = small_study(data, _no_mlflow(tmp_path), trials=6, pruner="median", settings={"train__epochs": 6})
+    request = small_study(data, _no_mlflow(tmp_path), trials=6, scheduler="median", settings={"train__epochs": 6})
     search, context = open_context(replace(request, trials=1))
     run_trials(context, NullReporter(), StopSignal())
     search, context = open_context(replace(request, trials=2))
@@ -291,8 +291,8 @@ def test_rerun_command_is_whole_when_there_are_many_sites(data: Path, tmp_path: 
 
 def test_wilcoxon_without_enough_folds_is_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(config.ConfigError) as caught:
-        tune.check_pruner(small_study(data, _no_mlflow(tmp_path), pruner="wilcoxon", settings={"data__fold": 3}))
-    assert "--pruner wilcoxon" in caught.value.problem
+        tune.check_scheduler(small_study(data, _no_mlflow(tmp_path), scheduler="wilcoxon", settings={"data__fold": 3}))
+    assert "--scheduler wilcoxon" in caught.value.problem
     assert "--fold 5" in caught.value.remedy
 
 

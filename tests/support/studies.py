@@ -24,7 +24,7 @@ def small_study(data: Path, tracking: TrackingSettings, **changes: Any) -> Study
     """Return a study whose trials take a blink; `settings` changes its config, `content` its space."""
     made = small_config(data__path=str(data), **changes.pop("settings", {}))
     found = space.parse(changes.pop("content", SPACE), "x.yaml")
-    return replace(StudyRequest("toy", made, found, tracking, trials=4, pruner="none"), **changes)
+    return replace(StudyRequest("toy", made, found, tracking, trials=4, scheduler="none"), **changes)
 
 
 def open_context(request: StudyRequest) -> tuple[Search, TrialContext]:

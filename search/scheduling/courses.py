@@ -1,0 +1,65 @@
+"""A study's trials as the scheduler sees them: how far each has come.
+
+Must not know torch or mlflow. Read next: `freeze_thaw.py`, which decides by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from rnatracker.search.pruning import START, place_of
+from rnatracker.search.scheduling.freeze_thaw import Course, State
+from rnatracker.search.space import Space
+
+PAUSED = "paused"
+"""User attribute of a trial that is paused: why. None once it is resumed."""
+SEEN = "seen"
+"""User attribute: when a trial's worker was last heard of, in seconds since 1970."""
+
+
+def is_paused(trial: FrozenTrial) -> bool:
+    """Tell whether a trial was paused by the scheduler."""
+    return trial.state == TrialState.WAITING and bool(trial.user_attrs.get(PAUSED))
+
+
+def is_interrupted(trial: FrozenTrial) -> bool:
+    """Tell whether a trial waits since its work was interrupted: it was not paused."""
+    return trial.state == TrialState.WAITING and SEEN in trial.user_attrs and not is_paused(trial)
+
+
+def is_enqueued(trial: FrozenTrial) -> bool:
+    """Tell whether a trial waits to be begun."""
+    return trial.state == TrialState.WAITING and SEEN not in trial.user_attrs
+
+
+def courses_of(trials: Iterable[FrozenTrial], space: Space, epochs: int, sign: float) -> list[Course]:
+    """Return how far each trial that was begun has come.
+
+    Args:
+        trials: those of a study.
+        space: what is searched.
+        epochs: of each fold.
+        sign: -1 where less of the objective is better.
+    """
+    return [_course(each, space, epochs, sign) for each in trials if not is_enqueued(each)]
+
+
+def _course(trial: FrozenTrial, space: Space, epochs: int, sign: float) -> Course:
+    values: dict[int, dict[int, float]] = {}
+    if trial.state != TrialState.FAIL:
+        for step, value in trial.intermediate_values.items():
+            fold, epoch = place_of(step, epochs)
+            values.setdefault(fold, {})[epoch] = sign * value
+    settings, is_start = np.array(space.scaled(trial.params)), bool(trial.user_attrs.get(START))
+    return Course(trial.number, settings, values, _state(trial), is_start)
+
+
+def _state(trial: FrozenTrial) -> State:
+    if trial.state == TrialState.COMPLETE:
+        return State.COMPLETE
+    if trial.state in (TrialState.PRUNED, TrialState.FAIL):
+        return State.ENDED
+    return State.PAUSED if is_paused(trial) else State.RUNNING
