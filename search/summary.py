@@ -22,6 +22,7 @@ from rnatracker import plain_yaml
 from rnatracker.config import Config
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.sampling import REASON
+from rnatracker.search.scheduling.courses import is_paused
 from rnatracker.search.space import Space, Value, apply
 from rnatracker.search.study import CAUTIONS, DEATHS, EPOCHS, FOLD_VALUES, OUTSIDE, SECONDS, Search
 from rnatracker.search.study import STATES as STATES
@@ -33,11 +34,11 @@ _ENOUGH, _ENOUGH_PER_KEY = 10, 2
 
 @dataclass(frozen=True)
 class Savings:
-    """What pruning has saved.
+    """What pruning and pausing have saved.
 
     Attributes:
-        trained: epochs that all trials that are over have trained.
-        saved: epochs that pruned trials have not.
+        trained: epochs that all trials have trained that are over or paused.
+        saved: epochs that pruned and paused trials have not.
         seconds: how long those would have taken, at each trial's own pace.
     """
 
@@ -56,6 +57,13 @@ def best(search: Search, limit: int | None = None) -> list[FrozenTrial]:
     completed = [trial for trial in search.trials() if trial.state == TrialState.COMPLETE]
     completed.sort(key=lambda trial: trial.value or 0.0, reverse=search.request.maximize)
     return completed[:limit]
+
+
+def best_paused(search: Search, limit: int) -> list[FrozenTrial]:
+    """Return paused trials, those first that had come to the best values."""
+    paused = [trial for trial in valued(search) if is_paused(trial)]
+    paused.sort(key=lambda trial: value_of(trial, search) or 0.0, reverse=search.request.maximize)
+    return paused[: max(limit, 0)]
 
 
 def failures(search: Search) -> dict[str, list[int]]:
@@ -105,13 +113,13 @@ def settings_of(search: Search, trial: FrozenTrial) -> dict[str, Value]:
 
 
 def savings(search: Search) -> Savings:
-    """Return what pruning has saved."""
+    """Return what pruning and pausing have saved."""
     full = search.request.folds * search.request.config.train.epochs
     trained, saved, seconds = 0, 0, 0.0
     for trial in search.trials():
         epochs = int(trial.user_attrs.get(EPOCHS, 0))
         trained += epochs
-        if trial.state == TrialState.PRUNED and epochs:
+        if (trial.state == TrialState.PRUNED or is_paused(trial)) and epochs:
             saved += full - epochs
             seconds += (full - epochs) * float(trial.user_attrs.get(SECONDS, 0.0)) / epochs
     return Savings(trained, saved, seconds)

@@ -15,6 +15,7 @@ from rnatracker.search import hints, summary
 from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.headline import headline
 from rnatracker.search.records.verdict import Verdict
+from rnatracker.search.scheduling.courses import is_paused
 from rnatracker.search.study import EPOCHS, Search
 from rnatracker.terminal import layout, output
 from rnatracker.terminal.layout import PlainTable
@@ -43,9 +44,10 @@ def print_study(search: Search, limit: int) -> None:
 
 
 def _print_trials(search: Search, limit: int) -> None:
-    """Print the best trials and the starting config."""
+    """Print the best trials and the starting config, then the best of those that are paused."""
     request, best, start = search.request, summary.best(search, limit), summary.start_trial(search)
     shown = best if start is None or start in best or start.value is None else [*best, start]
+    shown = [*shown, *summary.best_paused(search, limit - len(best))]
     if not shown:
         return
     headers = [
@@ -56,7 +58,7 @@ def _print_trials(search: Search, limit: int) -> None:
     ]
     rows = [_cells(search, trial, is_start=start is not None and trial.number == start.number) for trial in shown]
     table, complete = _filled(headers, rows), search.counts().complete
-    title = f"The best {len(best)} of {complete} complete trials" if len(best) < complete else "Complete trials"
+    title = f"The best {len(best)} of {complete} complete trials" if len(best) < complete else "The best trials"
     if layout.fits(table):
         show(table, title)
         return
@@ -69,8 +71,8 @@ def _cells(search: Search, trial: FrozenTrial, *, is_start: bool) -> list[str]:
     """Return a trial's name, value, epochs and settings."""
     values = summary.settings_of(search, trial)
     settings = [summary.short(values.get(each.key, "-")) for each in search.request.space]
-    name = f"{trial.number} (start)" if is_start else str(trial.number)
-    return [name, f"{trial.value:.4f}", str(trial.user_attrs.get(EPOCHS, "")), *settings]
+    name = f"{trial.number}{' (start)' * is_start}{' (paused)' * is_paused(trial)}"
+    return [name, f"{summary.value_of(trial, search):.4f}", str(trial.user_attrs.get(EPOCHS, "")), *settings]
 
 
 def _filled(headers: list[str], rows: list[list[str]]) -> PlainTable:
@@ -98,8 +100,8 @@ def _print_figures(search: Search) -> None:
         output.tell(f"Importance of the settings: can be told after {output.amount(missing, 'more trial')}")
     if saved.saved:
         output.tell(
-            f"Pruning saved {saved.saved} of {saved.trained + saved.saved} epochs ({saved.share:.0%}), about "
-            f"{saved.seconds:.0f} s"
+            f"Pausing and pruning saved {saved.saved} of {saved.trained + saved.saved} epochs ({saved.share:.0%}), "
+            f"about {saved.seconds:.0f} s"
         )
 
 

@@ -49,7 +49,7 @@ def best_text(search: Search, trial: FrozenTrial) -> str:
     """Return the file of a study's best trial."""
     objective = search.request.config.train.objective
     claim = (
-        f"Its {objective} of {trial.value:.4f} on validation is the best of {search.counts().over} trials: optimistic."
+        f"Its {objective} of {trial.value:.4f} on validation is the best of {search.counts().all} trials: optimistic."
     )
     return _text(search, trial, "the best", [claim])
 

@@ -64,8 +64,8 @@ def description(search: Search, verdict: Verdict | None) -> str:
     if found:
         parts.append(_trials_table(search, found))
     parts.append(
-        f"{counts.over} trials: {counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed. Pruning "
-        f"saved {saved.saved} of {saved.trained + saved.saved} epochs."
+        f"{counts.all} trials: {counts.complete} complete, {counts.paused} paused, {counts.pruned} pruned, "
+        f"{counts.failed} failed. {saved.trained} epochs were trained, {saved.saved} saved by pausing and pruning."
     )
     if important := summary.importances(search):
         parts.append("Importance: " + ", ".join(f"{key} {value:.2f}" for key, value in important.items()) + ".")
@@ -109,6 +109,7 @@ def _figures(search: Search) -> dict[str, float]:
     counts, saved, found = search.counts(), summary.savings(search), summary.best(search, 1)
     figures: dict[str, float] = {
         "trials/complete": counts.complete,
+        "trials/paused": counts.paused,
         "trials/pruned": counts.pruned,
         "trials/failed": counts.failed,
         "epochs/trained": saved.trained,

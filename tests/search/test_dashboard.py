@@ -70,7 +70,7 @@ def test_trials_that_came_to_no_value_say_why(opened: tuple[Search, TrialContext
     )
     assert _note(search, 5).startswith("**Paused**, pcc_mean 0.2500 so far: fold 1, epoch 2: others gain more.")
     assert "- paused: once" in _note(search, 5)
-    assert "0 complete, 1 pruned, 1 failed" in Notes(search.study).read(None)[0]
+    assert "0 complete, 1 paused, 1 pruned, 1 failed" in Notes(search.study).read(None)[0]
 
 
 def test_what_a_user_has_typed_stays(opened: tuple[Search, TrialContext]) -> None:

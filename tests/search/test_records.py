@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from optuna.trial import TrialState, create_trial
 
 from rnatracker import config
 from rnatracker.search import hints, space, summary
@@ -16,6 +17,7 @@ from rnatracker.search.records import config_file, leave
 from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.headline import headline
 from rnatracker.search.records.verdict import Refitted, Verdict, judge
+from rnatracker.search.scheduling.courses import PAUSED
 from rnatracker.search.study import Search, StudyRequest
 from rnatracker.terminal import layout, output, study_tables
 from rnatracker.tracking.settings import TrackingSettings
@@ -45,7 +47,7 @@ def _complete(search: Search, *values: float | None) -> None:
         assert claim is not None
         if value is None:
             claim.trial.report(-0.5, 1)
-            search.study.tell(claim.trial, state=summary.TrialState.PRUNED)
+            search.study.tell(claim.trial, state=TrialState.PRUNED)
         else:
             search.study.tell(claim.trial, value)
 
@@ -159,7 +161,7 @@ def test_value_of_a_trial_that_was_not_completed_is_what_it_had_reached(tmp_path
         for step, value in reports.items():
             claim.trial.report(value, step)
         if end != "pause":
-            search.study.tell(claim.trial, state=summary.TrialState[end])
+            search.study.tell(claim.trial, state=TrialState[end])
     paused = next(t for t in search.trials() if t.state.name == "RUNNING")
     search._put_back(paused)
     values = [summary.value_of(trial, search) for trial in search.trials()]
@@ -176,7 +178,7 @@ def test_importances_wait_for_enough_trials_and_then_name_the_key_that_matters(t
         worth = -abs(np.log10(claim.config.train.lr) + 2)
         if number % 3 == 2:
             claim.trial.report(float(worth), 1)
-            search.study.tell(claim.trial, state=summary.TrialState.PRUNED)
+            search.study.tell(claim.trial, state=TrialState.PRUNED)
         else:
             search.study.tell(claim.trial, float(worth))
         assert summary.missing_for_importances(search) == max(10 - number - 1, 0)
@@ -202,7 +204,7 @@ def test_reasons_that_differ_in_their_numbers_are_told_once(tmp_path: Path) -> N
         claim = search.claim()
         assert claim is not None
         claim.trial.set_user_attr("reason", reason)
-        search.study.tell(claim.trial, state=summary.TrialState.FAIL)
+        search.study.tell(claim.trial, state=TrialState.FAIL)
     assert summary.failure_lines(search) == [
         "trial 0: lr 9.03e+34 is too high (and trials 1, 3 with other numbers)",
         "trial 2: memory: 3 GB",
@@ -241,3 +243,17 @@ def test_sentences_are_broken_between_words_on_a_terminal_only(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 40
     assert " ".join(lines).split() == text.split()
+
+
+def test_paused_trials_are_listed_below_the_complete_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    search = _search(tmp_path, trials=5)
+    _complete(search, 0.1, 0.2)
+    for value in (0.05, 0.3):
+        reported = {"intermediate_values": {1: value}, "user_attrs": {PAUSED: "later", "epochs": 1, "seconds": 2.0}}
+        search.study.add_trial(create_trial(state=TrialState.WAITING, **reported))
+    study_tables.print_study(search, limit=3)
+    printed = capsys.readouterr().out
+    assert "2 paused" in printed
+    assert [line.split()[0] for line in printed.splitlines() if line.strip()[:1].isdigit()] == ["1", "0", "3"]
+    assert "3 (paused)" in printed and "0.3000" in printed and "0.0500" not in printed
+    assert (summary.savings(search).saved, summary.savings(search).seconds) == (4, 8.0)  # of three epochs, one trained
