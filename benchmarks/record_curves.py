@@ -8,9 +8,9 @@ hours and not in weeks, the networks see less than a user's: `max_length` is an 
 transcripts of tiger.fa.gz are taken as apexseq.fa has, and there are 27 epochs. Of the files only figures are kept.
 
 Interrupted, the same command goes on: each curve is a line in the work folder at once. At its end, and whenever it is
-given with `--pack`, it writes a file for each data set and space into `benchmarks/curves`: `settings` (JSON, one for each), `values`
-(settings, 2, epochs) the objective on validation, `seconds` of an epoch, `parameters` of the network, and `made`, which
-says how.
+given with `--pack`, it writes a file for each data set and space into `benchmarks/curves`: `settings` (JSON, one for
+each), `values` (settings, 2, epochs) the objective on validation, `seconds` of an epoch, `parameters` of the network,
+and `made`, which says how.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Pictures of a run: learning curves, and predicted against measured fractions.
 
-Owns how they look. Must not know MLflow, and nothing of pyplot, whose state is global: figures are drawn by
-themselves, without a screen. Read next: `rnatracker/training/run.py`, which says which a run leaves behind.
+Owns how they look, and the style of all other pictures. Must not know MLflow, and nothing of pyplot, whose state is
+global: figures are drawn by themselves, without a screen. Read next: `rnatracker/training/run.py`, which
+says which a run leaves behind.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 Fractions = npt.NDArray[np.floating]
 
-# Okabe and Ito's palette, told apart by colour-blind eyes too; black first, for what matters most.
-_BLACK, _GREY, _BLUE, _ORANGE = "#000000", "#777777", "#0072B2", "#D55E00"
+BLACK, GREY, BLUE, ORANGE, YELLOW = "#000000", "#777777", "#0072B2", "#D55E00", "#E69F00"
+"""Of Okabe and Ito's palette, told apart by colour-blind eyes too; black first, for what matters most."""
 _SITE_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 _LINE_STYLES = ("-", "--", ":", "-.")
 _DPI = 150
@@ -51,10 +52,10 @@ def learning_curves(history: Sequence[Mapping[str, float]], path: Path, best_epo
     Raises:
         OSError: if it can't be written.
     """
-    figure = _figure(11, 4.2)
+    figure = new_figure(11, 4.2)
     losses, scores = figure.subplots(1, 2)
-    _curve(losses, history, "train_loss", "training", color=_BLUE)
-    _curve(losses, history, "val_loss", "validation", color=_ORANGE)
+    _curve(losses, history, "train_loss", "training", color=BLUE)
+    _curve(losses, history, "val_loss", "validation", color=ORANGE)
     losses.set_ylabel("loss (KL divergence)")
     keys = {key: None for row in history for key in row if key.startswith("pcc_")}
     sites = [key for key in keys if key not in ("pcc_mean", "pcc_overall")]
@@ -65,13 +66,13 @@ def learning_curves(history: Sequence[Mapping[str, float]], path: Path, best_epo
         style = _LINE_STYLES[i // len(_SITE_COLOURS) % len(_LINE_STYLES)]
         colour = _SITE_COLOURS[i % len(_SITE_COLOURS)]
         _curve(scores, history, key, key.removeprefix("pcc_"), color=colour, linestyle=style, linewidth=1.2)
-    _curve(scores, history, "pcc_overall", "overall", color=_GREY, linewidth=1.8)
-    _curve(scores, history, "pcc_mean", "mean over sites", color=_BLACK, linewidth=2.2)
+    _curve(scores, history, "pcc_overall", "overall", color=GREY, linewidth=1.8)
+    _curve(scores, history, "pcc_mean", "mean over sites", color=BLACK, linewidth=2.2)
     scores.set_ylabel("PCC, validation")
     for axes, what in ((losses, "Loss"), (scores, "Pearson correlation")):
         axes.set_title(what, loc="left", fontweight="bold")
         _finish_curves(axes, best_epoch)
-    _save(figure, path)
+    save(figure, path)
 
 
 def curves_over_each_other(curves: Mapping[str, Mapping[str, Mapping[int, float]]], path: Path) -> None:
@@ -84,7 +85,7 @@ def curves_over_each_other(curves: Mapping[str, Mapping[str, Mapping[int, float]
     Raises:
         OSError: if it can't be written.
     """
-    figure = _figure(12, max(4.6, _LEGEND_INCHES * (2 * len(curves) + 3)))  # as high as the legend of all runs
+    figure = new_figure(12, max(4.6, _LEGEND_INCHES * (2 * len(curves) + 3)))  # as high as the legend of all runs
     losses, scores = figure.subplots(1, 2)
     for i, (name, of_run) in enumerate(curves.items()):
         style = {"color": _SITE_COLOURS[i % len(_SITE_COLOURS)], "linewidth": 1.6}
@@ -98,7 +99,7 @@ def curves_over_each_other(curves: Mapping[str, Mapping[str, Mapping[int, float]
     for axes, what in ((losses, "Loss"), (scores, "Pearson correlation")):
         axes.set_title(what, loc="left", fontweight="bold")
         _finish_curves(axes, None)
-    _save(figure, path)
+    save(figure, path)
 
 
 def predicted_against_measured(
@@ -125,11 +126,11 @@ def predicted_against_measured(
         predicted, measured, sites = predicted[:, chosen], measured[:, chosen], [sites[i] for i in chosen]
     n_columns = min(len(sites), 4)
     n_rows = math.ceil(len(sites) / n_columns)
-    figure = _figure(3.1 * n_columns, 3.5 * n_rows + (0.5 if title else 0))
+    figure = new_figure(3.1 * n_columns, 3.5 * n_rows + (0.5 if title else 0))
     panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     for i, site in enumerate(sites):
         _scatter(panels[i], measured[:, i], predicted[:, i])
-        panels[i].set_title(f"{_name(site)}\n{_pcc(predicted[:, i], measured[:, i])}", fontsize=10)
+        panels[i].set_title(f"{short_name(site)}\n{_pcc(predicted[:, i], measured[:, i])}", fontsize=10)
     for panel in panels[len(sites) :]:
         panel.set_visible(False)
     for i, panel in enumerate(panels[: len(sites)]):
@@ -138,10 +139,10 @@ def predicted_against_measured(
     if title:
         lines = "\n".join(escapes.picture(line) for line in title.splitlines())
         figure.suptitle(f"{lines}\n", fontweight="bold", fontsize=12)
-    _save(figure, path)
+    save(figure, path)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of that many inches."""
     from matplotlib.figure import Figure
 
@@ -152,7 +153,7 @@ def _curve(axes: Axes, history: Sequence[Mapping[str, float]], key: str, label: 
     points = [(row["epoch"], row[key]) for row in history if math.isfinite(row.get(key, math.nan))]
     if not points:
         return
-    style |= {"label": _name(label), "marker": "o" if len(points) <= 30 else None, "markersize": 3}
+    style |= {"label": short_name(label), "marker": "o" if len(points) <= 30 else None, "markersize": 3}
     axes.plot(*zip(*points, strict=True), **style)  # type: ignore[arg-type]
 
 
@@ -165,12 +166,18 @@ def _range_over_sites(axes: Axes, history: Sequence[Mapping[str, float]], keys: 
     for low, high, words, alpha in ((10, 90, "8 in 10", 0.15), (25, 75, "half", 0.3)):
         ends = np.array([np.percentile(values[epoch], [low, high]) for epoch in epochs])
         label = f"{words} of the {len(keys)} sites"
-        axes.fill_between(epochs, ends[:, 0], ends[:, 1], color=_BLUE, alpha=alpha, linewidth=0, label=label)
+        axes.fill_between(epochs, ends[:, 0], ends[:, 1], color=BLUE, alpha=alpha, linewidth=0, label=label)
 
 
-def _name(text: str) -> str:
+def short_name(text: str) -> str:
     """Return a name as a picture shows it."""
     return escapes.picture(text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…")
+
+
+def plain(axes: Axes) -> None:
+    """Draw a faint grid, and no frame at the top and on the right."""
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _finish_curves(axes: Axes, best_epoch: int | None) -> None:
@@ -178,15 +185,14 @@ def _finish_curves(axes: Axes, best_epoch: int | None) -> None:
 
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    axes.grid(alpha=0.25, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain(axes)
     if not axes.lines:
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=_GREY)
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=GREY)
         return
     last = max(float(np.max(line.get_xdata())) for line in axes.lines)
     axes.set_xlim(0, last + max(0.02 * last, 0.5))
     if best_epoch is not None:
-        axes.axvline(best_epoch, color=_GREY, linestyle=(0, (2, 2)), linewidth=1, label=f"best epoch, {best_epoch}")
+        axes.axvline(best_epoch, color=GREY, linestyle=(0, (2, 2)), linewidth=1, label=f"best epoch, {best_epoch}")
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
@@ -194,7 +200,7 @@ def _scatter(axes: Axes, measured: npt.NDArray[np.floating], predicted: npt.NDAr
     """Draw one site's points between equal limits, with the line on which they would be perfect."""
     both = np.concatenate([measured, predicted])
     top = min(1.0, float(both[np.isfinite(both)].max(initial=0.05)) * 1.05)
-    axes.plot([0, top], [0, top], color=_GREY, linewidth=0.8, linestyle="--", zorder=1)
+    axes.plot([0, top], [0, top], color=GREY, linewidth=0.8, linestyle="--", zorder=1)
     if len(measured) > _DENSE:
         axes.hexbin(
             measured,
@@ -208,7 +214,7 @@ def _scatter(axes: Axes, measured: npt.NDArray[np.floating], predicted: npt.NDAr
         )
     else:
         alpha = float(np.clip(9 / np.sqrt(max(len(measured), 1)), 0.2, 0.8))
-        axes.scatter(measured, predicted, s=9, color=_BLUE, alpha=alpha, linewidths=0)
+        axes.scatter(measured, predicted, s=9, color=BLUE, alpha=alpha, linewidths=0)
     axes.set(xlim=(0, top), ylim=(0, top), box_aspect=1)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
@@ -219,7 +225,7 @@ def _pcc(predicted: npt.NDArray[np.floating], measured: npt.NDArray[np.floating]
     return "PCC undefined" if math.isnan(value) else f"PCC {value:.3f}"
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write the figure, whole or not at all; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:

@@ -10,9 +10,12 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -21,14 +24,13 @@ from rnatracker.config import FORMER_FORMATS
 from rnatracker.errors import StudyError, TrackingError, UsageError
 from rnatracker.search import hints, space, storage
 from rnatracker.search.pruning import START, TwoLevelPruner
+from rnatracker.search.records.options import DATA_PATH, kept, kept_settings, kept_space
 from rnatracker.search.study import OUTSIDE, Search, StudyRequest
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 
 DEFINITION = "definition"
 """Attribute of a study with what its trials have in common."""
-DATA_PATH = "data_path"
-"""Attribute of a study: where its transcripts lay when it began."""
 
 _PLACE_KEYS = ("data.path", "train.device", "train.threads", "train.save_every")
 """Settings in which workers of one study may differ."""
@@ -51,11 +53,11 @@ def open_search(request: StudyRequest, data_digest: str) -> Search:
         StudyError: if there is one of that name that searches something else.
     """
     folder = request.tracking.store
-    kept = storage.open_storage(request.storage, folder)
+    place = storage.open_storage(request.storage, folder)
     pruner = TwoLevelPruner(request.scheduler, request.config.train.epochs, request.folds)
     with storage.lock(folder, request.name):
         study = optuna.create_study(
-            storage=kept,
+            storage=place,
             study_name=request.name,
             direction="maximize" if request.maximize else "minimize",
             pruner=pruner,
@@ -67,7 +69,7 @@ def open_search(request: StudyRequest, data_digest: str) -> Search:
             study.set_user_attr(DEFINITION, wanted)  # last: a study without it has only half begun
         else:
             _check_same(request, found, wanted)
-    return Search(request, study, kept, folder)
+    return Search(request, study, place, folder)
 
 
 def definition(request: StudyRequest, data_digest: str) -> dict[str, Any]:
@@ -142,31 +144,55 @@ def load_search(name: str, url: str | None, tracking: TrackingSettings) -> Searc
     Raises:
         StudyError: if there is none of that name.
     """
-    kept = storage.open_storage(url, tracking.store)
-    known = optuna.get_all_study_names(kept)
+    place = storage.open_storage(url, tracking.store)
+    known = optuna.get_all_study_names(place)
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(known)) or 'none yet'}"
         raise StudyError(f"study {name}: not in {url or tracking.store / storage.JOURNAL}", hint)
-    study = optuna.load_study(study_name=name, storage=kept)
-    found = study.user_attrs.get(DEFINITION)
-    if found is None:
+    study = optuna.load_study(study_name=name, storage=place)
+    if DEFINITION not in study.user_attrs:
         raise StudyError(
             f"study {name}: not one of rnatracker tune's, or it was killed as it began", "give its tune command again"
         )
-    settings = found["config"] | {"data.path": study.user_attrs.get(DATA_PATH)}
-    return Search(
-        StudyRequest(
-            name,
-            config.build(config.nest(settings), f"study {name}"),
-            space.parse(found["space"], f"study {name}"),
-            tracking,
-            url,
-        ),
-        study,
-        kept,
-        tracking.store,
+    return _as_begun(study, place, url, tracking)
+
+
+def find_search(name: str, url: str | None, tracking: TrackingSettings) -> Search | None:
+    """Open a study, with what it began with; None if there is none of that name, or it has only half begun.
+
+    Nothing is made where there is no storage yet.
+    """
+    if not has_storage(url, tracking):
+        return None
+    place = storage.open_storage(url, tracking.store)
+    if name not in optuna.get_all_study_names(place):
+        return None
+    study = optuna.load_study(study_name=name, storage=place)
+    return _as_begun(study, place, url, tracking) if DEFINITION in study.user_attrs else None
+
+
+def has_storage(url: str | None, tracking: TrackingSettings) -> bool:
+    """Tell whether there is a file of studies; of a database that can't be told, and it is taken to be there."""
+    if url is not None and "://" in url:
+        return True
+    return (tracking.store / storage.JOURNAL if url is None else Path(url).expanduser()).exists()
+
+
+def _as_begun(study: Study, place: BaseStorage, url: str | None, tracking: TrackingSettings) -> Search:
+    """Return a study with what it has kept. One of an earlier version is to have the trials that it has."""
+    found, name = study.user_attrs[DEFINITION], study.study_name
+    settings = found["config"] | {"data.path": study.user_attrs.get(DATA_PATH)} | kept_settings(study)
+    request = StudyRequest(
+        name,
+        config.build(config.nest(settings), f"study {name}"),
+        kept_space(study, found["space"]),
+        tracking,
+        url,
     )
+    search = Search(request, study, place, tracking.store)
+    fields = {"trials": max(search.counts().all, 1)} | kept(study)
+    return replace(search, request=replace(request, **fields))
 
 
 def warm_start(search: Search, sources: tuple[str, ...]) -> list[str]:

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import copy
 import logging
+import warnings
 from collections.abc import Callable, Container
+from typing import Any
 
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -21,6 +24,8 @@ JournalFileLock = BaseJournalFileLock
 GP_LOGGER = "optuna._gp.batched_lbfgsb"
 """Logger of GP's optimizer."""
 
+_NOTE_PART = 2045
+"""Characters of a note in one attribute: optuna-dashboard divides it so."""
 _GIVEN = "fixed_params"
 
 
@@ -32,6 +37,53 @@ def is_given(trial: FrozenTrial) -> bool:
 def silence_gp() -> None:
     """Keep GP from saying that it would be faster with another package."""
     logging.getLogger(GP_LOGGER).setLevel(logging.CRITICAL)
+
+
+def name_objective(study: Study, name: str) -> None:
+    """Let Optuna's tools call the value by its name. The function for it is experimental."""
+    if study.metric_names != [name]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names([name])
+
+
+class Notes:
+    """The notes that optuna-dashboard shows of a study and of its trials, as Markdown, kept as it keeps them.
+
+    Args:
+        study: the study, whose attributes are read once.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._storage, self._study_id = study._storage, study._study_id
+        self._attributes = dict(self._storage.get_study_system_attrs(self._study_id))
+
+    def read(self, trial: FrozenTrial | None) -> tuple[str, str]:
+        """Return a trial's note, or the study's, and the mark that was left with it."""
+        prefix = _note_key(trial, "note_str:")
+        parts = {key: text for key, text in self._attributes.items() if key.startswith(prefix)}
+        text = "".join(str(parts.get(f"{prefix}{i}", "")) for i in range(len(parts)))
+        return text, str(self._attributes.get(_note_key(trial, "note_mark"), ""))
+
+    def write(self, trial: FrozenTrial | None, text: str, mark: str) -> None:
+        """Write a trial's note, or the study's, with a mark that is given back with it; only what differs."""
+        prefix = _note_key(trial, "note_str:")
+        if self.read(trial) == (text, mark):
+            return
+        parts = [text[i : i + _NOTE_PART] for i in range(0, len(text), _NOTE_PART)]
+        n_before = sum(key.startswith(prefix) for key in self._attributes)
+        parts += [""] * (n_before - len(parts))
+        version = int(self._attributes.get(_note_key(trial, "note_ver"), 0)) + 1
+        wanted: dict[str, Any] = {f"{prefix}{i}": part for i, part in enumerate(parts)}
+        wanted |= {_note_key(trial, "note_mark"): mark, _note_key(trial, "note_ver"): version}
+        for key, value in wanted.items():
+            if self._attributes.get(key) != value:
+                self._storage.set_study_system_attr(self._study_id, key, value)
+                self._attributes[key] = value
+
+
+def _note_key(trial: FrozenTrial | None, name: str) -> str:
+    return f"dashboard:{name}" if trial is None else f"dashboard:{trial._trial_id}:{name}"
 
 
 class ShownStudy(Study):

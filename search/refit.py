@@ -1,6 +1,7 @@
 """What the best settings are worth: trained again with fresh seeds, measured on folds that chose nothing.
 
-Owns the comparison. Must not know typer. Read next: `rnatracker/training/fold_run.py` for how a fold is measured.
+Owns the comparison. Must not know typer. Read next: `records/verdict.py` for the figures,
+`rnatracker/training/fold_run.py` for how a fold is measured.
 
 A study's best value is the best of many epochs and of many trials, so it promises too much. Here the best settings
 and the starting config are cross-validated with seeds that the study has not seen: each seed gives other weights and
@@ -8,10 +9,6 @@ another division into folds, the same for all settings. Each fold's test part ne
 in the search. What remains is that a transcript tested here was, in other folds or in a single division, among those on
 which settings were compared: for a figure without even that, set records aside before the search (`rnatracker data
 split`).
-
-Interval: of the paired differences over folds and seeds, with the variance corrected for training parts that overlap.
-Source: Nadeau & Bengio 2003 (doi:10.1023/A:1024068626366), the corrected resampled t-test, for repeated
-cross-validation as in Bouckaert & Frank 2004 (doi:10.1007/978-3-540-24775-3_3), which divides anew each time.
 """
 
 from __future__ import annotations
@@ -20,7 +17,6 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -31,6 +27,9 @@ from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search import summary
 from rnatracker.search.faults import lost_runs
 from rnatracker.search.hints import study_command
+from rnatracker.search.records import leave
+from rnatracker.search.records import verdict as verdicts
+from rnatracker.search.records.verdict import Refitted, Verdict, judge
 from rnatracker.search.sampling import REASON
 from rnatracker.search.study import RUN_ID, STATES, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, TrackedRun, Tracker
@@ -45,70 +44,8 @@ _FOLDS = 3
 """Folds where the study has none."""
 _SEEDS_FROM = 1000
 """Fresh seeds are the study's own and this much more, and upwards."""
-_CONFIDENCE = 0.95
 _RUN = "refit:{}"
 """Attribute of a study: the run of some settings with a seed, finished or not."""
-
-
-@dataclass(frozen=True)
-class Refitted:
-    """One setting under fresh seeds.
-
-    Attributes:
-        trial: its trial's number.
-        is_start: whether it is the starting config.
-        claimed: what the study said of it; NaN where its trial has no value.
-        values: (seeds, folds), the objective on the folds' test parts; NaN where it is undefined, which depends on a
-            fold's transcripts and so is the same for all settings.
-        run_ids: the cross-validation of each seed.
-        over_baselines: by how much each seed's mean PCC exceeds that of baselines, by their kind; empty: not compared.
-    """
-
-    trial: int
-    is_start: bool
-    claimed: float
-    values: np.ndarray
-    run_ids: tuple[str, ...]
-    over_baselines: dict[str, tuple[float, ...]] = field(default_factory=dict)
-
-    @property
-    def mean(self) -> float:
-        """Mean over seeds and folds."""
-        return metrics.mean_of(self.values.ravel())
-
-    @property
-    def sd(self) -> float:
-        """Standard deviation over seeds and folds."""
-        return metrics.sd_of(self.values.ravel())
-
-    @property
-    def optimism(self) -> float:
-        """What the study claimed minus what fresh seeds give."""
-        return self.claimed - self.mean
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What fresh seeds say.
-
-    Attributes:
-        objective: what `values` are.
-        refitted: all settings, the best under fresh seeds first.
-        difference: the best other setting minus the starting config.
-        low: lower end of its 95 % interval.
-        high: upper end.
-    """
-
-    objective: str
-    refitted: list[Refitted]
-    difference: float
-    low: float
-    high: float
-
-    @property
-    def winner(self) -> Refitted:
-        """The best under fresh seeds."""
-        return self.refitted[0]
 
 
 def refit(
@@ -163,31 +100,6 @@ def _why(trial: FrozenTrial) -> str:
     return f"{STATES[trial.state]}{f', {reason}' if reason else ''}"
 
 
-def judge(objective: str, refitted: list[Refitted]) -> Verdict:
-    """Order settings by what fresh seeds give, and compare the best other one with the starting config."""
-    ordered = sorted(refitted, key=lambda each: each.mean, reverse=True)
-    start = next(each for each in ordered if each.is_start)
-    challenger = next((each for each in ordered if not each.is_start), start)
-    difference, low, high = paired_interval(challenger.values - start.values)
-    return Verdict(objective, ordered, difference, low, high)
-
-
-def paired_interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean of paired differences, (seeds, folds), and its 95 % interval; NaN ends for less than two.
-
-    Those that are undefined (NaN) are left out.
-    """
-    from scipy import stats
-
-    known, folds = differences[~np.isnan(differences)], differences.shape[1]
-    n, mean = known.size, metrics.mean_of(known)
-    if n < 2:
-        return mean, math.nan, math.nan
-    variance = float(known.var(ddof=1)) * (1 / n + 1 / (folds - 1))
-    half = float(stats.t.ppf(0.5 + _CONFIDENCE / 2, n - 1)) * math.sqrt(variance)
-    return mean, mean - half, mean + half
-
-
 def _objective(search: Search) -> str:
     """Return what is compared: folds are measured by PCC only."""
     objective = search.request.config.train.objective
@@ -205,17 +117,22 @@ def _refit_one(
     jobs: int,
     beside: Beside,
 ) -> Refitted:
-    runs, values, figures = [], [], []
+    runs, values = [], []
     for i in range(seeds):
         seed = (search.request.seed + _SEEDS_FROM + i) % 2**32
         say(f"refit: trial {trial.number}, seed {seed}, {i + 1} of {seeds}")
         run = _trained(search, tracker, trial, seed, reporter, jobs, beside)
         values.append(_fold_values(search, run))
-        runs.append(run.id)
-        figures.append(run.metrics())
-    is_start = trial.number == start.number
-    claimed, over = _claimed(search, tracker, trial), _over_baselines(figures)
-    return Refitted(trial.number, is_start, claimed, np.array(values), tuple(runs), over)
+        runs.append(run)
+    return Refitted(
+        trial.number,
+        trial.number == start.number,
+        _claimed(search, tracker, trial),
+        np.array(values),
+        tuple(run.id for run in runs),
+        _over_baselines([run.metrics() for run in runs]),
+        tuple(run.name for run in runs),
+    )
 
 
 def _over_baselines(figures: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, ...]]:
@@ -322,17 +239,32 @@ def to_csv(verdict: Verdict) -> str:
 
 
 def _record(search: Search, tracker: Tracker, verdict: Verdict) -> None:
-    """Leave the verdict in the study's run, and mark the winner's run: that of its first seed, not of its best."""
-    winner = verdict.winner
-    tracker.find(winner.run_ids[0]).set_tags({Tag.REFIT: f"winner of {search.request.name}"})
-    run_id = search.study.user_attrs.get(RUN_ID)
-    if not run_id:
+    """Leave the verdict in the study and its run, and mark the winner's run: that of its first seed, not its best."""
+    winner, before = verdict.winner, verdicts.kept(search)
+    if before is not None:
+        _mark(tracker, before.winner.run_ids[0], f"trial {before.winner.trial}")
+    _mark(tracker, winner.run_ids[0], f"winner of {search.request.name}")
+    verdicts.keep(search, verdict)
+    run = _find(tracker, search.study.user_attrs.get(RUN_ID))
+    if run is None:
         return
-    run = tracker.find(run_id)
     files.write_text(run.files.refit, to_csv(verdict))
-    trial = next(t for t in search.trials() if t.number == winner.trial)
-    files.write_text(run.files.winner_config, summary.config_of(search, trial).to_yaml())
-    figures = {
+    run.log_metrics(_figures(verdict), SUMMARY_STEP)
+    run.flush()
+    run.set_tags({Tag.WINNER: winner.run_ids[0]})
+    leave.leave_verdict(search, run, verdict)
+
+
+def _mark(tracker: Tracker, run_id: str, text: str) -> None:
+    """Say in a run what it was for the refit."""
+    run = _find(tracker, run_id)
+    if run is not None:
+        run.set_tags({Tag.REFIT: text})
+
+
+def _figures(verdict: Verdict) -> dict[str, float]:
+    winner = verdict.winner
+    return {
         "refit/winner": winner.mean,
         "refit/winner_sd": winner.sd,
         "refit/winner_trial": winner.trial,
@@ -343,7 +275,3 @@ def _record(search: Search, tracker: Tracker, verdict: Verdict) -> None:
         if len(verdict.refitted) > 1
         else winner.optimism,
     }
-    run.log_metrics(figures, SUMMARY_STEP)
-    run.flush()
-    run.set_tags({Tag.WINNER: winner.run_ids[0]})
-    run.publish()

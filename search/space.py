@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import BaseTrial
 
 from rnatracker import config, plain_yaml
@@ -76,6 +77,25 @@ class Dimension:
         on_grid = self.kind == "float" or (float(value).is_integer() and (value - low) % self.step == 0)
         return low <= value <= high and on_grid
 
+    def nearest(self, value: object) -> Value:
+        """Return the value nearest to this one that can be drawn; of choices the first where it is none of them."""
+        if self.contains(value):
+            return value  # type: ignore[return-value]
+        if self.kind == "categorical" or isinstance(value, bool) or not isinstance(value, int | float):
+            return self.values[0]
+        low, high = (float(end) for end in self.values if not isinstance(end, str))
+        near = min(max(float(value), low), high)
+        return near if self.kind == "float" else int(low) + round((near - low) / self.step) * self.step
+
+    def distribution(self) -> BaseDistribution:
+        """Return what Optuna draws from."""
+        if self.kind == "categorical":
+            return CategoricalDistribution(self.values)
+        if self.kind == "int":
+            low, high = int(self.values[0]), int(self.values[1])
+            return IntDistribution(low, high, log=self.log, step=self.step)
+        return FloatDistribution(float(self.values[0]), float(self.values[1]), log=self.log)
+
     def exists(self, values: Mapping[str, Any]) -> bool:
         """Tell whether it exists beside these values of other keys."""
         return all(key in values and values[key] in allowed for key, allowed in self.when.items())
@@ -134,6 +154,10 @@ class Space:
             else:
                 outside.append(each.key)
         return inside, outside
+
+    def nearest(self, flat: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a value of every key that can be drawn, the nearest to a config's."""
+        return {each.key: each.nearest(flat.get(each.key)) for each in self}
 
     def scaled(self, params: Mapping[str, Any]) -> list[float]:
         """Return settings as numbers between 0 and 1: one for each key, of a categorical one for each choice.

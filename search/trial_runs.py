@@ -17,6 +17,7 @@ from optuna.trial import TrialState
 from rnatracker import metrics
 from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search.pruning import PruneReason
+from rnatracker.search.records import dashboard
 from rnatracker.search.sampling import REASON
 from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SECONDS, Claim, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, Status, TrackedRun, Tracker
@@ -108,6 +109,7 @@ class TrialEnd:
         for training in (self._run.files.training(), *self._run.files.trainings_of_folds()):
             training.last.unlink(missing_ok=True)
         self._close("FINISHED")
+        self._tell_dashboard()
 
     def pruned(self, pruned: Pruned) -> None:
         """Record where it was pruned, and what that saved."""
@@ -137,6 +139,7 @@ class TrialEnd:
         """Let a trial be handed out again. Its run ends first: whoever gets the trial opens it anew."""
         self._close("KILLED", message)
         self._search.put_back(self._claim)
+        self._tell_dashboard()
 
     def paused(self, paused: Paused) -> None:
         """Let a trial wait until the scheduler resumes it. Its run ends first, as above."""
@@ -145,6 +148,7 @@ class TrialEnd:
         self._run.flush()
         self._close("KILLED", message)
         self._search.pause(self._claim, f"fold {paused.fold}, epoch {paused.epoch}: {paused.why}")
+        self._tell_dashboard()
 
     def _note(self, reason: str = "") -> None:
         trial = self._claim.trial
@@ -158,6 +162,7 @@ class TrialEnd:
         self._search.study.tell(self._claim.trial, state=state)
         drop_weights(self._run)
         self._close(status, message)
+        self._tell_dashboard()
 
     def _close(self, status: Status, message: str = "") -> None:
         """End the run. Optuna knows already how the trial has ended, and `match_runs` adds what is missing here."""
@@ -165,6 +170,12 @@ class TrialEnd:
             self._run.finish(status, message)
         except TrackingError as error:
             _log.warning("%s could not be recorded as %s: %s", self._run.name, status, error)
+
+    def _tell_dashboard(self) -> None:
+        """Leave a note for optuna-dashboard; one that can't be written is nothing to end a worker for."""
+        with suppress(OSError, TrackingError):
+            name = f"{self._run.parent_name() or ''}/{self._run.name}".lstrip("/")
+            dashboard.note_trial(self._search, self._claim.number, name)
 
 
 def match_runs(search: Search, run: TrackedRun) -> None:

@@ -28,6 +28,7 @@ from rnatracker.processes.worker import Ending, How
 from rnatracker.search import summary
 from rnatracker.search.definition import check_name, open_search, warm_start
 from rnatracker.search.faults import lost_runs
+from rnatracker.search.records import leave, options
 from rnatracker.search.study import CAUTIONS, RUN_BEGUN, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.search.trial_runs import match_runs
 from rnatracker.tracking import provenance, ui_views
@@ -99,6 +100,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, ret
     digest = transcripts.digest()
     search = open_search(request, digest)
     search.study.set_user_attr(CAUTIONS, cautions)
+    options.keep(search)
     _wait_for_orphans(search, say)
     tracker = open_tracker(request.tracking)
     before = search.study.user_attrs.get(RUN_ID)
@@ -362,7 +364,7 @@ def _finish(search: Search, run: TrackedRun, reason: StopReason | None) -> TuneO
         hand_over(search, run)
         return TuneOutcome(search, run, counts, "RUNNING", StopReason.OTHERS)
     match_runs(search, run)
-    summary.leave(search, run)
+    leave.leave(search, run)
     state: Status = "KILLED" if not is_over else "FINISHED" if counts.complete else "FAILED"
     why = f"{reason.value if reason else 'ended'}; the same command resumes it"
     messages = {"KILLED": why, "FINISHED": "", "FAILED": f"no trial has a value; {_reasons(search)}"}

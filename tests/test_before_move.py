@@ -34,6 +34,7 @@ from tests.support.serving import environment, free_port, post, serving
 
 _FIXTURE = Path(__file__).parent / "fixtures" / "store_before_move.tar.xz"
 _TUNE = ("--config", "tiny.yaml", "--space", "space.yaml", "--data", "mrna.tsv")
+_ALL = (*_TUNE, "--epochs", "150", "--sampler", "random", "--pruner", "none", "--trials", "2")
 _FIGURES = ["Cytosol", "Insoluble", "Membrane", "Nuclear"]
 _RECORDED = "train/loss", "val/loss", "val/pcc_mean", "time/epoch_seconds"
 """Metrics of every epoch: were one trained again, its time at least would be another."""
@@ -253,10 +254,12 @@ class TestStudies:
         assert sorted(_find(old, "exp4_s").children()) == ["trial0", "trial1", "trial2", "trial3"]
 
     @pytest.mark.slow
-    def test_trial_that_waits_is_continued_from_its_checkpoint(self, old: TrackingSettings) -> None:
+    @pytest.mark.parametrize("given", [_ALL, ("--data", "mrna.tsv")], ids=["all options", "its name and data"])
+    def test_trial_that_waits_is_continued_from_its_checkpoint(
+        self, given: tuple[str, ...], old: TrackingSettings
+    ) -> None:
         recorded = _histories(_find(old, "exp5_t/trial1"))
-        told = _json("tune", "--study", "t", *_TUNE, "--epochs", "150", "--sampler", "random", "--pruner", "none",
-                     "--trials", "2")  # fmt: skip
+        told = _json("tune", "--study", "t", *given)
         assert (told["state"], told["trials"]["complete"]) == ("FINISHED", 2)
         trial = _find(old, "exp5_t/trial1")
         assert trial.status() == "FINISHED"

@@ -46,7 +46,8 @@ def study(
 
     rnatracker study first --export best.yaml
     """
-    from rnatracker.search import definition, hints, summary
+    from rnatracker.search import definition, hints
+    from rnatracker.search.records.config_file import export_best
     from rnatracker.terminal import study_tables
 
     tracking = options.tracking_settings(store, tracking_uri, experiment, no_track)
@@ -58,8 +59,10 @@ def study(
         raise typer.BadParameter("give a study's name, or --list")
     search = definition.load_search(name, storage, tracking)
     if export is not None:
-        trial = summary.export_best(search, Path(export))
-        again = hints.command(["train", "--config", export], tracking, None)
+        trial = export_best(search, Path(export))
+        again = hints.command(
+            ["train", "--config", export, "--data", str(search.request.config.data.path)], tracking, None
+        )
         output.say(f"trial {trial.number} is in {export}; use it with: {again}")
     if plots is not None:
         _draw(search, Path(plots))
@@ -69,9 +72,8 @@ def study(
         output.print_json(study_tables.study_as_json(search, best))
     else:
         study_tables.print_study(search, limit=best)
-        best_one = summary.best(search, 1)
-        if best_one:
-            output.tell(f"Next: {hints.rerun_command(search, best_one[0])}")
+        study_tables.print_settings(search)
+        study_tables.print_next(search)
 
 
 def _print_names(names: list[str], start: str, json_: bool) -> None:
@@ -85,12 +87,12 @@ def _print_names(names: list[str], start: str, json_: bool) -> None:
 
 
 def _draw(search: Search, folder: Path) -> None:
-    from rnatracker.search import summary
-    from rnatracker.search.plots import write_all
+    from rnatracker.search.pictures import draw_all
+    from rnatracker.search.records import verdict
 
-    if not summary.best(search, 1):
-        raise StudyError(f"study {search.request.name}: no trial is complete yet, so there is nothing to plot")
-    written = write_all(search.study, folder, search.request.config.train.objective)
+    written = draw_all(search, folder, verdict.kept(search))
+    if not written:
+        raise StudyError(f"study {search.request.name}: no trial has come to a value yet, so there is nothing to plot")
     output.say(f"wrote {output.amount(len(written), 'file')} to {folder}")
 
 

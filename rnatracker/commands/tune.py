@@ -16,11 +16,12 @@ from rnatracker.errors import StudyError
 from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
-    from rnatracker.search.refit import Verdict
+    from rnatracker.search.records.verdict import Verdict
     from rnatracker.search.tune import TuneOutcome
 
 _RUN = "Study"
 _SEARCH = "Search"
+_OR_KEPT = ", or as the study began"
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -55,35 +56,47 @@ def tune(
     group_by: options.GroupBySetting = None,
     objective: options.Objective = None,
     space: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="Search space: a file, or one of default, wide, smoke and v1.",
             metavar="NAME|FILE",
             parser=options.expanded,
+            show_default=f"default{_OR_KEPT}",
             rich_help_panel=_SEARCH,
         ),
-    ] = "default",
+    ] = None,
     trials: Annotated[
-        int, typer.Option(help="Number of trials, those of earlier calls included.", min=1, rich_help_panel=_SEARCH)
-    ] = 20,
+        int | None,
+        typer.Option(
+            help="Number of trials, those of earlier calls included.",
+            min=1,
+            show_default=f"20{_OR_KEPT}",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     timeout: Annotated[
         str | None, typer.Option(help="Stop after this time, as in 90m or 2h.", metavar="T", rich_help_panel=_SEARCH)
     ] = None,
     sampler: Annotated[
-        Literal["tpe", "gp", "random", "cmaes"],
-        typer.Option(help="Optuna's sampler, which chooses the settings of each trial.", rich_help_panel=_SEARCH),
-    ] = "tpe",
+        Literal["tpe", "gp", "random", "cmaes"] | None,
+        typer.Option(
+            help="Optuna's sampler, which chooses the settings of each trial.",
+            show_default=f"tpe{_OR_KEPT}",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     scheduler: Annotated[
-        Literal["freeze-thaw", "forecast", "hyperband", "median", "wilcoxon", "none"],
+        Literal["freeze-thaw", "forecast", "hyperband", "median", "wilcoxon", "none"] | None,
         typer.Option(
             "--scheduler",
             "--pruner",
             help="Rule that says which trials go on: freeze-thaw pauses and resumes them; forecast, hyperband, median "
             "and wilcoxon end poor ones; none.",
             metavar="RULE",
+            show_default=f"freeze-thaw{_OR_KEPT}",
             rich_help_panel=_SEARCH,
         ),
-    ] = "freeze-thaw",
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Seed of the sampler and of each training.", show_default="0", rich_help_panel=_SEARCH),
@@ -132,44 +145,42 @@ def tune(
 ) -> None:
     """Search for better settings.
 
-    The same command typed again resumes the study; typed in a second terminal, it joins the running study.
+    The study's name alone resumes it later, or joins it in a second terminal; options given then are taken anew.
 
     rnatracker tune --data mine.tsv --study first --trials 50 --jobs 2 --epochs 30
     """
-    from rnatracker import config as settings
-    from rnatracker.search import space as spaces
-    from rnatracker.search.study import StudyRequest
+    from rnatracker.search.records.command import Typed, completed
     from rnatracker.search.tune import StopReason, check_any_value
 
-    settings_given: dict[str, Any] = {
-        "data.path": None if data is None else str(Path(data).resolve()),
-        "data.sites": options.site_names(sites),
-        "data.id_column": id_column,
-        "data.sequence_column": sequence_column,
-        "data.group_column": group_column,
-        "data.group_by": group_by,
-        "data.fold": fold,
-        "train.epochs": epochs,
-        "train.objective": objective,
-        "train.device": device,
-        "train.threads": threads,
-        "train.seed": seed,
-    }
-    checked = settings.assemble(config, {}, settings_given, set_ or [])
-    request = StudyRequest(
-        name=study,
-        config=checked,
-        space=spaces.load(space),
-        tracking=options.tracking_settings(store, tracking_uri, experiment, no_track),
-        storage=storage,
-        trials=trials,
-        timeout=None if timeout is None else seconds_of(timeout),
-        jobs=jobs,
-        sampler=sampler,
-        scheduler=scheduler,
-        seed=checked.train.seed,
-        warm_start=tuple(warm_start or ()),
-        keep_weights=keep_weights,
+    request = completed(
+        Typed(
+            study,
+            options.tracking_settings(store, tracking_uri, experiment, no_track),
+            storage,
+            config,
+            settings={
+                "data.path": None if data is None else str(Path(data).resolve()),
+                "data.sites": options.site_names(sites),
+                "data.id_column": id_column,
+                "data.sequence_column": sequence_column,
+                "data.group_column": group_column,
+                "data.group_by": group_by,
+                "data.fold": fold,
+                "train.epochs": epochs,
+                "train.objective": objective,
+                "train.device": device,
+                "train.threads": threads,
+                "train.seed": seed,
+            },
+            sets=set_ or [],
+            space=space,
+            options={"trials": trials, "sampler": sampler, "scheduler": scheduler, "keep_weights": keep_weights},
+            others={
+                "timeout": None if timeout is None else seconds_of(timeout),
+                "jobs": jobs,
+                "warm_start": tuple(warm_start or ()),
+            },
+        )
     )
     outcome = _run(request, retry_failed)
     stopped = outcome.reason is StopReason.REQUEST
@@ -180,9 +191,9 @@ def tune(
             verdict = _refit(outcome, refit_best, refit_seeds, no_baseline)
             stopped = verdict is None
     except StudyError as error:
-        _print_outcome(outcome, json_, None, error)
+        _print_outcome(outcome, json_, error)
         raise
-    _print_outcome(outcome, json_, verdict)
+    _print_outcome(outcome, json_)
     if stopped:
         output.say("Stopped; nothing is lost. Resume with the same command.")
         raise typer.Exit(130)
@@ -213,13 +224,13 @@ def _run(request: Any, retry_failed: bool) -> TuneOutcome:
         return run_study(request, display.say, display.watch, retry_failed=retry_failed)
 
 
-def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None, error: StudyError | None = None) -> None:
+def _print_outcome(outcome: TuneOutcome, json_: bool, error: StudyError | None = None) -> None:
     from rnatracker.search import summary
-    from rnatracker.search.hints import study_command
+    from rnatracker.search.tune import StopReason
     from rnatracker.terminal import study_tables
     from rnatracker.terminal.tables import print_ui
 
-    search, counts = outcome.search, outcome.counts
+    search, counts, is_used_up = outcome.search, outcome.counts, outcome.reason is StopReason.USED_UP
     if json_:
         best = summary.best(search, 1)
         output.print_json(
@@ -233,10 +244,11 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None, e
                 "best": study_tables.as_json(search, best[0]) if best else None,
                 "saved": vars(summary.savings(search)),
                 "folder": str(outcome.run.folder),
-                "refit": study_tables.verdict_as_json(verdict) if verdict else None,
+                "refit": study_tables.refit_as_json(search),
                 "failures": study_tables.failures_as_json(search),
                 "retries": study_tables.retries_as_json(search),
                 "warnings": summary.cautions(search),
+                "next": study_tables.next_step(search, is_used_up=is_used_up),
                 **({"error": str(error)} if error else {}),
             }
         )
@@ -244,8 +256,6 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, verdict: Verdict | None, e
     study_tables.print_study(search, limit=5)
     if outcome.state in ("KILLED", "RUNNING"):
         output.tell(f"{outcome.state}: {outcome.reason}; the same command resumes the study")
-    if verdict is not None:
-        study_tables.print_verdict(verdict)
     output.tell(f"Run {outcome.run.name} ({outcome.run.id}): {outcome.run.folder}")
     print_ui(search.request.tracking, search.request.name)
-    output.tell(f"Next: {study_command(search)}")
+    study_tables.print_next(search, is_used_up=is_used_up)

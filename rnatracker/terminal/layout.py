@@ -51,6 +51,11 @@ def show(table: PlainTable, title: str = "") -> None:
         _show_rows(table, console)
 
 
+def fits(table: PlainTable) -> bool:
+    """Tell whether a table has room on stdout with whole words; it may be narrowed for that."""
+    return _fit(table, _console(table))
+
+
 class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Leave what to do then to `rnatracker.terminal.output`."""

@@ -10,7 +10,9 @@ import io
 import json
 import logging
 import os
+import shutil
 import sys
+import textwrap
 from typing import Any
 
 import typer
@@ -78,6 +80,15 @@ def silence() -> None:
 def tell(text: str) -> None:
     """Print a line of a command's result, on stdout; what others wrote in it can only appear."""
     typer.echo(printable_lines(text))
+
+
+def tell_sentence(text: str) -> None:
+    """Print a sentence of a command's result, on stdout; on a terminal it is broken between words."""
+    line = printable_lines(text)
+    if sys.stdout.isatty():
+        width = max(shutil.get_terminal_size().columns, 20)
+        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False, subsequent_indent="  ")
+    typer.echo(line)
 
 
 class _Warnings(logging.Handler):

@@ -6,70 +6,132 @@ Owns their layout. Must not compute. Read next: `search/summary.py` for the figu
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial
 
 from rnatracker.search import hints, summary
-from rnatracker.search.study import Search
-from rnatracker.terminal import output
+from rnatracker.search.records import verdict as verdicts
+from rnatracker.search.records.headline import headline
+from rnatracker.search.records.verdict import Verdict
+from rnatracker.search.scheduling.courses import is_paused
+from rnatracker.search.study import EPOCHS, Search
+from rnatracker.terminal import layout, output
+from rnatracker.terminal.layout import PlainTable
 from rnatracker.terminal.tables import new_table, show
 
-if TYPE_CHECKING:
-    from rnatracker.search.refit import Verdict
+_BESIDE = 5
+"""Trials beside each other where each is a column."""
 
 
 def print_study(search: Search, limit: int) -> None:
-    """Print the best trials and the starting config, importances, and what pruning saved."""
-    request, best = search.request, summary.best(search, limit)
-    objective = request.config.train.objective
-    table = new_table()
-    keys = [each.key for each in request.space]
-    for header in ("trial", objective, "epochs", *(key.partition(".")[2] for key in keys)):
-        table.add_column(header, justify="right")
-    start = summary.start_trial(search)
-    shown = best if start is None or start in best or start.value is None else [*best, start]
-    base = request.config.flat()
-    for trial in shown:
-        name = f"{trial.number} (start)" if start is not None and trial.number == start.number else str(trial.number)
-        values = {**base, **trial.params}
-        cells = [summary.short(values[key]) if key in trial.params or trial is start else "-" for key in keys]
-        table.add_row(name, f"{trial.value:.4f}", str(trial.user_attrs.get("epochs", "")), *cells)
-    counts = search.counts()
-    title = (
-        f"Study {request.name}: {output.amount(counts.complete, 'trial')} complete, {counts.pruned} pruned, "
-        f"{counts.failed} failed"
+    """Print what a study has come to: its best and the refit's, its best trials, what matters, what was saved."""
+    verdict, counts = verdicts.kept(search), search.counts()
+    output.tell(
+        f"Study {search.request.name}: {counts.complete} of {output.amount(counts.all, 'trial')} complete, "
+        f"{counts.pruned} pruned, {counts.failed} failed"
         + (f", {counts.running} running" if counts.running else "")
+        + (f", {counts.paused} paused" if counts.paused else "")
         + (f", {counts.waiting} waiting" if counts.waiting else "")
     )
-    if shown:
-        show(table, title)
-    else:
-        output.tell(title)
-    for line in summary.failure_lines(search):
-        output.tell(f"Without a value: {line}")
+    for line in headline(search, verdict):
+        output.tell_sentence(line)
+    if verdict is not None:
+        print_verdict(verdict)
+    _print_trials(search, limit)
     for failed, new, reason in summary.retries(search):
         output.tell(f"Trial {failed} failed, and is tried again as trial {new}: {reason}")
     _print_figures(search)
 
 
+def _print_trials(search: Search, limit: int) -> None:
+    """Print the best trials and the starting config, then the best of those that are paused."""
+    request, best, start = search.request, summary.best(search, limit), summary.start_trial(search)
+    shown = best if start is None or start in best or start.value is None else [*best, start]
+    shown = [*shown, *summary.best_paused(search, limit - len(best))]
+    if not shown:
+        return
+    headers = [
+        "trial",
+        request.config.train.objective,
+        "epochs",
+        *(each.key.partition(".")[2] for each in request.space),
+    ]
+    rows = [_cells(search, trial, is_start=start is not None and trial.number == start.number) for trial in shown]
+    table, complete = _filled(headers, rows), search.counts().complete
+    title = f"The best {len(best)} of {complete} complete trials" if len(best) < complete else "The best trials"
+    if layout.fits(table):
+        show(table, title)
+        return
+    for i in range(0, len(rows), _BESIDE):  # too many keys for a row: a trial is a column
+        turned = [list(line) for line in zip(headers, *rows[i : i + _BESIDE], strict=True)]
+        show(_filled(turned[0], turned[1:]), "" if i else title)
+
+
+def _cells(search: Search, trial: FrozenTrial, *, is_start: bool) -> list[str]:
+    """Return a trial's name, value, epochs and settings."""
+    values = summary.settings_of(search, trial)
+    settings = [summary.short(values.get(each.key, "-")) for each in search.request.space]
+    name = f"{trial.number}{' (start)' * is_start}{' (paused)' * is_paused(trial)}"
+    return [name, f"{summary.value_of(trial, search):.4f}", str(trial.user_attrs.get(EPOCHS, "")), *settings]
+
+
+def _filled(headers: list[str], rows: list[list[str]]) -> PlainTable:
+    table = new_table()
+    for header in headers:
+        table.add_column(header, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def _print_figures(search: Search) -> None:
-    saved, important = summary.savings(search), summary.importances(search)
+    saved, important, missing = (
+        summary.savings(search),
+        summary.importances(search),
+        summary.missing_for_importances(search),
+    )
+    for line in summary.failure_lines(search):
+        output.tell_sentence(f"Without a value: {line}")
+    for text in summary.cautions(search):
+        output.tell_sentence(f"Note: {text}")
+    if important:
+        output.tell_sentence("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
+    elif missing:
+        output.tell(f"Importance of the settings: can be told after {output.amount(missing, 'more trial')}")
     if saved.saved:
         output.tell(
-            f"Pruning saved {saved.saved} of {saved.trained + saved.saved} epochs ({saved.share:.0%}), about "
-            f"{saved.seconds:.0f} s"
+            f"Pausing and pruning saved {saved.saved} of {saved.trained + saved.saved} epochs ({saved.share:.0%}), "
+            f"about {saved.seconds:.0f} s"
         )
-    if important:
-        output.tell("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
-    for text in summary.cautions(search):
-        output.tell(f"Note: {text}")
-    if summary.best(search, 1):
-        output.tell(
-            "These are validation values, each the best of many, "
-            "so they are optimistic. rnatracker tune --refit measures without that bias."
-        )
+
+
+def print_settings(search: Search) -> None:
+    """Print how to train with the settings that are best."""
+    found = _best_settings(search)
+    if found is not None:
+        output.tell(f"To train with trial {found.number}'s settings: {hints.rerun_command(search, found)}")
+
+
+def print_next(search: Search, *, is_used_up: bool = False) -> None:
+    """Print what to do next."""
+    following = next_step(search, is_used_up=is_used_up)
+    if following:
+        output.tell(f"Next: {following}")
+
+
+def next_step(search: Search, *, is_used_up: bool = False) -> str | None:
+    """Return what to type next; None where the study has come to nothing."""
+    return hints.next_command(search, verdicts.kept(search), is_used_up=is_used_up)
+
+
+def _best_settings(search: Search) -> FrozenTrial | None:
+    """Return the trial whose settings to take: the refit's winner, as long as no better one was found since."""
+    best, verdict = next(iter(summary.best(search, 1)), None), verdicts.kept(search)
+    if best is None or verdict is None or verdict.of(best.number) is None:
+        return best
+    return next((trial for trial in search.trials() if trial.number == verdict.winner.trial), best)
 
 
 def as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
@@ -94,9 +156,11 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
         "importances": summary.importances(search),
         "saved": vars(summary.savings(search)),
         "run_id": search.study.user_attrs.get("run_id"),
+        "refit": refit_as_json(search),
         "failures": failures_as_json(search),
         "retries": retries_as_json(search),
         "warnings": summary.cautions(search),
+        "next": next_step(search),
     }
 
 
@@ -129,40 +193,18 @@ def print_verdict(verdict: Verdict) -> None:
         output.tell(
             f"Note: {verdict.objective} is undefined in {undefined} of {seeds * folds} folds, which are left out"
         )
-    output.tell(
-        f"The best other settings minus the starting config: {verdict.difference:+.4f} (95 % interval "
-        f"{verdict.low:+.4f} to {verdict.high:+.4f}, paired over folds and seeds)"
-    )
-    name = "the starting config" if verdict.winner.is_start else f"trial {verdict.winner.trial}"
-    output.tell(f"Winner: {name}, run {verdict.winner.run_ids[0]}")
     for kind, values in verdict.winner.over_baselines.items():
-        output.tell(f"Its mean PCC minus that of {kind}, by seed: {', '.join(f'{value:+.3f}' for value in values)}")
+        by_seed = ", ".join(f"{value:+.3f}" for value in values)
+        output.tell(f"The winner's mean PCC minus that of {kind}, by seed: {by_seed}")
+    winner = verdict.winner
+    output.tell(f"The winner's run: {next(iter(winner.run_names), winner.run_ids[0])}")
 
 
 def _number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.4f}"
 
 
-def verdict_as_json(verdict: Verdict) -> dict[str, Any]:
-    """Return a verdict for a script."""
-    return {
-        "objective": verdict.objective,
-        "winner": verdict.winner.trial,
-        "run_id": verdict.winner.run_ids[0],
-        "difference": verdict.difference,
-        "interval": [verdict.low, verdict.high],
-        "settings": [
-            {
-                "trial": each.trial,
-                "in_use": each.is_start,
-                "claimed": each.claimed,
-                "mean": each.mean,
-                "sd": each.sd,
-                "optimism": each.optimism,
-                "values": each.values.tolist(),
-                "run_ids": list(each.run_ids),
-                "over_baselines": {kind: list(values) for kind, values in each.over_baselines.items()},
-            }
-            for each in verdict.refitted
-        ],
-    }
+def refit_as_json(search: Search) -> dict[str, Any] | None:
+    """Return a study's latest verdict for a script; None if it has none."""
+    verdict = verdicts.kept(search)
+    return verdicts.as_plain(verdict) if verdict else None

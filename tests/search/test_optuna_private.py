@@ -116,3 +116,46 @@ def test_the_logger_of_gp_belongs_to_a_module_that_there_is() -> None:
     with _needs(optuna_private.GP_LOGGER):
         assert importlib.util.find_spec(optuna_private.GP_LOGGER) is not None
     optuna_private.silence_gp()
+
+
+@pytest.mark.parametrize("kind", ["journal", "sqlite"])
+def test_note_is_kept_as_the_dashboard_reads_it(kind: str, tmp_path: Path) -> None:
+    """As optuna-dashboard 0.21 does: a version, and the text in parts, as attributes of the study by a trial's id."""
+    with _needs("Study._study_id, FrozenTrial._trial_id and BaseStorage.set_study_system_attr"):
+        from rnatracker.search.optuna_private import Notes
+
+        where = (
+            JournalStorage(JournalFileBackend(str(tmp_path / "j"))) if kind == "journal" else f"sqlite:///{tmp_path}/x"
+        )
+        optuna.create_study(storage=where)
+        study = optuna.create_study(storage=where)
+        study.add_trial(create_trial(value=0.3))
+        trial, long = study.trials[0], "x" * 2045 + "y"
+        Notes(study).write(trial, long, "mark")
+        Notes(study).write(None, "of the study", "")
+        storage, study_id = study._storage, study._study_id
+
+        def attributes() -> dict[str, object]:
+            return {key: value for key, value in storage.get_study_system_attrs(study_id).items() if "mark" not in key}
+
+        key = f"dashboard:{trial._trial_id}:"
+        assert attributes() == {
+            f"{key}note_ver": 1, f"{key}note_str:0": "x" * 2045, f"{key}note_str:1": "y",
+            "dashboard:note_ver": 1, "dashboard:note_str:0": "of the study",
+        }  # fmt: skip
+        assert Notes(study).read(trial) == (long, "mark")
+        Notes(study).write(trial, long, "mark")
+        assert attributes()[f"{key}note_ver"] == 1  # nothing has changed
+        Notes(study).write(trial, "short", "mark")
+        assert attributes()[f"{key}note_ver"] == 2
+        assert attributes()[f"{key}note_str:1"] == ""
+        assert Notes(study).read(trial) == ("short", "mark")
+
+
+def test_objective_has_its_name_without_a_warning() -> None:
+    with _needs("Study.set_metric_names and Study.metric_names"):
+        from rnatracker.search.optuna_private import name_objective
+
+        study = _study()
+        name_objective(study, "pcc_mean")
+        assert study.metric_names == ["pcc_mean"]

@@ -14,7 +14,8 @@ from rnatracker.baselines.beside import verdict as said
 from rnatracker.evaluation.models import model_of_run
 from rnatracker.metrics import Difference
 from rnatracker.search import refit, summary
-from rnatracker.search.refit import Refitted, judge, paired_interval
+from rnatracker.search.records import verdict as verdicts
+from rnatracker.search.records.verdict import Refitted, Verdict, judge, paired_interval
 from rnatracker.search.study import StudyRequest
 from rnatracker.tracking.mlflow_tracker import MlflowTracker
 from rnatracker.tracking.open import open_tracker
@@ -87,11 +88,33 @@ def test_refit_trains_with_fresh_seeds_and_leaves_its_verdict(request_with_folds
     assert winner.tags()["rnatracker.kind"] == "cross-validation"
     assert winner.tags()["rnatracker.refit"] == "winner of toy"
     assert context.parent.metrics()["refit/winner"] == pytest.approx(verdict.winner.mean)
+    kept = verdicts.kept(search)
+    assert kept is not None and kept.winner.run_names == verdict.winner.run_names == (
+        winner.name,
+        kept.winner.run_names[1],
+    )
     with (context.parent.folder / "refit.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 4 * len(settings)
 
     again = refit.refit(search, SilentReporter(), told.append, best=1, seeds=2, jobs=1)
     assert [each.run_ids for each in again.refitted] == [each.run_ids for each in verdict.refitted]
+
+
+@pytest.mark.slow
+def test_run_of_an_earlier_winner_is_not_called_so_any_more(
+    request_with_folds: StudyRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, context = work_through(request_with_folds)
+    first = refit.refit(search, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
+
+    def turned(objective: str, refitted: list[Refitted]) -> Verdict:
+        return replace(judge(objective, refitted), refitted=list(reversed(judge(objective, refitted).refitted)))
+
+    monkeypatch.setattr(refit, "judge", turned)
+    second = refit.refit(search, SilentReporter(), [].append, best=1, seeds=1, jobs=1)
+    assert second.winner.trial != first.winner.trial
+    tags = [context.tracker.find(each.winner.run_ids[0]).tags()["rnatracker.refit"] for each in (first, second)]
+    assert tags == [f"trial {first.winner.trial}", "winner of toy"]
 
 
 @pytest.mark.slow

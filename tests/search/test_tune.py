@@ -25,6 +25,7 @@ from rnatracker.errors import StudyError
 from rnatracker.processes import identity
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import hints, memory, refit, summary, trial_runs, tune
+from rnatracker.search.records import leave
 from rnatracker.search.study import WORKER
 from rnatracker.search.worker import run_trials
 from rnatracker.tracking.contract import DeletedRunError, TrackedRun, Tracker
@@ -247,13 +248,15 @@ def test_memory_estimate_grows_with_batch_and_length(kernel: str) -> None:
 
 def test_summary_is_left_in_the_study_run(data: Path, mlflow_store: Path) -> None:
     search, context = work_through(small_study(data, TrackingSettings(mlflow_store), trials=5))
-    summary.leave(search, context.parent)
+    leave.leave(search, context.parent)
     folder = context.parent.folder
     with (folder / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["trial"]) for row in rows] == [0, 1, 2, 3, 4]
     best = summary.best(search, 1)[0]
-    assert config.build(config.read(folder / "best.yaml"), "best") == summary.config_of(search, best)
+    found = config.build(config.read(folder / "best.yaml"), "best").flat()
+    exact = summary.config_of(search, best).flat() | {"data.path": None, "train.threads": 0}
+    assert found == exact | {"train.lr": pytest.approx(best.params["train.lr"], rel=5e-4)}
     names = {path.name for path in (folder / "plots").iterdir()}
     for name in ("history", "learning_curves", "parallel_coordinates", "slices"):
         assert {f"{name}.png", f"{name}.html"} <= names
@@ -262,7 +265,7 @@ def test_summary_is_left_in_the_study_run(data: Path, mlflow_store: Path) -> Non
     assert "https://cdn" not in page
     assert "plotly.min.js" in names
     assert context.parent.metrics()["best/objective"] == pytest.approx(best.value)
-    assert "Optimistic" in context.parent.tags()["mlflow.note.content"]
+    assert "so optimistic" in context.parent.tags()["mlflow.note.content"]
 
 
 def test_rerun_command_gives_the_trial_again(data: Path, tmp_path: Path) -> None:
@@ -332,14 +335,25 @@ def test_commands_tune_and_study_work_together(data: Path, mlflow_store: Path, t
 
     assert study("--list").split() == ["toy"]
     text = study("toy", "--export", str(tmp_path / "best.yaml"), "--plots", str(tmp_path / "plots"))
-    assert "3 trials complete" in text
+    assert "3 of 3 trials complete" in text
     assert "0 (start)" in text
-    assert "Next: rnatracker train --data" in text
+    assert "settings: rnatracker train --data" in text
+    assert f"Next: rnatracker tune --study toy --refit --store {mlflow_store}" in text
     assert config.read(tmp_path / "best.yaml")["model"]["rnn_hidden"] == told["best"]["params"]["model.rnn_hidden"]
     assert (tmp_path / "plots" / "history.html").exists()
     assert json.loads(study("toy", "--json"))["best"][0]["trial"] == told["best"]["trial"]
+    words = ["--store", str(mlflow_store), "--refit", "--refit-best", "1", "--refit-seeds", "1", "--no-baseline"]
+    again = CliRunner().invoke(app, ["tune", "--study", "toy", *words], env={"COLUMNS": "200"})
+    assert again.exit_code == 0, again.output
+    told = json.loads(study("toy", "--json"))
+    assert told["next"].split()[:2] == ["rnatracker", "promote"] and told["next"].split()[2] == told["refit"]["run"]
+    assert "Winner of the refit: " in again.stdout and f"Next: {told['next']}" in study("toy")
+    assert "fresh seeds (1 x 3 folds)" in run.tags()["mlflow.note.content"]
+    assert {"refit.csv", "winner.yaml", "best.yaml"} <= {path.name for path in run.folder.iterdir()}
+    assert (run.files.plots / "refit.png").is_file()
     study("toy", "--delete-weights")
-    assert not list(mlflow_store.rglob("best.pt"))
+    assert not any(list(child.folder.rglob("best.pt")) for child in run.children().values())
+    assert list(tracker.find(told["refit"]["run_id"]).children()["fold1"].folder.rglob("best.pt"))  # not a trial's
 
 
 @pytest.mark.parametrize("tracked", [False, True])

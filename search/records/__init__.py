@@ -1,0 +1,1 @@
+"""What a study keeps beside its trials, and what it leaves for those who read it later."""
