@@ -20,6 +20,7 @@ from rnatracker.processes.stop import StopSignal
 from rnatracker.search import refit, summary, trial_runs
 from rnatracker.search.definition import open_search
 from rnatracker.search.pruning import START
+from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.sampling import REASON, RETRIES
 from rnatracker.search.study import OUTSIDE, Claim, Search, StudyRequest
 from rnatracker.search.worker import run_trials
@@ -142,7 +143,7 @@ def test_trial_that_is_tried_again_has_a_run_of_its_own_and_is_shown(
     assert ends == {"trial0": "FAILED", "trial1": "FINISHED", "trial2": "FINISHED"}
     words = ["study", "toy", "--store", str(mlflow_store)]
     shown = CliRunner().invoke(app, words).stdout
-    assert "Study toy: 2 trials complete, 0 pruned, 0 failed" in shown
+    assert "Study toy: 2 of 2 trials complete, 0 pruned, 0 failed" in shown
     assert "2 (start)" in shown
     assert "Trial 0 failed, and is tried again as trial 2: out of memory" in shown
     assert "Without a value" not in shown
@@ -161,12 +162,12 @@ def test_command_tries_failed_trials_again(
     space.write_text(yaml.safe_dump(SPACE))
     sets = [part for key, value in SMALL.items() for part in ("--set", f"{key}={value}")]
     words = ["tune", "--study", "toy", "--data", str(data), "--space", str(space), "--trials", "2"]
-    words += ["--pruner", "none", "--config", "v1"]
+    words += ["--scheduler", "none", "--config", "v1"]
     for expected in ("trial 0 failed; it is tried again as trial 2", "no failed trial could be tried again"):
         told = CliRunner().invoke(app, [*words, *sets, "--retry-failed", "--store", str(mlflow_store)])
         assert told.exit_code == 0, told.output
         assert expected in told.output
-    assert "Study toy: 2 trials complete, 0 pruned, 0 failed" in told.output
+    assert "Study toy: 2 of 2 trials complete, 0 pruned, 0 failed" in told.output
 
 
 def _without_start(state: str, request: StudyRequest) -> Search:
@@ -182,7 +183,7 @@ def _without_start(state: str, request: StudyRequest) -> Search:
             claim.trial.set_user_attr(REASON, "it would take 80 GB")
             search.study.tell(claim.trial, state=TrialState.PRUNED)
         else:
-            search.pause(claim)
+            search.put_back(claim)
     params = {"train.lr": 0.002, "model.rnn_hidden": 4}
     distributions = {"train.lr": FloatDistribution(1e-3, 5e-3, log=True), "model.rnn_hidden": IntDistribution(2, 6)}
     search.study.add_trial(create_trial(value=0.5, params=params, distributions=distributions))
@@ -216,7 +217,7 @@ def test_starting_config_without_a_value_is_refitted_all_the_same(
     study_tables.print_verdict(verdict)
     row = next(line for line in capsys.readouterr().out.splitlines() if "0 (start)" in line)
     assert row.split()[2] == "-" and row.split()[-1] == "-"
-    assert json.loads(json.dumps(study_tables.verdict_as_json(verdict)))["settings"]
+    assert json.loads(json.dumps(verdicts.as_plain(verdict)))["settings"]
 
 
 def test_refit_without_any_other_value_is_refused(data: Path, tmp_path: Path) -> None:
