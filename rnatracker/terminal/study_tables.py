@@ -16,6 +16,7 @@ from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.headline import headline
 from rnatracker.search.records.verdict import Verdict
 from rnatracker.search.scheduling.courses import is_paused
+from rnatracker.search.scheduling.stopping import GAIN_TRIALS
 from rnatracker.search.study import EPOCHS, Search
 from rnatracker.terminal import layout, output
 from rnatracker.terminal.layout import PlainTable
@@ -105,6 +106,9 @@ def _print_figures(search: Search) -> None:
             f"Pausing and pruning saved {saved.saved} of {saved.trained + saved.saved} epochs ({saved.share:.0%}), "
             f"about {saved.seconds:.0f} s"
         )
+    gain = search.expected_gain()
+    if gain is not None:
+        output.tell(f"{GAIN_TRIALS} more trials, drawn at random, are expected to gain {gain:.4f}")
 
 
 def print_settings(search: Search) -> None:
@@ -156,6 +160,7 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
         "importances": summary.importances(search),
         "saved": vars(summary.savings(search)),
         "run_id": search.study.user_attrs.get("run_id"),
+        "expected_gain": search.expected_gain(),
         "refit": refit_as_json(search),
         "failures": failures_as_json(search),
         "retries": retries_as_json(search),

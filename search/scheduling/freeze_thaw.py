@@ -39,8 +39,6 @@ _SHARE = 0.54
 _LOOKING = 0.7
 """Share of the epochs that may go into new trials' first looks while others wait to go on."""
 
-_DRAWS = 2000
-
 
 class State(StrEnum):
     """What a trial is doing."""
@@ -217,22 +215,6 @@ class FreezeThaw:
             if each.state == State.COMPLETE:
                 means[i], sds[i] = self.value(each) or 0.0, 0.0
         return Forecast([each.number for each in seen], means, sds)
-
-    def expected_gain(self, courses: Sequence[Course], candidates: Array, more: int = 10) -> float:
-        """Return how far so many more trials are expected to come above the best there is.
-
-        Args:
-            courses: the study's.
-            candidates: (M, D) settings that may be tried, between 0 and 1.
-            more: trials.
-        """
-        seen = [each for each in courses if each.values]
-        model, forecast = self._model(seen), self.forecast(seen)
-        means, sds = self._last(model, candidates, range(len(seen), len(seen) + len(candidates)))
-        rng = np.random.default_rng(0)
-        chosen = rng.integers(len(candidates), size=(_DRAWS, more))
-        drawn = (means[chosen] + sds[chosen] * rng.standard_normal(chosen.shape)).max(axis=1)
-        return float(np.maximum(drawn - max(forecast.means), 0.0).mean())
 
     def _model(self, courses: Sequence[Course]) -> CurveModel:
         model = CurveModel(self._points(courses), self._epochs, self._parameters)

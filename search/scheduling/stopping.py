@@ -5,6 +5,7 @@ Owns what `--until` takes. Must not know optuna, torch or typer. Read next: `sea
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from rnatracker.errors import UsageError
 
 GAIN_TRIALS = 10
 """Trials whose expected gain is told."""
+_LEAST = 12
+"""Trials below which nothing is told."""
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _FORMS = "a time as in 90m or 2h, epochs as in 800epochs, or a gain as in gain:0.005"
 
@@ -45,6 +48,26 @@ class Until:
                 raise UsageError(f"--until {text}: {kind} are given twice", "give each kind once")
             found[kind] = value
         return cls(**found)  # type: ignore[arg-type]
+
+
+def expected_gain(values: Sequence[float], more: int = GAIN_TRIALS) -> float | None:
+    """Return how far so many more trials are expected to come above the best; None for less than 12 trials.
+
+    What the last ones gained if their order had been another, on average over all orders: the mean best of all choices
+    of n - more trials is known exactly. The next ones gain less, as the logarithm of n does; so does the best of n
+    draws where the values' tail is exponential. A sampler that learns may do better than this.
+
+    Args:
+        values: (n,) what trials came to, or are expected to; the more the better.
+        more: trials.
+    """
+    n = len(values)
+    if n < _LEAST:
+        return None
+    ordered, m = sorted(values, reverse=True), max(n - more, n // 2)
+    chances = [math.comb(n - 1 - rank, m - 1) / math.comb(n, m) for rank in range(n - m + 1)]
+    gained = ordered[0] - sum(chance * value for chance, value in zip(chances, ordered, strict=False))
+    return gained * math.log((n + more) / n) / math.log(n / m)
 
 
 def _parsed(text: str) -> tuple[str, float | int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,7 @@ import numpy as np
 import pytest
 
 from rnatracker.errors import UsageError
-from rnatracker.search.scheduling.freeze_thaw import Course, FreezeThaw, State
-from rnatracker.search.scheduling.stopping import Until
+from rnatracker.search.scheduling.stopping import Until, expected_gain
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support.studies import small_study, work_through
 from tests.support.toys import toy_transcripts, write_table
@@ -34,23 +34,17 @@ def test_one_kind_twice_is_an_error() -> None:
         Until.of(["1h", "90m"])
 
 
-def _straight(n: int, spread: float, epochs: int = 9) -> list[Course]:
-    """Return whole trainings of which one has 0.5 + spread and the others spread out below 0.5, by their first key."""
-    made = []
-    for i in range(n):
-        place = i / (n - 1)
-        last = 0.5 - spread * (place - 1 / 3) ** 2
-        values = {1: {e: last * e / epochs for e in range(1, epochs + 1)}}
-        made.append(Course(i, np.array([place]), values, State.COMPLETE, i == 0))
-    return made
+def test_gain_is_what_the_last_ones_gained_in_all_orders() -> None:
+    values = [0.1 * i for i in range(12)]
+    orders = np.array([np.random.default_rng(seed).permutation(values)[:6].max() for seed in range(20000)])
+    gained = max(values) - orders.mean()
+    assert expected_gain(values) == pytest.approx(gained * math.log(22 / 12) / math.log(2), rel=0.02)
 
 
-def test_gain_is_small_where_all_has_been_seen_and_larger_where_nothing_has() -> None:
-    scheduler, candidates = FreezeThaw(9, 1), np.linspace(0, 1, 50)[:, None]
-    seen = scheduler.expected_gain(_straight(13, 0.3), candidates)
-    little = FreezeThaw(9, 1).expected_gain(_straight(13, 0.3)[9:], candidates)
-    assert 0 <= seen < 0.02
-    assert little > 2 * seen
+def test_gain_is_nothing_where_many_are_alike_and_unknown_of_few() -> None:
+    assert expected_gain([0.5] * 30) == 0.0
+    assert expected_gain([0.1 * i for i in range(11)]) is None
+    assert expected_gain([0.0] * 39 + [1.0]) == pytest.approx(0.25 * math.log(50 / 40) / math.log(40 / 30))
 
 
 def test_study_ends_when_its_epochs_are_spent_and_goes_on_with_more(tmp_path: Path) -> None:
