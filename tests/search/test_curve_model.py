@@ -28,7 +28,7 @@ def _points(reached: dict[float, int], factor: float = 1.0, shift: float = 0.0) 
     return Points(np.array(settings), np.array(epochs), np.array(trainings), np.array(values))
 
 
-_COMPLETE = {setting: _EPOCHS for setting in (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0)}
+_COMPLETE = dict.fromkeys((0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9, 1.0), _EPOCHS)
 
 
 def _ends(model: CurveModel, settings: Array, trainings: Numbers) -> tuple[Array, Array]:
