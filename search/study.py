@@ -231,15 +231,16 @@ class Search:
             with self.lock():
                 self.reap()
                 work = self._next()
-                if work.what == What.NOTHING:
-                    return None
                 if work.what == What.NEW and repeats == _MAX_REPEATS:
                     novel = self._never_tried()
                     if novel is None:
                         self.is_used_up = True
-                        return None
-                    self.study.enqueue_trial(novel)
-                    repeats = 0
+                        work = self._next()  # a paused trial may go on
+                    else:
+                        self.study.enqueue_trial(novel)
+                        repeats = 0
+                if work.what == What.NOTHING:
+                    return None
                 claim = self._take(work)
             if claim is not None:
                 return claim
@@ -266,12 +267,14 @@ class Search:
         begun = (
             interrupted if interrupted is not None else next((t.number for t in trials if courses.is_paused(t)), None)
         )  # paused by another scheduler
-        return Decision(What.NEW) if begun is None else Decision(What.RESUME, begun)
+        if begun is None:
+            return Decision(What.NOTHING if self.is_used_up else What.NEW)
+        return Decision(What.RESUME, begun)
 
     def _decide(self, paused: int | None = None) -> Decision:
         """Ask the scheduler; one trial may be taken for paused, to see whether it would be resumed."""
         found = [replace(each, state=State.PAUSED) if each.number == paused else each for each in self.courses()]
-        return self._freeze_thaw.decide(found, self.request.trials)
+        return self._freeze_thaw.decide(found, 0 if self.is_used_up else self.request.trials)
 
     def _on_to_next_look(self, number: int) -> Decision:
         course = next(each for each in self.courses() if each.number == number)
