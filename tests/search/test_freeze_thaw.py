@@ -50,7 +50,7 @@ def _decide(courses: list[Course], wanted: int, folds: int = 1) -> Decision:
 
 @pytest.mark.parametrize(
     ("epochs", "expected"),
-    [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (27, [2, 3, 4, 7, 10, 15, 23, 27]), (50, [4, 6, 8, 12, 19, 28, 42, 50])],
+    [(1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (27, [1, 2, 3, 4, 7, 11, 17, 27])],
 )
 def test_looks_are_close_at_first_and_end_with_the_fold(epochs: int, expected: list[int]) -> None:
     assert looks(epochs) == expected
@@ -63,19 +63,16 @@ def test_looks_rise_to_the_last_epoch_of_any_fold() -> None:
         assert found == sorted(set(found))
 
 
-def test_first_trial_is_begun_and_goes_to_its_end_at_once() -> None:
-    assert _decide([], 5) == Decision(What.NEW, epoch=2)
-    start = _course(0, 0.1, 2, State.PAUSED, is_start=True)
-    better = [_paused(number, 0.9, 10) for number in (1, 2)]
-    found = _decide([start, *better, *_KNOWN[1:]], 9)
-    assert (found.what, found.number, found.fold, found.epoch) == (What.RESUME, 0, 1, _EPOCHS)
-    assert "starting config" in found.why
+def test_first_trials_are_begun_and_go_to_the_first_look() -> None:
+    assert _decide([], 5) == Decision(What.NEW, epoch=1)
+    assert _decide([_course(0, 0.3, 0, State.RUNNING, is_start=True)], 5) == Decision(What.NEW, epoch=1)
 
 
-def test_starting_config_goes_through_all_folds_first() -> None:
-    start = _course(0, 0.1, 0, State.PAUSED, folds=1, is_start=True)
-    found = _decide([start, _paused(1, 0.9)], 9, folds=3)
-    assert (found.number, found.fold, found.epoch) == (0, 2, _EPOCHS)
+def test_some_trial_comes_to_its_end_though_it_is_the_only_one() -> None:
+    found = _decide([_paused(0, 0.3)], 1)
+    assert (found.what, found.number, found.epoch) == (What.RESUME, 0, 3)
+    hopeless = [_paused(1, 0.1), _paused(2, 0.1)]
+    assert _decide([_course(0, 0.5, 4, State.RUNNING), *hopeless], 3).what == What.NOTHING  # that one may
 
 
 def test_new_settings_are_begun_until_there_are_as_many_as_wanted() -> None:
@@ -98,7 +95,7 @@ def test_trial_that_starts_far_better_is_resumed_and_the_hopeless_are_not() -> N
     found = scheduler.decide(courses, len(courses))
     assert (found.what, found.number, found.fold, found.epoch) == (What.RESUME, 6, 1, 3)
     assert found.why == scheduler.outlook(6)
-    assert "the best has 0.5000" in found.why
+    assert "the best to 0.6" in found.why
     outlook = scheduler.forecast(courses)
     assert outlook.of(6)[0] == pytest.approx(0.7, abs=0.12)
     assert outlook.of(5)[0] == pytest.approx(0.12, abs=0.06)
@@ -106,28 +103,27 @@ def test_trial_that_starts_far_better_is_resumed_and_the_hopeless_are_not() -> N
 
 
 def test_trial_is_resumed_from_look_to_look_until_the_end_of_its_fold() -> None:
-    reached, epoch = [], 2
+    reached, epoch = [], 1
     while epoch < _EPOCHS:
         found = _decide([*_KNOWN, _paused(5, 0.8, epoch)], 6)
         assert (found.what, found.number, found.fold) == (What.RESUME, 5, 1)
         epoch = found.epoch
         reached.append(epoch)
-    assert reached == [3, 4, 7, 10, 15, 23, 27]
+    assert reached == [2, 3, 4, 7, 11, 17, 27]
 
 
-def test_after_the_last_epoch_of_a_fold_comes_the_next_folds_first_look() -> None:
+def test_fold_after_the_first_is_trained_to_its_end_in_one_piece() -> None:
     done = [_done(number, end, folds=2) for number, end in ((0, 0.3), (1, 0.5), (2, 0.2), (3, 0.1))]
-    found = _decide([*done, _course(4, 0.9, 0, State.PAUSED, folds=1)], 5, folds=2)
-    assert (found.what, found.number, found.fold, found.epoch) == (What.RESUME, 4, 2, 2)
-    found = _decide([*done, _course(4, 0.9, 5, State.PAUSED, folds=1)], 5, folds=2)
-    assert (found.fold, found.epoch) == (2, 7)
+    for epochs in (0, 5):  # the second: as where it was interrupted
+        found = _decide([*done, _course(4, 0.9, epochs, State.PAUSED, folds=1)], 5, folds=2)
+        assert (found.what, found.number, found.fold, found.epoch) == (What.RESUME, 4, 2, _EPOCHS)
 
 
 def test_epochs_between_looks_count_as_the_look_before() -> None:
     """As where the objective is evaluated in every other epoch."""
     scheduler = FreezeThaw(_EPOCHS, 1)
-    assert [scheduler.on_to_next_look(_paused(0, 0.1, epoch)).epoch for epoch in (1, 5, 8, 24)] == [2, 7, 10, 27]
-    assert scheduler.on_to_next_look(_paused(0, 0.1, 0)).epoch == 2
+    assert [scheduler.on_to_next_look(_paused(0, 0.1, epoch)).epoch for epoch in (1, 5, 8, 24)] == [2, 7, 11, 27]
+    assert scheduler.on_to_next_look(_paused(0, 0.1, 0)).epoch == 1
 
 
 def test_running_and_ended_trials_are_never_handed_out() -> None:
@@ -147,10 +143,9 @@ def test_best_of_those_paused_goes_on_where_none_is_complete() -> None:
     start = _course(0, 0.0, 0, State.ENDED, is_start=True)
     found = _decide([start, _paused(1, 0.2, 4), _paused(2, 0.6, 4), _paused(3, 0.4, 4)], 4)
     assert (found.what, found.number, found.epoch) == (What.RESUME, 2, 7)
-    assert "none is complete" in found.why
 
 
-def test_study_of_a_hundred_trials_ends_and_spends_most_on_the_good_ones() -> None:
+def test_study_of_thirty_trials_ends_and_spends_most_on_the_good_ones() -> None:
     """A whole study, without training: each trial ends where its setting says."""
     rng = np.random.default_rng(0)
     ends, state = rng.uniform(0, 0.6, 30), {}
@@ -168,11 +163,10 @@ def test_study_of_a_hundred_trials_ends_and_spends_most_on_the_good_ones() -> No
     else:
         pytest.fail("it never ends")
     assert len(reached) == 30
-    assert reached[0] == _EPOCHS
     assert reached[int(np.argmax(ends))] == _EPOCHS
     assert sum(reached.values()) < 0.6 * 30 * _EPOCHS
     by_value = np.argsort(ends)
-    worst, best = ([reached[int(n)] for n in part if n] for part in (by_value[:10], by_value[-10:]))
+    worst, best = ([reached[int(n)] for n in part] for part in (by_value[:10], by_value[-10:]))
     assert np.mean(worst) < 0.5 * np.mean(best)
     assert len(resumed) > 5
 
