@@ -124,11 +124,13 @@ class Claim:
         trial: Optuna's handle on it.
         config: its settings.
         until: fold and epoch after which the scheduler looks at it; None: it goes to its end.
+        why: why it was resumed; empty for one that was not paused.
     """
 
     trial: Trial
     config: Config
     until: tuple[int, int] | None = None
+    why: str = ""
 
     @property
     def number(self) -> int:
@@ -143,7 +145,7 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-"""What a trial's state is called, and the field of `Counts` that has such trials."""
+"""What a state of Optuna's is called; `state_of` tells paused trials from others that wait."""
 
 
 @dataclass
@@ -301,9 +303,7 @@ class Search:
         trial.set_user_attr(WORKER, identity.own_tags())
         trial.set_user_attr(STARTER, identity.starter_tags())
         trial.set_user_attr(SEEN, time.time())
-        if work.why and work.what == What.RESUME:
-            self._explain(trial, f"resumed: {work.why}")
-        trial.set_user_attr(PAUSED, None)
+        why = self._resumed(trial, work.why)
         earlier = set(trial.params)
         is_resumed = bool(earlier)  # it was interrupted: others may have drawn the same since
         outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
@@ -322,11 +322,20 @@ class Search:
             return None
         until = (work.fold, work.epoch) if work.epoch else None
         try:
-            return Claim(trial, of_trial(apply(request.config, drawn)), until)
+            return Claim(trial, of_trial(apply(request.config, drawn)), until, why)
         except ConfigError as error:
             trial.set_user_attr(REASON, f"impossible settings: {error}")
             self.study.tell(trial, state=TrialState.FAIL)
             return None
+
+    def _resumed(self, trial: Trial, why: str) -> str:
+        """Note that a trial is resumed, if it was paused; return why."""
+        if not trial.user_attrs.get(PAUSED):
+            return ""
+        why = why or "the study's scheduler is another now"
+        self._explain(trial, f"resumed: {why}")
+        trial.set_user_attr(PAUSED, None)
+        return why
 
     def _set_sampler(self, before: list[FrozenTrial], number: int) -> None:
         """Let the study have the sampler of a trial; none is needed for one whose settings are drawn."""
@@ -460,10 +469,14 @@ class Search:
         return self.storage.get_study_id_from_name(self.study.study_name)
 
 
+def state_of(trial: FrozenTrial) -> str:
+    """Return what a trial's state is called: a field of `Counts`."""
+    return "paused" if courses.is_paused(trial) else STATES[trial.state]
+
+
 def count(trials: list[FrozenTrial]) -> Counts:
     """Count trials by their state."""
-    numbers = Counter("paused" if courses.is_paused(trial) else STATES[trial.state] for trial in trials)
-    return Counts(**numbers)
+    return Counts(**Counter(map(state_of, trials)))
 
 
 @dataclass(frozen=True)
