@@ -85,10 +85,16 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
     end = TrialEnd(context.search, claim, run, reports.effort)
     try:
         with LogFile(run.files.log, reporter) as log:
+            if claim.why:
+                log.line(f"{run.name}: resumed: {claim.why}")
             describe_start(run, prepared, log)
             _check_memory(prepared)
             destination_of = into(run, log, lambda training: f"{run.name} {training.name}".rstrip())
-            train_all(prepared, context.trainings, destination_of, stop, [reports])
+            try:
+                train_all(prepared, context.trainings, destination_of, stop, [reports])
+            except Paused as paused:
+                log.line(f"{run.name}: paused: {paused}")
+                raise
     except Pruned as pruned:
         end.pruned(pruned)
     except Paused as paused:
@@ -117,6 +123,8 @@ def _open_run(context: TrialContext, claim: Claim) -> TrackedRun:
         run = _earlier_run(context, claim)
         if run is not None:
             run.reopen(even_finished=True)
+            if run.tags().get(Tag.PAUSED):
+                run.set_tags({Tag.PAUSED: ""})
         else:
             claim.trial.set_user_attr(RUN_BEGUN, True)
             run = _new_run(context, claim)

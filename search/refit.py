@@ -31,7 +31,7 @@ from rnatracker.search.records import leave
 from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.verdict import Refitted, Verdict, judge
 from rnatracker.search.sampling import REASON
-from rnatracker.search.study import RUN_ID, STATES, Search
+from rnatracker.search.study import RUN_ID, Search, state_of
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
@@ -97,7 +97,7 @@ def refit(
 def _why(trial: FrozenTrial) -> str:
     """Word why a trial has no value."""
     reason = trial.user_attrs.get(REASON, "")
-    return f"{STATES[trial.state]}{f', {reason}' if reason else ''}"
+    return f"{state_of(trial)}{f', {reason}' if reason else ''}"
 
 
 def _objective(search: Search) -> str:

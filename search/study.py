@@ -81,11 +81,13 @@ class Claim:
         trial: Optuna's handle on it.
         config: its settings.
         until: fold and epoch after which the scheduler looks at it; None: it goes to its end.
+        why: why it was resumed; empty for one that was not paused.
     """
 
     trial: Trial
     config: Config
     until: tuple[int, int] | None = None
+    why: str = ""
 
     @property
     def number(self) -> int:
@@ -100,7 +102,7 @@ STATES = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-"""What a trial's state is called, and the field of `Counts` that has such trials."""
+"""What a state of Optuna's is called; `state_of` tells paused trials from others that wait."""
 
 
 @dataclass
@@ -188,15 +190,16 @@ class Search:
             with self.lock():
                 self.reap()
                 work = self._next()
-                if work.what == What.NOTHING:
-                    return None
                 if work.what == What.NEW and repeats == _MAX_REPEATS:
                     novel = self._never_tried()
                     if novel is None:
                         self.is_used_up = True
-                        return None
-                    self.study.enqueue_trial(novel)
-                    repeats = 0
+                        work = self._next()  # a paused trial may go on
+                    else:
+                        self.study.enqueue_trial(novel)
+                        repeats = 0
+                if work.what == What.NOTHING:
+                    return None
                 claim = self._take(work)
             if claim is not None:
                 return claim
@@ -243,12 +246,14 @@ class Search:
         begun = (
             interrupted if interrupted is not None else next((t.number for t in trials if courses.is_paused(t)), None)
         )  # paused by another scheduler
-        return Decision(What.NEW) if begun is None else Decision(What.RESUME, begun)
+        if begun is None:
+            return Decision(What.NOTHING if self.is_used_up else What.NEW)
+        return Decision(What.RESUME, begun)
 
     def _decide(self, paused: int | None = None) -> Decision:
         """Ask the scheduler; one trial may be taken for paused, to see whether it would be resumed."""
         found = [replace(each, state=State.PAUSED) if each.number == paused else each for each in self.courses()]
-        return self._freeze_thaw.decide(found, self.request.trials)
+        return self._freeze_thaw.decide(found, 0 if self.is_used_up else self.request.trials)
 
     def _on_to_next_look(self, number: int) -> Decision:
         course = next(each for each in self.courses() if each.number == number)
@@ -275,9 +280,7 @@ class Search:
         trial.set_user_attr(WORKER, identity.own_tags())
         trial.set_user_attr(STARTER, identity.starter_tags())
         trial.set_user_attr(SEEN, time.time())
-        if work.why and work.what == What.RESUME:
-            self._explain(trial, f"resumed: {work.why}")
-        trial.set_user_attr(PAUSED, None)
+        why = self._resumed(trial, work.why)
         earlier = set(trial.params)
         is_resumed = bool(earlier)  # it was interrupted: others may have drawn the same since
         outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
@@ -296,11 +299,20 @@ class Search:
             return None
         until = (work.fold, work.epoch) if work.epoch else None
         try:
-            return Claim(trial, of_trial(apply(request.config, drawn)), until)
+            return Claim(trial, of_trial(apply(request.config, drawn)), until, why)
         except ConfigError as error:
             trial.set_user_attr(REASON, f"impossible settings: {error}")
             self.study.tell(trial, state=TrialState.FAIL)
             return None
+
+    def _resumed(self, trial: Trial, why: str) -> str:
+        """Note that a trial is resumed, if it was paused; return why."""
+        if not trial.user_attrs.get(PAUSED):
+            return ""
+        why = why or "the study's scheduler is another now"
+        self._explain(trial, f"resumed: {why}")
+        trial.set_user_attr(PAUSED, None)
+        return why
 
     def _set_sampler(self, before: list[FrozenTrial], number: int) -> None:
         """Let the study have the sampler of a trial; none is needed for one whose settings are drawn."""
@@ -434,7 +446,11 @@ class Search:
         return self.storage.get_study_id_from_name(self.study.study_name)
 
 
+def state_of(trial: FrozenTrial) -> str:
+    """Return what a trial's state is called: a field of `Counts`."""
+    return "paused" if courses.is_paused(trial) else STATES[trial.state]
+
+
 def count(trials: list[FrozenTrial]) -> Counts:
     """Count trials by their state."""
-    numbers = Counter("paused" if courses.is_paused(trial) else STATES[trial.state] for trial in trials)
-    return Counts(**numbers)
+    return Counts(**Counter(map(state_of, trials)))

@@ -24,8 +24,17 @@ from rnatracker.search.pruning import START, place_of
 from rnatracker.search.sampling import REASON, RETRIES, tried_again
 from rnatracker.search.scheduling.courses import is_paused
 from rnatracker.search.space import Space, Value, apply
-from rnatracker.search.study import CAUTIONS, DEATHS, EPOCHS, FOLD_VALUES, OUTSIDE, SECONDS, Search
-from rnatracker.search.study import STATES as STATES
+from rnatracker.search.study import (
+    CAUTIONS,
+    DEATHS,
+    EPOCHS,
+    FOLD_VALUES,
+    OUTSIDE,
+    SCHEDULE,
+    SECONDS,
+    Search,
+    state_of,
+)
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?(e[+-]?\d+)?")
 _ENOUGH, _ENOUGH_PER_KEY = 10, 2
@@ -132,6 +141,24 @@ def savings(search: Search) -> Savings:
     return Savings(trained, saved, seconds)
 
 
+def seconds_left(search: Search) -> float | None:
+    """Estimate how long the rest of a study takes, by epochs: pieces of work differ too much to count trials.
+
+    A trial that has not been begun, or runs, is taken to train as many epochs as those that are over or paused have on
+    average, at the study's pace. None before any is.
+    """
+    trials, request = search.trials(), search.request
+    rested = [t for t in trials if state_of(t) not in ("running", "waiting") and t.user_attrs.get(EPOCHS)]
+    epochs = sum(int(trial.user_attrs[EPOCHS]) for trial in rested)
+    if not epochs:
+        return None
+    mean, begun = epochs / len(rested), sum(state_of(trial) != "waiting" for trial in trials)
+    running = [trial.last_step or 0 for trial in trials if state_of(trial) == "running"]
+    left = max(request.trials - begun, 0) * mean + sum(max(mean - steps, 1.0) for steps in running)
+    pace = sum(float(trial.user_attrs.get(SECONDS, 0.0)) for trial in rested) / epochs
+    return left * pace / max(request.jobs, 1)
+
+
 def importances(search: Search) -> dict[str, float]:
     """Return each key's share of what makes values differ, the largest first; empty with too few trials.
 
@@ -197,13 +224,14 @@ def row(search: Search, trial: FrozenTrial) -> dict[str, Any]:
     last = trial.intermediate_values[trial.last_step] if trial.last_step is not None else None
     return {
         "trial": trial.number,
-        "state": STATES[trial.state],
+        "state": state_of(trial),
         "value": trial.value if complete else None,
         "last_value": last,
         "reached": reached(trial, search.request.config.train.epochs),
         "epochs": attributes.get(EPOCHS),
         "seconds": attributes.get(SECONDS),
         "reason": attributes.get(REASON, ""),
+        "schedule": "; ".join(attributes.get(SCHEDULE, ())),
         "deaths": attributes.get(DEATHS, 0),
         "retries": attributes.get(RETRIES),
         "run_id": attributes.get("run_id", ""),

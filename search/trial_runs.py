@@ -19,7 +19,7 @@ from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search.pruning import PruneReason
 from rnatracker.search.records import dashboard
 from rnatracker.search.sampling import REASON
-from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SECONDS, Claim, Search
+from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SCHEDULE, SECONDS, Claim, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
@@ -61,10 +61,12 @@ class Paused(Exception):  # noqa: N818 - not an error
         fold: the fold it has reached.
         epoch: the epoch of that fold.
         why: for people.
+        text: all of this, for people.
     """
 
     def __init__(self, fold: int, epoch: int, why: str) -> None:
-        super().__init__(why)
+        self.text = f"fold {fold}, epoch {epoch}: {why}"
+        super().__init__(self.text)
         self.fold, self.epoch, self.why = fold, epoch, why
 
 
@@ -143,19 +145,28 @@ class TrialEnd:
 
     def paused(self, paused: Paused) -> None:
         """Let a trial wait until the scheduler resumes it. Its run ends first, as above."""
-        self._note()
-        message = f"paused at fold {paused.fold}, epoch {paused.epoch}: {paused.why}"
+        self._note_effort()
         self._run.flush()
-        self._close("KILLED", message)
-        self._search.pause(self._claim, f"fold {paused.fold}, epoch {paused.epoch}: {paused.why}")
+        self._run.set_tags(
+            {Tag.PAUSED: paused.text, Tag.SCHEDULE: "\n".join([*self._schedule(), f"paused: {paused.text}"])}
+        )
+        self._close("KILLED", f"paused at {paused.text}")
+        self._search.pause(self._claim, paused.text)
         self._tell_dashboard()
 
+    def _schedule(self) -> list[str]:
+        return list(self._claim.trial.user_attrs.get(SCHEDULE, ()))
+
+    def _note_effort(self) -> None:
+        self._claim.trial.set_user_attr(EPOCHS, self._effort.epochs)
+        self._claim.trial.set_user_attr(SECONDS, round(self._effort.seconds, 3))
+
     def _note(self, reason: str = "") -> None:
-        trial = self._claim.trial
-        trial.set_user_attr(EPOCHS, self._effort.epochs)
-        trial.set_user_attr(SECONDS, round(self._effort.seconds, 3))
+        self._note_effort()
         if reason:
-            trial.set_user_attr(REASON, reason)
+            self._claim.trial.set_user_attr(REASON, reason)
+        if self._schedule():
+            self._run.set_tags({Tag.SCHEDULE: "\n".join(self._schedule())})
 
     def _end_without_value(self, state: TrialState, status: Status, message: str) -> None:
         self._run.flush()

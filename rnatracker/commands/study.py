@@ -21,6 +21,10 @@ def study(
     name: Annotated[str | None, typer.Argument(help="Name of the study.", metavar="STUDY", show_default=False)] = None,
     list_: Annotated[bool, typer.Option("--list", help="List all studies.")] = False,
     best: Annotated[int, typer.Option(help="Number of trials to show.", min=1)] = 10,
+    trial: Annotated[
+        int | None,
+        typer.Option(help="Show one trial: its values, and when and why it was paused.", min=0, show_default=False),
+    ] = None,
     export: Annotated[
         str | None,
         typer.Option(help="Write the best settings as a config file.", **options.FILE),
@@ -45,6 +49,7 @@ def study(
     """Show the best trials of a study, which settings matter, and what pruning saved.
 
     rnatracker study first --export best.yaml
+    rnatracker study first --trial 7
     """
     from rnatracker.search import definition, hints
     from rnatracker.search.records.config_file import export_best
@@ -59,21 +64,33 @@ def study(
         raise typer.BadParameter("give a study's name, or --list")
     search = definition.load_search(name, storage, tracking)
     if export is not None:
-        trial = export_best(search, Path(export))
+        exported = export_best(search, Path(export))
         again = hints.command(
             ["train", "--config", export, "--data", str(search.request.config.data.path)], tracking, None
         )
-        output.say(f"trial {trial.number} is in {export}; use it with: {again}")
+        output.say(f"trial {exported.number} is in {export}; use it with: {again}")
     if plots is not None:
         _draw(search, Path(plots))
     if delete_weights:
         _delete_weights(search)
-    if json_:
+    if trial is not None:
+        _print_trial(search, trial, json_)
+    elif json_:
         output.print_json(study_tables.study_as_json(search, best))
     else:
         study_tables.print_study(search, limit=best)
         study_tables.print_settings(search)
         study_tables.print_next(search)
+
+
+def _print_trial(search: Search, number: int, json_: bool) -> None:
+    from rnatracker.terminal import study_trial
+
+    found = study_trial.find_trial(search, number)
+    if json_:
+        output.print_json(study_trial.trial_as_json(search, found))
+    else:
+        study_trial.print_trial(search, found)
 
 
 def _print_names(names: list[str], start: str, json_: bool) -> None:

@@ -80,9 +80,10 @@ def _line(search: Search, trial: FrozenTrial) -> str:
     """Return the line of a trial that has ended."""
     from rnatracker.search import summary
     from rnatracker.search.sampling import REASON
+    from rnatracker.search.study import state_of
 
     settings = _settings(trial)
-    state = summary.STATES[trial.state]
+    state = state_of(trial)
     if state == "complete":
         best = summary.best(search, 1)
         mark = "  the best so far" if best and best[0].number == trial.number else ""
@@ -118,30 +119,31 @@ def _table(search: Search, seconds_left: float | None) -> RenderableType:
     from rich.console import Group
 
     from rnatracker.search import summary
+    from rnatracker.search.study import state_of
 
     request, counts = search.request, search.counts()
     table = new_table()
     for header in ("trial", "fold", "epoch", request.config.train.objective, "settings"):
         table.add_column(header, overflow="fold")
-    running = [trial for trial in search.trials() if summary.STATES[trial.state] == "running"]
+    running = [trial for trial in search.trials() if state_of(trial) == "running"]
     for trial in [*summary.best(search, 1), *running]:
         table.add_row(*_cells(search, trial))
     limit = "" if seconds_left is None else f", {_duration(max(seconds_left, 0))} left"
+    paused = f"{counts.paused} paused, " if counts.paused else ""
     line = (
-        f"study {request.name}: {counts.over} of {request.trials} trials: {counts.complete} complete, {counts.pruned} "
-        f"pruned, {counts.failed} failed, {counts.running} running{_expected(search, counts.over)}{limit}"
+        f"study {request.name}: {counts.over + counts.paused + counts.running} of {request.trials} trials begun: "
+        f"{counts.complete} complete, {counts.pruned} pruned, {counts.failed} failed, {paused}"
+        f"{counts.running} running{_expected(search)}{limit}"
     )
     return Group(line, table)
 
 
-def _expected(search: Search, over: int) -> str:
-    """Return how long the rest may take, from how long the trials took so far."""
-    times = [(trial.datetime_start, trial.datetime_complete) for trial in search.trials() if trial.state.is_finished()]
-    known = [max((end - start).total_seconds(), 0.0) for start, end in times if start and end]
-    if not known:
-        return ""
-    left = max(search.request.trials - over, 0) * sum(known) / len(known) / max(search.request.jobs, 1)
-    return f", about {_duration(left)} to go"
+def _expected(search: Search) -> str:
+    """Word how long the rest may take."""
+    from rnatracker.search import summary
+
+    left = summary.seconds_left(search)
+    return "" if left is None else f", about {_duration(left)} to go"
 
 
 def _duration(seconds: float) -> str:

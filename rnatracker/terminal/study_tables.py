@@ -17,7 +17,7 @@ from rnatracker.search.records.headline import headline
 from rnatracker.search.records.verdict import Verdict
 from rnatracker.search.scheduling.courses import is_paused
 from rnatracker.search.scheduling.stopping import GAIN_TRIALS
-from rnatracker.search.study import EPOCHS, Search
+from rnatracker.search.study import EPOCHS, SCHEDULE, Search
 from rnatracker.terminal import layout, output
 from rnatracker.terminal.layout import PlainTable
 from rnatracker.terminal.tables import new_table, show
@@ -145,6 +145,7 @@ def as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
         "value": trial.value,
         "params": trial.params,
         "folds": trial.user_attrs.get("fold_values", []),
+        "schedule": list(trial.user_attrs.get(SCHEDULE, ())),
         "run_id": trial.user_attrs.get("run_id"),
         "command": hints.rerun_command(search, trial),
     }

@@ -24,6 +24,7 @@ TAGS = (
     Tag.REPLAYS,
     Tag.MESSAGE,
     Tag.PRUNED,
+    Tag.PAUSED,
 )
 """Tags that a list needs."""
 SO_FAR = "val/pcc_mean"
@@ -83,7 +84,10 @@ class Listed:
     @property
     def state(self) -> str:
         """Its status in words."""
-        return Tag.PRUNED if Tag.PRUNED in self.tags else _STATES.get(self.status, self.status.lower())
+        if Tag.PRUNED in self.tags:
+            return Tag.PRUNED
+        is_paused = self.status == "KILLED" and self.tags.get(Tag.PAUSED)
+        return Tag.PAUSED if is_paused else _STATES.get(self.status, self.status.lower())
 
     @property
     def data(self) -> str:

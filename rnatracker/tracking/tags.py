@@ -53,6 +53,11 @@ class Tag:
     PRUNED_SAVED_EPOCHS: Final = "pruned.saved_epochs"
     PRUNED_SAVED_SECONDS: Final = "pruned.saved_seconds"
 
+    PAUSED: Final = "paused"
+    """Of a trial's run: where and why the study's scheduler has paused it; empty once it is resumed."""
+    SCHEDULE: Final = "rnatracker.schedule"
+    """Of a trial's run: when its study's scheduler has paused and resumed it, and why, a line each."""
+
     # How runs belong together.
     PARENT: Final = "mlflow.parentRunId"
     REPLAYS: Final = "rnatracker.replays"

@@ -45,7 +45,11 @@ def of_study(study: str, keys: Sequence[str], *, maximize: bool) -> str:
         keys: the searched keys.
         maximize: whether more of the objective is better.
     """
-    columns = [*_metrics(("objective", "best/pcc_overall", "best/epoch")), *_params(keys), *_tags((Tag.PRUNED,))]
+    columns = [
+        *_metrics(("objective", "best/pcc_overall", "best/epoch")),
+        *_params(keys),
+        *_tags((Tag.PRUNED, Tag.PAUSED)),
+    ]
     only = f"tags.`rnatracker.study` = '{study}'"
     return _state(columns, "metrics.`objective`", ascending=not maximize, only=only)
 

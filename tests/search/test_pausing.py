@@ -1,0 +1,234 @@
+"""Studies whose trials are paused and resumed: every epoch is trained once, and the values are those of no pause."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from rnatracker.processes.stop import StopSignal
+from rnatracker.search import memory
+from rnatracker.search.objective import TrialContext
+from rnatracker.search.scheduling.courses import is_paused
+from rnatracker.search.study import EPOCHS, SCHEDULE, Search, StudyRequest
+from rnatracker.search.worker import run_trials
+from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.training.reporting import NullReporter
+from rnatracker.training.trainer import Stopped
+from tests.support.studies import open_context, small_study, work_through
+from tests.support.toys import toy_transcripts, write_table
+
+_EPOCHS = 6
+_EPOCH_LINE = re.compile(r"trial\d+ ?(fold\d)?  epoch +(\d+)/")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_table(toy_transcripts(40), tmp_path / "toy.tsv")
+
+
+@pytest.fixture
+def tracking(tmp_path: Path) -> TrackingSettings:
+    return TrackingSettings(tmp_path / "mlruns", enabled=False)
+
+
+def _request(data: Path, tracking: TrackingSettings, **changes: Any) -> StudyRequest:
+    settings = {"train__epochs": _EPOCHS, **changes.pop("settings", {})}
+    whole = {"trials": 6, "scheduler": "freeze-thaw", "sampler": "random", **changes}
+    return small_study(data, tracking, settings=settings, **whole)
+
+
+def _states(search: Search) -> Counter[str]:
+    return Counter("paused" if is_paused(trial) else trial.state.name for trial in search.study.trials)
+
+
+def _trained(run: TrackedRun) -> Counter[tuple[str, int]]:
+    """Return how often each epoch was trained, by fold and epoch, as its log says."""
+    return Counter((fold, int(epoch)) for fold, epoch in _EPOCH_LINE.findall(run.files.log.read_text()))
+
+
+def _check_epochs(search: Search, context: TrialContext, folds: int = 1) -> None:
+    """Check that each trial has one run, in which each epoch was trained once, and as many as the study says."""
+    children = context.parent.children()
+    assert sorted(children) == sorted(f"trial{trial.number}" for trial in search.trials())
+    for trial in search.trials():
+        trained = _trained(children[f"trial{trial.number}"])
+        assert set(trained.values()) == {1}
+        assert len(trained) == trial.user_attrs[EPOCHS]
+        for fold in range(1, folds + 1):
+            epochs = [epoch for name, epoch in trained if name == (f"fold{fold}" if folds > 1 else "")]
+            assert sorted(epochs) == list(range(1, len(epochs) + 1))
+
+
+def _values(search: Search) -> list[list[float]]:
+    """Return what each trial has reported."""
+    return [[value for _, value in sorted(t.intermediate_values.items())] for t in search.trials()]
+
+
+def _check_like(search: Search, whole: Search) -> None:
+    """Check that trials have reported what those of a study without pauses have, as far as they have come."""
+    for own, others, trial, other in zip(_values(search), _values(whole), search.trials(), whole.trials(), strict=True):
+        assert trial.params == other.params
+        assert own == others[: len(own)]
+        if trial.state == TrialState.COMPLETE:
+            assert (trial.value, len(own)) == (other.value, len(others))
+
+
+_SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        pytest.param({"data__fold": 2}, marks=_SLOW),
+        pytest.param({"train__eval_every": 2}, marks=_SLOW),
+        pytest.param({"train__patience": 2}, marks=_SLOW),
+    ],
+)
+def test_values_are_to_the_bit_those_without_pauses(
+    settings: dict[str, Any], data: Path, tracking: TrackingSettings
+) -> None:
+    request = _request(data, tracking, settings=settings)
+    search, context = work_through(request)
+    whole, _ = work_through(replace(request, name="whole", scheduler="none"))
+    states = _states(search)
+    assert states["COMPLETE"] and states["paused"] and sum(states.values()) == 6
+    assert any("resumed" in line for trial in search.trials() for line in trial.user_attrs.get(SCHEDULE, []))
+    _check_like(search, whole)
+    _check_epochs(search, context, settings.get("data__fold", 1))
+
+
+class _StopAfter(StopSignal):
+    """Asks to stop after so many questions."""
+
+    def __init__(self, questions: int) -> None:
+        super().__init__()
+        self._left = questions
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left < 0
+
+
+def test_study_that_is_stopped_again_and_again_is_resumed_to_the_same_end(
+    data: Path, tracking: TrackingSettings
+) -> None:
+    request = _request(data, tracking)
+    at_once, _ = work_through(replace(request, name="at-once"))
+    stops = 0
+    while True:
+        search, context = open_context(request)
+        try:
+            run_trials(context, NullReporter(), _StopAfter(13))
+            break
+        except Stopped:
+            stops += 1
+            assert not search.counts().running
+    assert stops > 3
+    assert _values(search) == _values(at_once)
+    assert _states(search) == _states(at_once)
+    _check_epochs(search, context)
+
+
+def test_more_trials_are_begun_later_and_paused_ones_may_go_on(data: Path, tracking: TrackingSettings) -> None:
+    request = _request(data, tracking, trials=4)
+    work_through(request)
+    search, context = work_through(replace(request, trials=7))
+    assert len(search.trials()) == 7
+    assert search.is_over()
+    _check_epochs(search, context)
+    before = _values(search)
+    again, _ = work_through(replace(request, trials=7))  # there is nothing left to do
+    assert (_values(again), again.is_over()) == (before, True)
+    fewer, _ = work_through(replace(request, trials=3))
+    assert len(fewer.trials()) == 7
+
+
+@pytest.mark.parametrize("other", ["forecast", *(pytest.param(name, marks=_SLOW) for name in ("none", "median"))])
+def test_other_schedulers_take_paused_trials_to_their_end(other: Any, data: Path, tracking: TrackingSettings) -> None:
+    request = _request(data, tracking)
+    paused, _ = work_through(request)
+    assert _states(paused)["paused"]
+    search, context = work_through(replace(request, scheduler=other))
+    states = _states(search)
+    assert states["paused"] == states["WAITING"] == 0 and sum(states.values()) == 6
+    assert states["PRUNED"] == 0 or other != "none"
+    _check_epochs(search, context)
+
+
+@pytest.mark.parametrize("other", ["forecast", *(pytest.param(name, marks=_SLOW) for name in ("none", "median"))])
+def test_study_of_another_scheduler_goes_on_with_pauses(other: Any, data: Path, tracking: TrackingSettings) -> None:
+    request = _request(data, tracking)
+    before = _values(work_through(replace(request, scheduler=other, trials=4))[0])
+    search, context = work_through(request)
+    assert _values(search)[:4] == before
+    assert len(search.trials()) == 6 and _states(search)["paused"]
+    _check_epochs(search, context)
+
+
+@_SLOW
+def test_loss_is_searched_downwards(data: Path, tracking: TrackingSettings) -> None:
+    request = _request(data, tracking, settings={"train__objective": "val_loss"}, trials=7)
+    search, context = work_through(request)
+    whole, _ = work_through(replace(request, name="whole", scheduler="none"))
+    _check_like(search, whole)
+    _check_epochs(search, context)
+    done = [trial.value for trial in search.trials() if trial.state == TrialState.COMPLETE]
+    paused = [min(t.intermediate_values.values()) for t in search.trials() if is_paused(t)]
+    assert min(done) < min(paused)
+
+
+@_SLOW
+def test_fold_without_a_value_is_trained_and_left_out(tmp_path: Path, tracking: TrackingSettings) -> None:
+    """In the first fold the site that varies varies in the test part only."""
+    toys = toy_transcripts(40)
+    request = _request(write_table(toys, tmp_path / "toy.tsv"), tracking, settings={"data__fold": 2})
+    _, context = open_context(replace(request, name="look"))
+    fractions = toys.fractions.copy()
+    fractions[context.trainings[0].validation] = [0.5, 0.3, 0.2]
+    data = write_table(replace(toys, fractions=fractions), tmp_path / "flat.tsv")
+    request = _request(data, tracking, settings={"data__fold": 2})
+    search, context = work_through(request)
+    whole, _ = work_through(replace(request, name="whole", scheduler="none"))
+    folds = [t.user_attrs["fold_values"] for t in search.trials() if t.state == TrialState.COMPLETE]
+    assert folds and all(first is None and second is not None for first, second in folds)
+    assert any("paused: fold 2" in line for trial in search.trials() for line in trial.user_attrs.get(SCHEDULE, []))
+    _check_like(search, whole)
+    _check_epochs(search, context, 2)
+
+
+def test_trial_that_cannot_fit_is_pruned_before_its_start_and_the_others_go_on(
+    data: Path, tracking: TrackingSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def why_not(config: Any, *_: Any) -> str | None:
+        asked.append(config.model.rnn_hidden)
+        return "too large" if config.model.rnn_hidden > 4 else None
+
+    monkeypatch.setattr(memory, "why_not", why_not)
+    search, context = work_through(_request(data, tracking))
+    large = [trial for trial in search.trials() if trial.params["model.rnn_hidden"] > 4]
+    assert 0 < len(large) < 6
+    assert {trial.state for trial in large} == {TrialState.PRUNED}
+    assert all(not trial.intermediate_values for trial in large)
+    assert len(search.trials()) == 6
+    assert all(_trained(context.parent.children()[f"trial{t.number}"]) == {} for t in large)
+
+
+def test_space_that_is_used_up_leaves_paused_trials_to_go_on(data: Path, tracking: TrackingSettings) -> None:
+    content = {"train.lr": {"categorical": [0.001, 0.003, 0.01, 0.03]}}
+    request = _request(data, tracking, content=content, trials=30)
+    search, context = work_through(request)
+    assert search.is_used_up
+    assert len(search.trials()) == 4
+    assert all(trial.intermediate_values for trial in search.trials())
+    assert _states(search)["COMPLETE"] and search.is_over()
+    _check_epochs(search, context)
