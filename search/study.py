@@ -37,6 +37,7 @@ from rnatracker.search.faults.deaths import DEATHS as DEATHS
 from rnatracker.search.faults.deaths import SEEN as SEEN
 from rnatracker.search.faults.deaths import STARTER as STARTER
 from rnatracker.search.faults.deaths import WORKER as WORKER
+from rnatracker.search.front.cost import Cost
 from rnatracker.search.optuna_private import is_given
 from rnatracker.search.pruning import START, SchedulerName
 from rnatracker.search.sampling import REASON, REPEATS, RETRIES, SamplerName, tried_again
@@ -89,6 +90,7 @@ class StudyRequest:
         seed: the study's seed; that of each training is `train.seed`.
         warm_start: studies and runs whose best settings are tried early.
         keep_weights: how many trials keep their weights; None: all that complete.
+        cost: the second objective; None: there is none.
     """
 
     name: str
@@ -104,6 +106,7 @@ class StudyRequest:
     seed: int = 0
     warm_start: tuple[str, ...] = ()
     keep_weights: int | None = None
+    cost: Cost | None = None
 
     @property
     def folds(self) -> int:
@@ -340,6 +343,7 @@ class Search:
             n_drawn,
             conditional=request.space.has_conditions,
             forecasts=self._forecasts(),
+            has_cost=request.cost is not None,
         )
 
     def _forecasts(self) -> dict[int, float]:

@@ -25,6 +25,10 @@ def study(
         str | None,
         typer.Option(help="Write the best settings as a config file.", **options.FILE),
     ] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(help="The trial whose settings --export writes, in place of the best.", metavar="N", min=0),
+    ] = None,
     plots: Annotated[
         str | None,
         typer.Option(
@@ -47,7 +51,7 @@ def study(
     rnatracker study first --export best.yaml
     """
     from rnatracker.search import definition, hints
-    from rnatracker.search.records.config_file import export_best
+    from rnatracker.search.records.config_file import export_best, export_trial
     from rnatracker.terminal import study_tables
 
     tracking = options.tracking_settings(store, tracking_uri, experiment, no_track)
@@ -57,13 +61,16 @@ def study(
         return
     if name is None:
         raise typer.BadParameter("give a study's name, or --list")
+    if trial is not None and export is None:
+        raise typer.BadParameter("--trial says whose settings --export writes: give --export FILE too")
     search = definition.load_search(name, storage, tracking)
     if export is not None:
-        trial = export_best(search, Path(export))
+        file = Path(export)
+        exported = export_best(search, file) if trial is None else export_trial(search, trial, file)
         again = hints.command(
             ["train", "--config", export, "--data", str(search.request.config.data.path)], tracking, None
         )
-        output.say(f"trial {trial.number} is in {export}; use it with: {again}")
+        output.say(f"trial {exported.number} is in {export}; use it with: {again}")
     if plots is not None:
         _draw(search, Path(plots))
     if delete_weights:

@@ -54,7 +54,7 @@ def tune(
     epochs: options.Epochs = None,
     fold: options.Fold = None,
     group_by: options.GroupBySetting = None,
-    objective: options.Objective = None,
+    objective: options.Objectives = None,
     space: Annotated[
         str | None,
         typer.Option(
@@ -149,9 +149,11 @@ def tune(
 
     rnatracker tune --data mine.tsv --study first --trials 50 --jobs 2 --epochs 30
     """
+    from rnatracker.search.front import cost
     from rnatracker.search.records.command import Typed, completed
     from rnatracker.search.tune import StopReason, check_any_value
 
+    value, second = (None, None) if objective is None else cost.parse(objective)
     request = completed(
         Typed(
             study,
@@ -167,7 +169,7 @@ def tune(
                 "data.group_by": group_by,
                 "data.fold": fold,
                 "train.epochs": epochs,
-                "train.objective": objective,
+                "train.objective": value,
                 "train.device": device,
                 "train.threads": threads,
                 "train.seed": seed,
@@ -179,6 +181,7 @@ def tune(
                 "timeout": None if timeout is None else seconds_of(timeout),
                 "jobs": jobs,
                 "warm_start": tuple(warm_start or ()),
+                **({} if objective is None else {"cost": second}),
             },
         )
     )
@@ -243,6 +246,8 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, error: StudyError | None =
                 "trials": vars(counts),
                 "best": study_tables.as_json(search, best[0]) if best else None,
                 "saved": vars(summary.savings(search)),
+                "cost": search.request.cost,
+                "front": study_tables.front_as_json(search),
                 "folder": str(outcome.run.folder),
                 "refit": study_tables.refit_as_json(search),
                 "failures": study_tables.failures_as_json(search),

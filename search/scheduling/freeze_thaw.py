@@ -12,7 +12,7 @@ long as the study goes on.
 - New settings are begun until there are as many as wanted, but never by more than `_LOOKING` of the epochs, so that
   what is learned from those that go on helps to choose the next.
 - A paused trial is worth its expected gain over the best value there is, by the forecast of its last value, for each
-  epoch that it still takes.
+  epoch that it still takes. In a study with a cost, by the mean over limits of the cost (`worth.py`).
 - It is over when all settings have been begun and going on with every paused trial would gain less than `_ENOUGH`.
 """
 
@@ -26,7 +26,9 @@ from enum import StrEnum
 import numpy as np
 from scipy import stats
 
+from rnatracker.search.front.cost import log_cost
 from rnatracker.search.scheduling.curve_model import Array, CurveModel, Points
+from rnatracker.search.scheduling.worth import Rivals
 
 _FIRST = 2 / 27
 """Share of a fold's epochs before the first look. Earlier ranks say nothing of the last ones."""
@@ -56,6 +58,7 @@ class Course:
         values: by fold, from 1: by epoch, the best value so far, the more the better.
         state: what it is doing.
         is_start: whether it has the starting config.
+        cost: what it costs; None: not known, or the study has no cost.
     """
 
     number: int
@@ -63,6 +66,7 @@ class Course:
     values: dict[int, dict[int, float]]
     state: State
     is_start: bool = False
+    cost: float | None = None
 
     @property
     def epochs(self) -> int:
@@ -165,12 +169,13 @@ class FreezeThaw:
         forecast = self.forecast(courses)
         known = [self.value(each) for each in courses if each.state == State.COMPLETE]
         best = max((v for v in known if v is not None), default=-math.inf)
-        gains = {each.number: self._gain(forecast.of(each.number), best) for each in paused}
+        rivals = self._rivals(courses, forecast)
+        gains = {each.number: self._gain_of(each, forecast.of(each.number), best, rivals) for each in paused}
         rates = {each.number: gains[each.number] / self._left(each) for each in paused}
         against = f"the best has {best:.4f}" if math.isfinite(best) else "none is complete"
         for each in paused:
             mean, sd = forecast.of(each.number)
-            self._outlooks[each.number] = f"may come to {mean:.4f} ± {sd:.4f}, {against}"
+            self._outlooks[each.number] = f"may come to {mean:.4f} ± {sd:.4f}, {against}{_beside(each, rivals)}"
         chosen = max(paused, key=lambda each: rates[each.number])
         if sum(gains.values()) < _ENOUGH:
             return new if can_begin else Decision(What.NOTHING, why=f"going on would gain {sum(gains.values()):.4f}")
@@ -184,6 +189,18 @@ class FreezeThaw:
         first = self._looks[0]
         looked = sum(min(each.epochs, first) for each in courses)
         return looked < _LOOKING * sum(each.epochs for each in courses if not each.is_start)
+
+    def _rivals(self, courses: Sequence[Course], forecast: Forecast) -> Rivals | None:
+        """Return what trials have come to at what cost; None where the study has no cost."""
+        costs = [each.cost for each in courses if each.cost is not None]
+        complete = [(self.value(each), each.cost) for each in courses if each.state == State.COMPLETE]
+        known = [(value, cost) for value, cost in complete if value is not None]
+        return Rivals.of(known, costs, float(forecast.means.min())) if costs else None
+
+    def _gain_of(self, course: Course, forecast: tuple[float, float], best: float, rivals: Rivals | None) -> float:
+        if rivals is None:
+            return self._gain(forecast, best)
+        return rivals.mean_gain(course.cost, lambda bar: self._gain(forecast, bar))
 
     def _gain(self, forecast: tuple[float, float], best: float) -> float:
         mean, sd = forecast
@@ -239,6 +256,16 @@ class FreezeThaw:
                 rows += [(each.settings, float(e), _training(i, fold), values[e]) for e in chosen]
         columns = [np.array(column) for column in zip(*rows, strict=True)]
         return Points(columns[0], columns[1], columns[2].astype(np.int64), columns[3])
+
+
+def _beside(course: Course, rivals: Rivals | None) -> str:
+    """Word what a trial has to beat at its own cost."""
+    if rivals is None or course.cost is None:
+        return ""
+    found = rivals.best_below(log_cost(course.cost))
+    return (
+        ", and none that costs no more is complete" if found is None else f", the best that costs no more {found:.4f}"
+    )
 
 
 def _training(index: int, fold: int) -> int:
