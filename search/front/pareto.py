@@ -6,27 +6,12 @@ other figures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from optuna.trial import FrozenTrial
 
 from rnatracker.search import summary
 from rnatracker.search.front.cost import cost_of
+from rnatracker.search.front.order import nondominated
 from rnatracker.search.study import Search
-
-
-def nondominated(values: Sequence[float], costs: Sequence[float]) -> list[int]:
-    """Return the places of those that no other beats, the cheapest first; of equal ones the first.
-
-    Args:
-        values: the more the better.
-        costs: the less the better.
-    """
-    found: list[int] = []
-    for i in sorted(range(len(values)), key=lambda i: (costs[i], -values[i], i)):
-        if not found or values[i] > values[found[-1]]:
-            found.append(i)
-    return found
 
 
 def front(search: Search) -> list[FrozenTrial]:

@@ -1,4 +1,4 @@
 """Which piece of a study's work comes next: new settings, or a paused trial's next epochs.
 
-`curve_model.py` forecasts, `freeze_thaw.py` decides; `worth.py` weighs value and cost where a study has both.
+`curve_model.py` forecasts, `freeze_thaw.py` decides.
 """

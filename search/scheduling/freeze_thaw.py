@@ -4,39 +4,42 @@ Owns the decision; knows numbers only. Must not know optuna, torch or mlflow. Re
 forecasts; `search/study.py`, which carries the decision out; `docs/search.md`, which says the same for users.
 
 Whoever is free asks `decide` for a piece of work: new settings, or a paused trial and how far it is to go. A piece ends
-at a look: after 2, 3, 4, 7, 10, 15, 23 of 27 epochs of a fold, or at its end. There the trial asks too, and is paused
-if something else is worth more. No trial waits for others, and none is given up: a paused one can be resumed for as
-long as the study goes on.
+at a look: after 1, 2, 3, 4, 7, 11, 17 and 27 of 27 epochs of the first fold, then at the end of each further fold.
+There the trial asks too, and is paused if something else is worth more. No trial waits for others, and none is given
+up: a paused one can be resumed for as long as the study goes on.
 
-- The starting config is trained to its end first.
+- Of the trials that have come to a look, the best `_SHARE` go on to the next. The best by the forecast of their last
+  values, not by what they have: who starts slowly isn't lost. As forecasts change with all that the study sees, the
+  best change too, and a paused trial may be resumed late. In a study with a cost, the best by forecast and cost, front
+  by front (`search/front/order.py`).
 - New settings are begun until there are as many as wanted, but never by more than `_LOOKING` of the epochs, so that
   what is learned from those that go on helps to choose the next.
-- A paused trial is worth its expected gain over the best value there is, by the forecast of its last value, for each
-  epoch that it still takes. In a study with a cost, by the mean over limits of the cost (`worth.py`).
-- It is over when all settings have been begun and going on with every paused trial would gain less than `_ENOUGH`.
+- It is over when all settings have been begun and none goes on by these rules. If none has come to its end by then, the
+  best goes on.
+
+Sources: Li et al. 2020 (ASHA, arXiv:1810.05934) for promotion without waiting; Swersky, Snoek & Adams 2014
+(freeze-thaw, arXiv:1406.3896) for forecasts and pauses. Shares and looks were chosen on recorded curves
+(`benchmarks/schedulers.py`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy import stats
 
-from rnatracker.search.front.cost import log_cost
+from rnatracker.search.front.order import ordered
 from rnatracker.search.scheduling.curve_model import Array, CurveModel, Points
-from rnatracker.search.scheduling.worth import Rivals
 
-_FIRST = 2 / 27
-"""Share of a fold's epochs before the first look. Earlier ranks say nothing of the last ones."""
-_GROWTH = 1.5
+_FIRST = 1 / 27
+"""Share of a fold's epochs before the first look."""
+_LOOKS = 8
+_SHARE = 0.54
+"""Of the trials that have come to a look, how many go on."""
 _LOOKING = 0.7
 """Share of the epochs that may go into new trials' first looks while others wait to go on."""
-_ENOUGH = 0.003
-"""Gain, in the objective's unit, below which no paused trial is resumed any more."""
 
 
 class State(StrEnum):
@@ -103,13 +106,8 @@ class Decision:
 
 def looks(epochs: int) -> list[int]:
     """Return the epochs of a fold after which trials are looked at, the last one included."""
-    found: list[int] = []
-    place = max(_FIRST * epochs, 1.0)
-    while round(place) < epochs:
-        if not found or round(place) > found[-1]:
-            found.append(round(place))
-        place *= _GROWTH
-    return [*found, epochs]
+    places = np.geomspace(max(_FIRST * epochs, 1.0), epochs, _LOOKS)
+    return sorted({round(float(place)) for place in places})
 
 
 @dataclass(frozen=True)
@@ -155,75 +153,59 @@ class FreezeThaw:
             wanted: how many there are to be.
         """
         self._outlooks = {}
-        paused = [each for each in courses if each.state == State.PAUSED]
-        start = next((each for each in paused if each.is_start), None)
-        if start is not None:
-            return self._go_on(start, self._epochs, "the starting config is trained to its end")
         can_begin = len(courses) < wanted
         new = Decision(What.NEW, epoch=self._looks[0])
-        is_any_complete = any(each.state == State.COMPLETE for each in courses)
-        if can_begin and (not paused or not is_any_complete or self._looked_less(courses)):
+        paused = [each for each in courses if each.state == State.PAUSED]
+        if can_begin and (not paused or self._looked_less(courses)):
             return new
         if not paused:
             return Decision(What.NOTHING)
         forecast = self.forecast(courses)
-        known = [self.value(each) for each in courses if each.state == State.COMPLETE]
-        best = max((v for v in known if v is not None), default=-math.inf)
-        rivals = self._rivals(courses, forecast)
-        gains = {each.number: self._gain_of(each, forecast.of(each.number), best, rivals) for each in paused}
-        rates = {each.number: gains[each.number] / self._left(each) for each in paused}
-        against = f"the best has {best:.4f}" if math.isfinite(best) else "none is complete"
+        best = max(forecast.means)
         for each in paused:
             mean, sd = forecast.of(each.number)
-            self._outlooks[each.number] = f"may come to {mean:.4f} ± {sd:.4f}, {against}{_beside(each, rivals)}"
-        chosen = max(paused, key=lambda each: rates[each.number])
-        if sum(gains.values()) < _ENOUGH:
-            return new if can_begin else Decision(What.NOTHING, why=f"going on would gain {sum(gains.values()):.4f}")
-        return self._go_on(chosen, None, self.outlook(chosen.number))
+            cheap = _best_as_cheap(each, courses, forecast)
+            self._outlooks[each.number] = f"may come to {mean:.4f} ± {sd:.4f}, the best to {best:.4f}{cheap}"
+        chosen = self._to_go_on(courses, forecast)
+        if chosen is None and can_begin:
+            return new
+        if chosen is None and not any(each.state in (State.COMPLETE, State.RUNNING) for each in courses):
+            chosen = max(paused, key=lambda each: forecast.of(each.number)[0])
+        if chosen is None:
+            return Decision(What.NOTHING)
+        return self._go_on(chosen, self.outlook(chosen.number))
 
-    def outlook(self, number: int) -> str:
-        """Word what the last decision was based on for a paused trial."""
-        return self._outlooks.get(number, "new settings are begun first")
+    def _to_go_on(self, courses: Sequence[Course], forecast: Forecast) -> Course | None:
+        """Return the paused trial that goes on, the farthest first; None if none does."""
+        able = [each for each in courses if each.values]
+        for look in sorted({each.epochs for each in able if each.state == State.PAUSED}, reverse=True):
+            there = _best_first([each for each in able if each.epochs >= look], forecast)
+            best = there[: int(len(there) * _SHARE)]
+            found = [each for each in best if each.state == State.PAUSED and each.epochs == look]
+            if found:
+                return found[0]
+        return None
 
     def _looked_less(self, courses: Sequence[Course]) -> bool:
-        first = self._looks[0]
-        looked = sum(min(each.epochs, first) for each in courses)
-        return looked < _LOOKING * sum(each.epochs for each in courses if not each.is_start)
-
-    def _rivals(self, courses: Sequence[Course], forecast: Forecast) -> Rivals | None:
-        """Return what trials have come to at what cost; None where the study has no cost."""
-        costs = [each.cost for each in courses if each.cost is not None]
-        complete = [(self.value(each), each.cost) for each in courses if each.state == State.COMPLETE]
-        known = [(value, cost) for value, cost in complete if value is not None]
-        return Rivals.of(known, costs, float(forecast.means.min())) if costs else None
-
-    def _gain_of(self, course: Course, forecast: tuple[float, float], best: float, rivals: Rivals | None) -> float:
-        if rivals is None:
-            return self._gain(forecast, best)
-        return rivals.mean_gain(course.cost, lambda bar: self._gain(forecast, bar))
-
-    def _gain(self, forecast: tuple[float, float], best: float) -> float:
-        mean, sd = forecast
-        if not math.isfinite(best):
-            return mean + 10.0  # nothing is complete: the one that is expected to be best
-        z = (mean - best) / max(sd, 1e-9)
-        return float(sd * (z * stats.norm.cdf(z) + stats.norm.pdf(z)))
-
-    def _left(self, course: Course) -> int:
-        return max(self._folds * self._epochs - course.epochs, 1)
+        looked = sum(min(each.epochs, self._looks[0]) for each in courses)
+        return looked < _LOOKING * sum(each.epochs for each in courses)
 
     def on_to_next_look(self, course: Course) -> Decision:
         """Return how far a trial goes that is to go on."""
-        return self._go_on(course, None, "")
+        return self._go_on(course, "")
 
-    def _go_on(self, course: Course, epoch: int | None, why: str) -> Decision:
-        """Return that a trial goes on to its next look, or to an epoch of its fold."""
+    def _go_on(self, course: Course, why: str) -> Decision:
+        """Return that a trial goes on to its next look: in folds after the first, to the fold's end."""
         fold = max(course.values, default=1)
         last = max(course.values.get(fold, {0: 0}))
         if last >= self._epochs and fold < self._folds:
             fold, last = fold + 1, 0
-        following = next((look for look in self._looks if look > last), self._epochs)
-        return Decision(What.RESUME, course.number, fold, epoch or following, why)
+        following = next((look for look in self._looks if look > last), self._epochs) if fold == 1 else self._epochs
+        return Decision(What.RESUME, course.number, fold, following, why)
+
+    def outlook(self, number: int) -> str:
+        """Word what the last decision was based on for a paused trial."""
+        return self._outlooks.get(number, "new settings are begun first")
 
     def value(self, course: Course) -> float | None:
         """Return the mean over folds of the last value; None if there is none."""
@@ -258,14 +240,24 @@ class FreezeThaw:
         return Points(columns[0], columns[1], columns[2].astype(np.int64), columns[3])
 
 
-def _beside(course: Course, rivals: Rivals | None) -> str:
-    """Word what a trial has to beat at its own cost."""
-    if rivals is None or course.cost is None:
+def _best_first(courses: list[Course], forecast: Forecast) -> list[Course]:
+    """Order trials by the forecast of their last values; in a study with a cost, by that and the cost."""
+    means, costs = [forecast.of(each.number)[0] for each in courses], [each.cost for each in courses]
+    known = [cost for cost in costs if cost is not None]
+    if not known:
+        return sorted(courses, key=lambda each: forecast.of(each.number)[0], reverse=True)
+    dearest = max(known)
+    return [courses[i] for i in ordered(means, [dearest if cost is None else cost for cost in costs])]
+
+
+def _best_as_cheap(course: Course, courses: Sequence[Course], forecast: Forecast) -> str:
+    """Word what the best comes to of other trials that cost no more, in a study with a cost."""
+    own = course.cost
+    if own is None:
         return ""
-    found = rivals.best_below(log_cost(course.cost))
-    return (
-        ", and none that costs no more is complete" if found is None else f", the best that costs no more {found:.4f}"
-    )
+    others = [each for each in courses if each.number != course.number and each.values and each.cost is not None]
+    found = [forecast.of(each.number)[0] for each in others if each.cost is not None and each.cost <= own]
+    return f", of those that cost no more to {max(found):.4f}" if found else ", and none costs less"
 
 
 def _training(index: int, fold: int) -> int:

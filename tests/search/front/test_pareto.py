@@ -19,7 +19,8 @@ from rnatracker.errors import StudyError, UsageError
 from rnatracker.search import hints, pictures, space, summary, tune
 from rnatracker.search.definition import find_search, open_search
 from rnatracker.search.front.cost import COST
-from rnatracker.search.front.pareto import front, nondominated, to_measure
+from rnatracker.search.front.order import nondominated
+from rnatracker.search.front.pareto import front, to_measure
 from rnatracker.search.pictures.points import shown
 from rnatracker.search.records import config_file, leave, options
 from rnatracker.search.records.command import Typed, completed

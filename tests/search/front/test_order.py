@@ -1,4 +1,4 @@
-"""How value and cost are weighed: what a trial would gain, what a scheduler does by that, what a sampler sees."""
+"""How value and cost count together: for the scheduler, for the pruners, for the samplers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from optuna.trial import TrialState, create_trial
 from rnatracker.search import sampling, space
 from rnatracker.search.definition import open_search
 from rnatracker.search.front.cost import COST
+from rnatracker.search.front.order import ordered
 from rnatracker.search.pruning import TwoLevelPruner
-from rnatracker.search.scheduling.freeze_thaw import Course, FreezeThaw, State, What
-from rnatracker.search.scheduling.worth import Rivals
+from rnatracker.search.scheduling.freeze_thaw import Course, FreezeThaw, State, What, looks
 from rnatracker.search.study import Search, StudyRequest
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support.toys import small_config
@@ -25,76 +25,56 @@ from tests.support.toys import small_config
 _EPOCHS = 27
 
 
-def _sure(value: float) -> Any:
-    """Return the gain of a trial whose value is known."""
-    return lambda bar: max(value - bar, 0.0)
+def test_order_is_front_by_front_with_the_ends_first() -> None:
+    values, costs = [0.5, 0.4, 0.6, 0.6, 0.3, 0.5], [2.0, 1.0, 3.0, 4.0, 0.5, 2.0]
+    # On the front are 4, 1, 0 and 2: the best value, the cheapest, then what is farthest from both. 3 and 5 are behind.
+    assert ordered(values, costs) == [2, 4, 1, 0, 3, 5]
+    assert ordered([], []) == []
+    assert ordered([0.1, 0.3, 0.2], [5.0, 5.0, 5.0]) == [1, 2, 0]
 
 
-def test_gain_is_the_mean_over_limits_of_the_cost() -> None:
-    """Costs from 1 to 100: half of the orders of magnitude lie above 10."""
-    one = Rivals.of([(0.5, 100.0)], [1.0, 10.0, 100.0], 0.1)
-    assert one.mean_gain(10.0, _sure(0.4)) == pytest.approx(0.5 * 0.5 * (0.4 - 0.1))  # over the floor, from 10 on
-    assert one.mean_gain(1.0, _sure(0.4)) == pytest.approx(0.5 * 1.0 * (0.4 - 0.1))
-    assert one.mean_gain(100.0, _sure(0.4)) == 0
-    assert one.mean_gain(100.0, _sure(0.7)) == pytest.approx(0.5 * 0.2)  # without a limit only
-    assert one.mean_gain(10.0, _sure(0.7)) == pytest.approx(0.5 * 0.2 + 0.5 * 0.5 * (0.7 - 0.1))
-    two = Rivals.of([(0.5, 100.0), (0.3, 1.0)], [1.0, 10.0, 100.0], 0.1)
-    assert two.mean_gain(10.0, _sure(0.4)) == pytest.approx(0.5 * 0.5 * (0.4 - 0.3))
-    assert two.mean_gain(10.0, _sure(0.25)) == 0  # beaten
-    steps = Rivals.of([(0.5, 100.0), (0.3, 10.0)], [1.0, 10.0, 100.0], 0.1)
-    assert steps.mean_gain(1.0, _sure(0.4)) == pytest.approx(0.5 * (0.5 * (0.4 - 0.1) + 0.5 * (0.4 - 0.3)))
-
-
-def test_gain_without_what_could_be_weighed_is_that_of_the_value_alone() -> None:
-    alike = Rivals.of([(0.5, 8.0)], [8.0, 8.0], 0.1)
-    assert alike.mean_gain(8.0, _sure(0.7)) == pytest.approx(0.2)
-    none = Rivals.of([], [1.0, 100.0], 0.1)
-    assert none.mean_gain(1.0, lambda bar: 10.0 if bar == -math.inf else 0.0) == 10.0
-    unknown = Rivals.of([(0.5, None)], [1.0, 100.0], 0.1)
-    assert unknown.best_below(math.log(100)) is None and unknown.best_below(math.inf) == 0.5
-    assert unknown.mean_gain(None, _sure(0.7)) == pytest.approx(0.1)
+def test_costs_that_differ_by_a_few_per_cent_are_the_same_to_the_order() -> None:
+    assert ordered([0.6, 0.5, 0.55], [1.01, 1.0, 1.2]) == [0, 2, 1]
+    assert ordered([0.6, 0.5, 0.55], [1.1, 1.0, 1.2]) == [0, 1, 2]
 
 
 def _course(number: int, last: float, epochs: int, state: State, cost: float | None) -> Course:
-    """Return a trial whose curve rises to a value by its first look, and stays there."""
+    """Return a trial that has one value throughout."""
     values = dict.fromkeys(range(1, epochs + 1), last)
     return Course(number, np.array([number / 10]), {1: values}, state, number == 0, cost)
 
 
 def _study(*costs: float | None) -> list[Course]:
-    """Two complete trials, of 0.50 and 0.10, and three paused ones that are clearly below the best."""
+    """Two complete trials, of 0.50 and 0.10, and three that are paused at the last look but one."""
+    look = looks(_EPOCHS)[-2]
     return [
         _course(0, 0.50, _EPOCHS, State.COMPLETE, costs[0]),
         _course(1, 0.10, _EPOCHS, State.COMPLETE, costs[1]),
-        _course(2, 0.40, 15, State.PAUSED, costs[2]),
-        _course(3, 0.42, 15, State.PAUSED, costs[3]),
-        _course(4, 0.38, 15, State.PAUSED, costs[4]),
+        _course(2, 0.40, look, State.PAUSED, costs[2]),
+        _course(3, 0.42, look, State.PAUSED, costs[3]),
+        _course(4, 0.38, look, State.PAUSED, costs[4]),
     ]
 
 
-def test_scheduler_resumes_the_cheap_trial_that_no_cheap_one_matches() -> None:
+def test_scheduler_resumes_the_cheap_trial_before_dearer_ones_that_are_better() -> None:
+    """The best two of five go on: by value 0 and 3, by value and cost 0 and 4."""
     plain = FreezeThaw(_EPOCHS, 1).decide(_study(*[None] * 5), 5)
-    assert plain.what == What.NOTHING  # none would come to 0.50
+    assert (plain.what, plain.number) == (What.RESUME, 3) and "cost" not in plain.why
     cheap = FreezeThaw(_EPOCHS, 1).decide(_study(1000.0, 1000.0, 900.0, 950.0, 10.0), 5)
     assert (cheap.what, cheap.number) == (What.RESUME, 4)
-    assert "the best has 0.5000, and none that costs no more is complete" in cheap.why
+    assert cheap.why.endswith("the best to 0.5000, and none costs less")
 
 
-def test_scheduler_resumes_none_that_a_cheap_complete_trial_beats() -> None:
-    courses = _study(1000.0, 1000.0, 900.0, 950.0, 900.0)
-    beaten = [*courses, _course(5, 0.48, _EPOCHS, State.COMPLETE, 10.0)]
-    assert FreezeThaw(_EPOCHS, 1).decide(beaten, 6).what == What.NOTHING
-    dear = [*courses, _course(5, 0.20, _EPOCHS, State.COMPLETE, 10.0)]
-    found = FreezeThaw(_EPOCHS, 1).decide(dear, 6)
-    assert found.what == What.RESUME and found.why.endswith("the best has 0.5000, the best that costs no more 0.2000")
+def test_scheduler_does_not_resume_a_cheap_trial_that_a_cheap_one_beats() -> None:
+    beaten = [*_study(1000.0, 1000.0, 900.0, 950.0, 10.0), _course(5, 0.48, _EPOCHS, State.COMPLETE, 10.0)]
+    found = FreezeThaw(_EPOCHS, 1).decide(beaten, 6)
+    assert (found.what, found.number) == (What.RESUME, 3)
+    assert found.why.endswith("the best to 0.5000, of those that cost no more to 0.4800")
 
 
 def test_scheduler_decides_as_before_where_all_cost_the_same() -> None:
-    courses = [replace(each, cost=None) for each in _study(*[None] * 5)]
-    courses[3] = _course(3, 0.56, 15, State.PAUSED, None)
-    plain = FreezeThaw(_EPOCHS, 1).decide(courses, 5)
-    same = FreezeThaw(_EPOCHS, 1).decide([replace(each, cost=7.0) for each in courses], 5)
-    assert (plain.what, plain.number) == (same.what, same.number) == (What.RESUME, 3)
+    plain, same = (FreezeThaw(_EPOCHS, 1).decide(_study(*[cost] * 5), 5) for cost in (None, 7.0))
+    assert (plain.what, plain.number, plain.epoch) == (same.what, same.number, same.epoch)
 
 
 def test_pruner_compares_a_trial_with_those_that_cost_no_more(tmp_path: Path) -> None:
