@@ -12,9 +12,13 @@ from rnatracker.search.front.cost import WORDS
 from rnatracker.search.pictures.courses import beside, scatter
 from rnatracker.search.pictures.points import FRONT_NAME, Shown
 
+_DECADE = 10.0
+
 
 def front(found: Shown, path: Path) -> None:
-    """Draw value against cost, by orders of magnitude, as a PNG: the best value that each limit of the cost admits.
+    """Draw value against cost as a PNG, by orders of magnitude where costs span one.
+
+    The line is the best value that each limit of the cost admits.
 
     Raises:
         OSError: if it can't be written.
@@ -29,7 +33,9 @@ def front(found: Shown, path: Path) -> None:
         axes.annotate(
             str(point.number), (point.cost or 0.0, point.value), xytext=(4, 5), textcoords="offset points", fontsize=8
         )
-    axes.set_xscale("log")
+    costs = [point.cost or 0.0 for point in found.priced]
+    if max(costs) > _DECADE * min(costs) > 0:  # of less, a logarithmic axis has no tick to read
+        axes.set_xscale("log")
     axes.set_xlabel(WORDS[found.cost] if found.cost else "")
     axes.set_ylabel(f"{found.objective}, validation")
     axes.set_title("What value costs", loc="left", fontweight="bold")

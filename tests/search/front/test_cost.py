@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from rnatracker.app import app
 from rnatracker.errors import UsageError
 from rnatracker.model.network import RNATracker
 from rnatracker.search.front import cost
@@ -45,6 +47,11 @@ def test_objectives_that_are_none_are_refused_with_what_to_give(text: str, probl
         cost.parse(text)
     assert caught.value.problem.startswith(f"--objective {text}: ") and problem in caught.value.problem
     assert remedy in caught.value.remedy
+
+
+def test_command_refuses_them_as_a_wrong_option() -> None:
+    found = CliRunner().invoke(app, ["tune", "--study", "toy", "--objective", "pcc_mean,foo"])
+    assert found.exit_code == 2 and "seconds, parameters, got foo" in found.stderr
 
 
 def test_seconds_are_those_of_the_middle_epoch() -> None:
