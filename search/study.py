@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.samplers import RandomSampler
 from optuna.storages import BaseStorage
@@ -37,15 +38,16 @@ from rnatracker.search.faults.deaths import DEATHS as DEATHS
 from rnatracker.search.faults.deaths import SEEN as SEEN
 from rnatracker.search.faults.deaths import STARTER as STARTER
 from rnatracker.search.faults.deaths import WORKER as WORKER
-from rnatracker.search.front.cost import Cost
 from rnatracker.search.optuna_private import is_given
-from rnatracker.search.pruning import START, SchedulerName
-from rnatracker.search.sampling import REASON, REPEATS, RETRIES, SamplerName, tried_again
+from rnatracker.search.pruning import START
+from rnatracker.search.request import StudyRequest as StudyRequest
+from rnatracker.search.request import WorkerTask as WorkerTask
+from rnatracker.search.sampling import REASON, REPEATS, RETRIES, tried_again
 from rnatracker.search.scheduling import courses
 from rnatracker.search.scheduling.courses import PAUSED
 from rnatracker.search.scheduling.freeze_thaw import Course, Decision, FreezeThaw, State, What
-from rnatracker.search.space import Space, apply, of_trial
-from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.search.scheduling.stopping import GAIN_TRIALS
+from rnatracker.search.space import apply, of_trial
 
 OUTSIDE = "outside"
 """User attribute of the first trial: keys whose value in the starting config lies outside of the space, and is kept."""
@@ -68,55 +70,10 @@ FOLD_VALUES = "fold_values"
 _MAX_REPEATS = 10
 """Suggestions in a row that were tried before; then one is drawn at random that was not."""
 _RANDOM_DRAWS = 1000
+_CANDIDATES = 200
+"""Settings drawn at random that say what may yet be gained."""
 SCHEDULE = "schedule"
 """User attribute of a trial: when it was paused and resumed, and why: a list of sentences."""
-
-
-@dataclass(frozen=True)
-class StudyRequest:
-    """What is to be searched. Can be pickled: each worker gets it.
-
-    Attributes:
-        name: the study.
-        config: the starting config; what is searched is laid over it.
-        space: what is searched.
-        tracking: where runs are kept.
-        storage: where the study is kept; None for the store's own journal.
-        trials: how many there are to be in all.
-        timeout: seconds after which to stop; None: never.
-        jobs: workers of this command.
-        sampler: how settings are chosen.
-        scheduler: which trials are paused or pruned.
-        seed: the study's seed; that of each training is `train.seed`.
-        warm_start: studies and runs whose best settings are tried early.
-        keep_weights: how many trials keep their weights; None: all that complete.
-        cost: the second objective; None: there is none.
-    """
-
-    name: str
-    config: Config
-    space: Space
-    tracking: TrackingSettings
-    storage: str | None = None
-    trials: int = 20
-    timeout: float | None = None
-    jobs: int = 1
-    sampler: SamplerName = "tpe"
-    scheduler: SchedulerName = "freeze-thaw"
-    seed: int = 0
-    warm_start: tuple[str, ...] = ()
-    keep_weights: int | None = None
-    cost: Cost | None = None
-
-    @property
-    def folds(self) -> int:
-        """Trainings of each trial: the folds, or 1."""
-        return max(self.config.data.fold, 1)
-
-    @property
-    def maximize(self) -> bool:
-        """Whether more of the objective is better."""
-        return self.config.train.objective != "val_loss"
 
 
 @dataclass(frozen=True)
@@ -251,7 +208,33 @@ class Search:
     def look(self, number: int) -> tuple[Decision, str]:
         """Decide about a trial that has come to where it was to go: what is to be done now, and why."""
         with self.lock():
+            enough = self.enough()
+            if enough is not None:
+                return Decision(What.NOTHING), enough
             return self._decide(paused=number), self._freeze_thaw.outlook(number)
+
+    def enough(self) -> str | None:
+        """Return why the study ends before it has all its trials; None if it doesn't."""
+        until = self.request.until
+        if until.epochs is not None and sum(each.epochs for each in self.courses()) >= until.epochs:
+            return f"its {until.epochs} epochs are spent"
+        gain = self.expected_gain() if until.gain is not None else None
+        if gain is not None and until.gain is not None and gain < until.gain:
+            return f"{GAIN_TRIALS} more trials are expected to gain {gain:.4f}, less than {until.gain:g}"
+        return None
+
+    def expected_gain(self) -> float | None:
+        """Return how far ten more trials are expected to come above the best; None before ten have been seen.
+
+        They are taken to be drawn at random, so that this is what there is to gain at least with a better sampler.
+        """
+        found = self.courses()
+        if sum(bool(each.values) for each in found) < GAIN_TRIALS or all(c.state != State.COMPLETE for c in found):
+            return None
+        elsewhere = optuna.create_study(sampler=RandomSampler(seed=0))
+        space = self.request.space
+        drawn = np.array([space.scaled(space.draw(elsewhere.ask())) for _ in range(_CANDIDATES)])
+        return self._freeze_thaw.expected_gain(found, drawn, GAIN_TRIALS)
 
     def is_over(self) -> bool:
         """Tell whether there is nothing more to do; under the lock."""
@@ -261,6 +244,8 @@ class Search:
         """Return the next piece of work; under the lock."""
         trials = self.trials()
         interrupted = next((t.number for t in trials if courses.is_interrupted(t)), None)
+        if interrupted is None and self.enough() is not None:
+            return Decision(What.NOTHING)
         if self.request.scheduler == "freeze-thaw":
             return self._decide() if interrupted is None else self._on_to_next_look(interrupted)
         counts = count(trials)
@@ -465,22 +450,3 @@ def count(trials: list[FrozenTrial]) -> Counts:
     """Count trials by their state."""
     numbers = Counter("paused" if courses.is_paused(trial) else STATES[trial.state] for trial in trials)
     return Counts(**numbers)
-
-
-@dataclass(frozen=True)
-class WorkerTask:
-    """What a worker is given.
-
-    Attributes:
-        request: the study.
-        parent_id: its run.
-        data: the shared folder with the transcripts.
-        data_digest: what identifies them.
-        threads: CPU threads of each training.
-    """
-
-    request: StudyRequest
-    parent_id: str
-    data: Path
-    data_digest: str
-    threads: int

@@ -120,6 +120,8 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, ret
                 search.put_back_those_of(workers.pids)
             _end_by(error, search, run)
             raise
+        if reason is None and (enough := search.enough()):
+            say(f"study {request.name} ends: {enough}")
         if reason is StopReason.USED_UP:
             say(f"the space {request.space.name} is used up: no settings are left that were not tried; widen it")
         return _finish(search, run, reason)
@@ -375,7 +377,7 @@ def _finish(search: Search, run: TrackedRun, reason: StopReason | None) -> TuneO
     leave.leave(search, run)
     state: Status = "KILLED" if not is_over else "FINISHED" if counts.complete else "FAILED"
     why = f"{reason.value if reason else 'ended'}; the same command resumes it"
-    messages = {"KILLED": why, "FINISHED": "", "FAILED": f"no trial has a value; {_reasons(search)}"}
+    messages = {"KILLED": why, "FINISHED": search.enough() or "", "FAILED": f"no trial has a value; {_reasons(search)}"}
     _end(search, run, state, messages[state])
     return TuneOutcome(search, run, counts, state, reason)
 

@@ -77,6 +77,15 @@ def tune(
     timeout: Annotated[
         str | None, typer.Option(help="Stop after this time, as in 90m or 2h.", metavar="T", rich_help_panel=_SEARCH)
     ] = None,
+    until: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="End before all trials: after 2h, 800epochs, or at gain:0.005, when ten more trials are expected to "
+            "gain less. Repeatable.",
+            metavar="LIMIT",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     sampler: Annotated[
         Literal["tpe", "gp", "random", "cmaes"] | None,
         typer.Option(
@@ -151,9 +160,12 @@ def tune(
     """
     from rnatracker.search.front import cost
     from rnatracker.search.records.command import Typed, completed
+    from rnatracker.search.scheduling.stopping import Until
     from rnatracker.search.tune import StopReason, check_any_value
 
     value, second = (None, None) if objective is None else cost.parse(objective)
+    limits = Until.of(until or [])
+    times = [each for each in (timeout and seconds_of(timeout), limits.seconds) if each is not None]
     request = completed(
         Typed(
             study,
@@ -178,7 +190,8 @@ def tune(
             space=space,
             options={"trials": trials, "sampler": sampler, "scheduler": scheduler, "keep_weights": keep_weights},
             others={
-                "timeout": None if timeout is None else seconds_of(timeout),
+                "timeout": min(times, default=None),
+                "until": limits,
                 "jobs": jobs,
                 "warm_start": tuple(warm_start or ()),
                 **({} if objective is None else {"cost": second}),

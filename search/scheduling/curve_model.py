@@ -93,11 +93,6 @@ class CurveModel:
         self._cholesky = linalg.cholesky(self._covariance(self.parameters), lower=True)
         self._weights = linalg.cho_solve((self._cholesky, True), self._y)
 
-    @property
-    def noise_sd(self) -> float:
-        """Standard deviation of what is a training's own at its end, in the values' unit."""
-        return float(np.exp(self.parameters[2] / 2)) * self._scale
-
     def predict(self, settings: Array, epochs: Array, trainings: Numbers) -> tuple[Array, Array]:
         """Return mean (M,) and covariance (M, M) of the values of trainings after some epochs.
 

@@ -24,7 +24,7 @@ Sources: Li et al. 2020 (ASHA, arXiv:1810.05934) for promotion without waiting; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,6 +40,8 @@ _SHARE = 0.54
 """Of the trials that have come to a look, how many go on."""
 _LOOKING = 0.7
 """Share of the epochs that may go into new trials' first looks while others wait to go on."""
+
+_DRAWS = 2000
 
 
 class State(StrEnum):
@@ -118,13 +120,11 @@ class Forecast:
         numbers: the trials.
         means: (M,) of the value that the trial will have.
         sds: (M,).
-        noise_sd: what differs between trainings of the same settings.
     """
 
     numbers: list[int]
     means: Array
     sds: Array
-    noise_sd: float
 
     def of(self, number: int) -> tuple[float, float]:
         """Return mean and standard deviation for a trial."""
@@ -215,20 +215,48 @@ class FreezeThaw:
     def forecast(self, courses: Sequence[Course]) -> Forecast:
         """Return what trials are expected to come to."""
         seen = [each for each in courses if each.values]
-        points = self._points(seen)
-        model = CurveModel(points, self._epochs, self._parameters)
-        self._parameters = model.parameters
-        n, folds = len(seen), self._folds
-        settings = np.repeat(np.array([each.settings for each in seen]), folds, axis=0)
-        trainings = np.array([_training(i, fold) for i in range(n) for fold in range(1, folds + 1)])
-        mean, covariance = model.predict(settings, np.full(n * folds, float(self._epochs)), trainings)
-        means = mean.reshape(n, folds).mean(axis=1)
-        blocks = covariance.reshape(n, folds, n, folds).mean(axis=(1, 3))
-        sds = np.sqrt(np.maximum(np.diag(blocks), 0))
+        model = self._model(seen)
+        means, sds = self._last(model, np.array([each.settings for each in seen]), range(len(seen)))
         for i, each in enumerate(seen):  # what is known is not forecast
             if each.state == State.COMPLETE:
                 means[i], sds[i] = self.value(each) or 0.0, 0.0
-        return Forecast([each.number for each in seen], means, sds, model.noise_sd)
+        return Forecast([each.number for each in seen], means, sds)
+
+    def expected_gain(self, courses: Sequence[Course], candidates: Array, more: int = 10) -> float:
+        """Return how far so many more trials are expected to come above the best there is.
+
+        Args:
+            courses: the study's.
+            candidates: (M, D) settings that may be tried, between 0 and 1.
+            more: trials.
+        """
+        seen = [each for each in courses if each.values]
+        model, forecast = self._model(seen), self.forecast(seen)
+        means, sds = self._last(model, candidates, range(len(seen), len(seen) + len(candidates)))
+        rng = np.random.default_rng(0)
+        chosen = rng.integers(len(candidates), size=(_DRAWS, more))
+        drawn = (means[chosen] + sds[chosen] * rng.standard_normal(chosen.shape)).max(axis=1)
+        return float(np.maximum(drawn - max(forecast.means), 0.0).mean())
+
+    def _model(self, courses: Sequence[Course]) -> CurveModel:
+        model = CurveModel(self._points(courses), self._epochs, self._parameters)
+        self._parameters = model.parameters
+        return model
+
+    def _last(self, model: CurveModel, settings: Array, indices: Iterable[int]) -> tuple[Array, Array]:
+        """Return mean and standard deviation (M,) of the last values of settings (M, D): means over the folds.
+
+        Args:
+            model: the model.
+            settings: which.
+            indices: the trials' places in the model, or others.
+        """
+        n, folds = len(settings), self._folds
+        own = [_training(i, fold) for i in indices for fold in range(1, folds + 1)]
+        repeated = np.repeat(settings, folds, axis=0)
+        mean, covariance = model.predict(repeated, np.full(n * folds, float(self._epochs)), np.array(own))
+        variances = np.diag(covariance.reshape(n, folds, n, folds).mean(axis=(1, 3)))
+        return mean.reshape(n, folds).mean(axis=1), np.sqrt(np.maximum(variances, 0.0))
 
     def _points(self, courses: Sequence[Course]) -> Points:
         rows = []
