@@ -1,6 +1,6 @@
 """An order of trials in which value and cost both count.
 
-Knows numbers only. Must not know optuna, torch or mlflow. Read next: `pareto.py` for a study's front,
+Knows numbers only. Must not know torch or mlflow. Read next: `pareto.py` for a study's front,
 `search/scheduling/freeze_thaw.py` for who goes on.
 
 Source: Schmucker et al. 2021 (multi-objective asynchronous successive halving, arXiv:2106.12639), whose order is this
@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+from rnatracker.search.front.cost import log_cost
 
 _STEP = 1.05
 """Costs whose ratio is below this are about the same: a time is never measured much better."""
@@ -30,6 +32,11 @@ def nondominated(values: Sequence[float], costs: Sequence[float]) -> list[int]:
     return found
 
 
+def rough(costs: Sequence[float]) -> list[int]:
+    """Return costs in steps of a few per cent, so that what costs about the same costs the same."""
+    return [round(log_cost(cost) / math.log(_STEP)) for cost in costs]
+
+
 def ordered(values: Sequence[float], costs: Sequence[float]) -> list[int]:
     """Return the places of all, the best first: the front, the front of the rest, and so on.
 
@@ -40,7 +47,7 @@ def ordered(values: Sequence[float], costs: Sequence[float]) -> list[int]:
         values: the more the better.
         costs: the less the better, above 0; what differs by a few per cent counts as the same.
     """
-    steps = [round(math.log(max(cost, 1e-9)) / math.log(_STEP)) for cost in costs]
+    steps = rough(costs)
     left, found = list(range(len(values))), list[int]()
     places = list(zip(_shares(values), _shares(steps), strict=True))
     while left:

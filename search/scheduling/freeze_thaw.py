@@ -16,6 +16,8 @@ up: a paused one can be resumed for as long as the study goes on.
   what is learned from those that go on helps to choose the next.
 - It is over when all settings have been begun and none goes on by these rules. If none has come to its end by then, the
   best goes on.
+- In a study with a cost, all that are expected to be on the front go on then, one after another, for as long as that
+  stays so: a front of one trial is none.
 
 Sources: Li et al. 2020 (ASHA, arXiv:1810.05934) for promotion without waiting; Swersky, Snoek & Adams 2014
 (freeze-thaw, arXiv:1406.3896) for forecasts and pauses. Shares and looks were chosen on recorded curves
@@ -30,7 +32,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from rnatracker.search.front.order import ordered
+from rnatracker.search.front.order import nondominated, ordered, rough
 from rnatracker.search.scheduling.curve_model import Array, CurveModel, Points
 
 _FIRST = 1 / 27
@@ -169,6 +171,8 @@ class FreezeThaw:
         chosen = self._to_go_on(courses, forecast)
         if chosen is None and can_begin:
             return new
+        if chosen is None:
+            chosen = _on_front(paused, courses, forecast)
         if chosen is None and not any(each.state in (State.COMPLETE, State.RUNNING) for each in courses):
             chosen = max(paused, key=lambda each: forecast.of(each.number)[0])
         if chosen is None:
@@ -276,6 +280,15 @@ def _best_first(courses: list[Course], forecast: Forecast) -> list[Course]:
         return sorted(courses, key=lambda each: forecast.of(each.number)[0], reverse=True)
     dearest = max(known)
     return [courses[i] for i in ordered(means, [dearest if cost is None else cost for cost in costs])]
+
+
+def _on_front(paused: Sequence[Course], courses: Sequence[Course], forecast: Forecast) -> Course | None:
+    """Return the paused trial that goes on since it is expected to be on the front, the farthest first."""
+    able = [(each, each.cost) for each in courses if each.values and each.state != State.ENDED]
+    known = [(each, cost) for each, cost in able if cost is not None]
+    means = [forecast.of(each.number)[0] for each, _ in known]
+    front = {known[i][0].number for i in nondominated(means, rough([cost for _, cost in known]))}
+    return max((each for each in paused if each.number in front), key=lambda each: each.epochs, default=None)
 
 
 def _best_as_cheap(course: Course, courses: Sequence[Course], forecast: Forecast) -> str:

@@ -72,6 +72,18 @@ def test_scheduler_does_not_resume_a_cheap_trial_that_a_cheap_one_beats() -> Non
     assert found.why.endswith("the best to 0.5000, of those that cost no more to 0.4800")
 
 
+def test_scheduler_goes_on_with_all_that_are_expected_on_the_front() -> None:
+    """The best two by value and cost are complete, so that nothing goes on by rank."""
+    courses = _study(1000.0, 10.0, 100.0, 1000.0, 1000.0)
+    found = FreezeThaw(_EPOCHS, 1).decide(courses, 5)
+    assert (found.what, found.number, found.epoch) == (What.RESUME, 2, _EPOCHS)
+    begun_first = FreezeThaw(_EPOCHS, 1).decide(courses, 6)
+    assert begun_first.what == What.NEW
+    look = looks(_EPOCHS)[-2]
+    beaten = [*courses[:2], _course(2, 0.08, look, State.PAUSED, 100.0), *courses[3:]]
+    assert FreezeThaw(_EPOCHS, 1).decide(beaten, 5).what == What.NOTHING
+
+
 def test_scheduler_decides_as_before_where_all_cost_the_same() -> None:
     plain, same = (FreezeThaw(_EPOCHS, 1).decide(_study(*[cost] * 5), 5) for cost in (None, 7.0))
     assert (plain.what, plain.number, plain.epoch) == (same.what, same.number, same.epoch)
