@@ -23,6 +23,7 @@ from rnatracker import config
 from rnatracker.config import FORMER_FORMATS
 from rnatracker.errors import StudyError, TrackingError, UsageError
 from rnatracker.search import hints, space, storage
+from rnatracker.search.front import cost
 from rnatracker.search.pruning import START, TwoLevelPruner
 from rnatracker.search.records.options import DATA_PATH, kept, kept_settings, kept_space
 from rnatracker.search.study import OUTSIDE, Search, StudyRequest
@@ -75,7 +76,8 @@ def open_search(request: StudyRequest, data_digest: str) -> Search:
 def definition(request: StudyRequest, data_digest: str) -> dict[str, Any]:
     """Return what all trials of a study have in common, as plain values."""
     common = {key: value for key, value in request.config.flat().items() if key not in _PLACE_KEYS}
-    return dict(json.loads(json.dumps({"space": request.space.as_dict(), "config": common, "data": data_digest})))
+    found = {"space": request.space.as_dict(), "config": common, "data": data_digest}
+    return dict(json.loads(json.dumps(found | ({"cost": request.cost} if request.cost else {}))))
 
 
 def _begin(study: Study, request: StudyRequest) -> None:
@@ -112,6 +114,10 @@ def _check_same(request: StudyRequest, found: dict[str, Any], wanted: dict[str, 
         f"{wanted[part].get(key)} now"
         for part, key in changed
     ]
+    if found.get("cost") != wanted.get("cost"):
+        both = [cost.named(each["config"]["train.objective"], each.get("cost")) for each in (found, wanted)]
+        differing = [each for each in differing if not each.startswith("config train.objective:")]
+        differing.insert(0, f"--objective {both[0]} before, {both[1]} now")
     if not same_data:
         differing.insert(0, "other transcripts (their digest differs)")
     if differing:
@@ -189,6 +195,7 @@ def _as_begun(study: Study, place: BaseStorage, url: str | None, tracking: Track
         kept_space(study, found["space"]),
         tracking,
         url,
+        cost=found.get("cost"),
     )
     search = Search(request, study, place, tracking.store)
     fields = {"trials": max(search.counts().all, 1)} | kept(study)

@@ -23,6 +23,8 @@ from rnatracker.errors import RNATrackerError, StudyError, TrackingError
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import memory
 from rnatracker.search.faults.deaths import UNREPORTED
+from rnatracker.search.front.cost import COST, of_epochs
+from rnatracker.search.front.size import n_parameters
 from rnatracker.search.pruning import PruneReason, step_of
 from rnatracker.search.scheduling.courses import SEEN
 from rnatracker.search.scheduling.freeze_thaw import What
@@ -88,6 +90,8 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
             if claim.why:
                 log.line(f"{run.name}: resumed: {claim.why}")
             describe_start(run, prepared, log)
+            if context.search.request.cost == "parameters":
+                claim.trial.set_user_attr(COST, n_parameters(claim.config.model, len(prepared.transcripts.sites)))
             _check_memory(prepared)
             destination_of = into(run, log, lambda training: f"{run.name} {training.name}".rstrip())
             try:
@@ -200,8 +204,7 @@ class _Reports(TrialResult):
 
     def on_epoch(self, destination: Destination, result: EpochResult) -> None:
         """Count an epoch, and report it if it was evaluated."""
-        self.effort.epochs += 1
-        self.effort.seconds += result.epoch_seconds
+        self.effort.add(result.epoch_seconds)
         if result.scores and is_defined(result, self.objective):
             self._report(destination, result, result.epoch)
         elif self.effort.epochs > self._trial.user_attrs.get(UNREPORTED, 0):
@@ -218,6 +221,7 @@ class _Reports(TrialResult):
         fold = max(destination.training.fold, 1)
         step = step_of(fold, epoch, self._all_epochs)
         if step not in self._reported:
+            self._note_cost()  # first: whoever compares reports compares costs too
             self._trial.report(result.best_value, step)
         if time.monotonic() - self._last_seen > _SEEN_EVERY_SECONDS:
             self._last_seen = time.monotonic()
@@ -226,6 +230,11 @@ class _Reports(TrialResult):
             raise Pruned(PruneReason.VALUE, fold=fold, epoch=result.epoch)
         if self._until and (fold, epoch) >= self._until and (fold, epoch) != (self._folds, self._all_epochs):
             self._look(fold, result.epoch)
+
+    def _note_cost(self) -> None:
+        """Note what its epochs have taken, where that is what trials cost; what else they cost is known before."""
+        if self._search.request.cost == "seconds":
+            self._trial.set_user_attr(COST, of_epochs(self.effort.each))
 
     def _look(self, fold: int, epoch: int) -> None:
         """Ask the scheduler whether the trial is to go on, and how far."""

@@ -10,12 +10,12 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages.journal._file import BaseJournalFileLock
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 JournalFileLock = BaseJournalFileLock
@@ -94,11 +94,23 @@ class ShownStudy(Study):
     Args:
         study: the study as it is.
         show: makes what is seen of its trials; must not change them.
+        directions: what is seen of its objectives; None: as they are.
     """
 
-    def __init__(self, study: Study, show: Callable[[list[FrozenTrial]], list[FrozenTrial]]) -> None:
+    def __init__(
+        self,
+        study: Study,
+        show: Callable[[list[FrozenTrial]], list[FrozenTrial]],
+        directions: Sequence[StudyDirection] | None = None,
+    ) -> None:
         super().__init__(study.study_name, study._storage)
         self._show = show
+        self._seen = list(directions or study.directions)
+
+    @property
+    def directions(self) -> list[StudyDirection]:
+        """What is seen of them, whatever the storage has."""
+        return self._seen
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False

@@ -28,7 +28,8 @@ of the best trial. At its p of 0.1 that needs 4 folds or more.
 
 A fold in which the objective is undefined has no reports, of no trial, and is left out.
 
-The trial that has the starting config is never pruned: the others are compared with it.
+The trial that has the starting config is never pruned: the others are compared with it. In a study with a cost a trial
+is compared only with those that cost no more: a cheap one may do worse than dear ones.
 Source: `hyperband` is a bracket of Li et al. 2020 (ASHA, arXiv:1810.05934), reduction factor 3; `forecast` is our own,
 chosen on other seeds than those of the table in the README; Optuna 5's WilcoxonPruner as it is.
 """
@@ -49,6 +50,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, WilcoxonPruner
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from rnatracker.search.front.cost import cost_of
 
 SchedulerName = Literal["freeze-thaw", "forecast", "hyperband", "median", "wilcoxon", "none"]
 
@@ -90,6 +93,12 @@ def place_of(step: int, epochs: int) -> tuple[int, int]:
     return (step - 1) // epochs + 1, (step - 1) % epochs + 1
 
 
+def _costs_no_more(other: FrozenTrial, trial: FrozenTrial) -> bool:
+    """Tell whether another trial costs no more than this one; True where the study has no cost."""
+    own, its = cost_of(trial), cost_of(other)
+    return own is None or (its is not None and its <= own)
+
+
 class TwoLevelPruner(BasePruner):
     """Prunes trials within a fold and between folds; see this module.
 
@@ -109,12 +118,12 @@ class TwoLevelPruner(BasePruner):
             return False
         fold, epoch = place_of(step, self._epochs)
         others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-        others = [other for other in others if other.state != TrialState.FAIL]
+        others = [other for other in others if other.state != TrialState.FAIL and _costs_no_more(other, trial)]
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         if self._prunes_within(trial, others, fold, epoch, sign):
             return True
         is_end = epoch == self._epochs
-        return is_end and fold < self._folds and self._prunes_between(study, trial, fold)
+        return is_end and fold < self._folds and self._prunes_between(others, trial, fold, sign)
 
     def _prunes_within(self, trial: FrozenTrial, others: list[FrozenTrial], fold: int, epoch: int, sign: float) -> bool:
         is_last = fold == self._folds and epoch == self._epochs
@@ -186,12 +195,11 @@ class TwoLevelPruner(BasePruner):
             return None
         return max(sign * value for value in values)
 
-    def _prunes_between(self, study: Study, trial: FrozenTrial, fold: int) -> bool:
+    def _prunes_between(self, others: list[FrozenTrial], trial: FrozenTrial, fold: int, sign: float) -> bool:
         """Ask Optuna's WilcoxonPruner about the folds' values against those of the best trial."""
-        completed = [t for t in study.get_trials(deepcopy=False) if t.state == TrialState.COMPLETE]
+        completed = [t for t in others if t.state == TrialState.COMPLETE]
         if not completed or fold < 2:
             return False
-        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         best = max(completed, key=lambda t: sign * (t.value or 0.0))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

@@ -26,6 +26,7 @@ from rnatracker.config import Config
 from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search import summary
 from rnatracker.search.faults import lost_runs
+from rnatracker.search.front.pareto import to_measure
 from rnatracker.search.hints import study_command
 from rnatracker.search.records import leave
 from rnatracker.search.records import verdict as verdicts
@@ -64,7 +65,7 @@ def refit(
         search: the study.
         reporter: told how trainings go.
         say: told lines for people.
-        best: how many of the best settings beside the starting config.
+        best: how many of the best settings beside the starting config; in a study with a cost the front's first.
         seeds: how many fresh seeds.
         jobs: folds that are trained at a time.
         beside: compares each cross-validation with simple models.
@@ -75,7 +76,7 @@ def refit(
         RNATrackerError: if a training can't be done.
     """
     start = summary.start_trial(search)
-    others = [trial for trial in summary.best(search) if start is not None and trial.number != start.number][:best]
+    others = [each for each in to_measure(search) if start is not None and each.number != start.number][:best]
     if not others or start is None:
         reasons = "".join(f"; {line}" for line in summary.failure_lines(search))
         raise StudyError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rnatracker.config import Config
+from rnatracker.search.front.cost import Cost
 from rnatracker.search.pruning import SchedulerName
 from rnatracker.search.sampling import SamplerName
 from rnatracker.search.scheduling.stopping import Until
@@ -35,6 +36,7 @@ class StudyRequest:
         seed: the study's seed; that of each training is `train.seed`.
         warm_start: studies and runs whose best settings are tried early.
         keep_weights: how many trials keep their weights; None: all that complete.
+        cost: the second objective; None: there is none.
     """
 
     name: str
@@ -51,6 +53,7 @@ class StudyRequest:
     seed: int = 0
     warm_start: tuple[str, ...] = ()
     keep_weights: int | None = None
+    cost: Cost | None = None
 
     @property
     def folds(self) -> int:

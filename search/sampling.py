@@ -25,6 +25,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from rnatracker.search.front.cost import cost_of, log_cost
 from rnatracker.search.optuna_private import ShownStudy
 
 SamplerName = Literal["tpe", "gp", "random", "cmaes"]
@@ -59,17 +60,23 @@ class _Experience:
         maximize: whether more of the value is better.
         as_completed: whether to show failed ones as completed.
         forecasts: values by trial.
+        has_cost: whether trials have a second objective, their cost. It is shown as its logarithm, and all are shown
+            as completed, since of a pruned one a sampler takes a single value. What has none is left out.
     """
 
-    def __init__(self, *, maximize: bool, as_completed: bool, forecasts: Mapping[int, float]) -> None:
-        self._maximize, self._as_completed, self._forecasts = maximize, as_completed, forecasts
+    def __init__(
+        self, *, maximize: bool, as_completed: bool, forecasts: Mapping[int, float], has_cost: bool = False
+    ) -> None:
+        self._maximize, self._as_completed, self._forecasts = maximize, as_completed or has_cost, forecasts
+        self._has_cost = has_cost
 
     def __call__(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Return the trials as they are to be seen."""
         ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         worst = self._below([t.value for t in ended if t.value is not None])
         again = tried_again(trials)  # by how the new one ends settings are judged, not by how the failed one did
-        return [trial if trial.number in again else self._shown(trial, worst) for trial in trials]
+        shown = [trial if trial.number in again else self._shown(trial, worst) for trial in trials]
+        return _with_costs(trials, shown) if self._has_cost else shown
 
     def _below(self, values: list[float]) -> float | None:
         """Return a value that is clearly worse than all of these."""
@@ -95,6 +102,27 @@ class _Experience:
             shown.state = TrialState.COMPLETE
             shown.values = [worst if failed or trial.value is None else trial.value]
         return shown
+
+
+def _with_costs(trials: list[FrozenTrial], shown: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Return shown trials with their cost as a second value.
+
+    What has come to nothing is dearer than any other: as a cheap one it would stand on the front, whatever its value.
+    """
+    known = [log_cost(cost) for cost in map(cost_of, trials) if cost is not None]
+    dearest = max(known) + max(max(known) - min(known), 0.1) if known else 0.0
+    found = []
+    for trial, seen in zip(trials, shown, strict=True):
+        made, cost = copy.copy(seen), cost_of(trial)
+        if seen.state == TrialState.COMPLETE and seen.value is not None:
+            is_nothing = trial.state == TrialState.FAIL or (
+                trial.state == TrialState.PRUNED and trial.last_step is None
+            )
+            made.values = [seen.value, dearest if is_nothing or cost is None else log_cost(cost)]
+        elif seen.state == TrialState.PRUNED:
+            made.state = TrialState.FAIL
+        found.append(made)
+    return found
 
 
 class _LearnsFromFailures(BaseSampler):
@@ -146,6 +174,7 @@ def make(
     *,
     conditional: bool,
     forecasts: Mapping[int, float] = MappingProxyType({}),
+    has_cost: bool = False,
 ) -> BaseSampler:
     """Return the sampler of one trial.
 
@@ -156,6 +185,7 @@ def make(
         n_trials: trials that there are already.
         conditional: whether some keys exist only under others' values.
         forecasts: the values that trials would come to that were paused or pruned, by their numbers.
+        has_cost: whether trials are to be cheap too: TPE and GP then look for the front of value and cost.
     """
     own_seed = int(np.random.SeedSequence([seed, n_trials]).generate_state(1)[0])
     with warnings.catch_warnings():
@@ -169,5 +199,6 @@ def make(
         else:
             inner = samplers.TPESampler(seed=own_seed, multivariate=True, group=conditional, constant_liar=True)
     maximize = study.direction == StudyDirection.MAXIMIZE
-    shown = _Experience(maximize=maximize, as_completed=name == "gp", forecasts=forecasts)
-    return _LearnsFromFailures(inner, ShownStudy(study, shown))
+    shown = _Experience(maximize=maximize, as_completed=name == "gp", forecasts=forecasts, has_cost=has_cost)
+    directions = [study.direction, StudyDirection.MINIMIZE] if has_cost else None
+    return _LearnsFromFailures(inner, ShownStudy(study, shown, directions))

@@ -329,6 +329,7 @@ class Search:
             n_drawn,
             conditional=request.space.has_conditions,
             forecasts=self._forecasts(),
+            has_cost=request.cost is not None,
         )
 
     def _forecasts(self) -> dict[int, float]:

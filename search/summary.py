@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rnatracker import plain_yaml
 from rnatracker.config import Config
+from rnatracker.search.front.cost import cost_of
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.sampling import REASON, RETRIES, tried_again
 from rnatracker.search.scheduling.courses import is_paused
@@ -230,6 +231,7 @@ def row(search: Search, trial: FrozenTrial) -> dict[str, Any]:
         "reached": reached(trial, search.request.config.train.epochs),
         "epochs": attributes.get(EPOCHS),
         "seconds": attributes.get(SECONDS),
+        **({} if search.request.cost is None else {"cost": cost_of(trial)}),
         "reason": attributes.get(REASON, ""),
         "schedule": "; ".join(attributes.get(SCHEDULE, ())),
         "deaths": attributes.get(DEATHS, 0),

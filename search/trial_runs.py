@@ -10,12 +10,13 @@ import math
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from optuna.trial import TrialState
 
 from rnatracker import metrics
 from rnatracker.errors import StudyError, TrackingError
+from rnatracker.search.front.cost import cost_of
 from rnatracker.search.pruning import PruneReason
 from rnatracker.search.records import dashboard
 from rnatracker.search.sampling import REASON
@@ -77,10 +78,18 @@ class Effort:
     Attributes:
         epochs: trained in all.
         seconds: how long they took.
+        each: how long each took.
     """
 
     epochs: int = 0
     seconds: float = 0.0
+    each: list[float] = field(default_factory=list)
+
+    def add(self, seconds: float) -> None:
+        """Count an epoch."""
+        self.epochs += 1
+        self.seconds += seconds
+        self.each.append(seconds)
 
     def as_metrics(self) -> dict[str, float]:
         """Return it under the names by which it is tracked."""
@@ -105,7 +114,7 @@ class TrialEnd:
         value = metrics.mean_of(values)
         self._claim.trial.set_user_attr(FOLD_VALUES, [each if math.isfinite(each) else None for each in values])
         self._note()
-        self._run.log_metrics(figures | self._effort.as_metrics(), SUMMARY_STEP)
+        self._run.log_metrics(figures | self._effort.as_metrics() | self._cost(), SUMMARY_STEP)
         self._run.flush()  # first: once Optuna knows the value nobody comes back to this run for its metrics
         self._search.study.tell(self._claim.trial, value)
         for training in (self._run.files.training(), *self._run.files.trainings_of_folds()):
@@ -160,6 +169,11 @@ class TrialEnd:
     def _note_effort(self) -> None:
         self._claim.trial.set_user_attr(EPOCHS, self._effort.epochs)
         self._claim.trial.set_user_attr(SECONDS, round(self._effort.seconds, 3))
+
+    def _cost(self) -> dict[str, float]:
+        """Return what the trial costs under the name by which it is tracked; empty where the study has no cost."""
+        measure, cost = self._search.request.cost, cost_of(self._search.trial(self._claim.number))
+        return {} if measure is None or cost is None else {f"cost/{measure}": cost}
 
     def _note(self, reason: str = "") -> None:
         self._note_effort()

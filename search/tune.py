@@ -202,15 +202,21 @@ class _Workers:
 
 
 def check_scheduler(request: StudyRequest) -> None:
-    """Check that a scheduler has what it needs.
+    """Check that a scheduler has what it needs, and that the sampler can follow the objectives.
 
     Raises:
-        ConfigError: if it needs more folds.
+        ConfigError: if it needs more folds, or can't.
     """
     if request.scheduler == "wilcoxon" and request.folds < 5:
         raise UsageError(
             f"--scheduler wilcoxon: its test can't tell anything before the 4th fold, and there are {request.folds}",
             "use --fold 5 or more, or --scheduler freeze-thaw",
+        )
+    if request.cost is not None and request.sampler == "cmaes":
+        raise UsageError(
+            f"--sampler cmaes: follows one objective, and this study has two ({request.config.train.objective}, "
+            f"{request.cost})",
+            "use --sampler tpe or gp",
         )
 
 
@@ -342,6 +348,8 @@ def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts
     path = Path(str(request.config.data.path))
     own = {key: getattr(request, key) for key in ("name", "sampler", "scheduler", "seed")}
     params = {f"study.{key}": value for key, value in own.items()} | {"study.space": request.space.name}
+    if request.cost is not None:
+        params["study.cost"] = request.cost
     return tracker.start(
         log_name=request.name,
         params=request.config.flat() | params | {"data.sites": list(transcripts.sites)},

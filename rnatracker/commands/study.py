@@ -23,7 +23,12 @@ def study(
     best: Annotated[int, typer.Option(help="Number of trials to show.", min=1)] = 10,
     trial: Annotated[
         int | None,
-        typer.Option(help="Show one trial: its values, and when and why it was paused.", min=0, show_default=False),
+        typer.Option(
+            help="Show one trial: its values, and when and why it was paused. With --export its settings are written.",
+            metavar="N",
+            min=0,
+            show_default=False,
+        ),
     ] = None,
     export: Annotated[
         str | None,
@@ -52,7 +57,7 @@ def study(
     rnatracker study first --trial 7
     """
     from rnatracker.search import definition, hints
-    from rnatracker.search.records.config_file import export_best
+    from rnatracker.search.records.config_file import export_best, export_trial
     from rnatracker.terminal import study_tables
 
     tracking = options.tracking_settings(store, tracking_uri, experiment, no_track)
@@ -64,7 +69,8 @@ def study(
         raise typer.BadParameter("give a study's name, or --list")
     search = definition.load_search(name, storage, tracking)
     if export is not None:
-        exported = export_best(search, Path(export))
+        file = Path(export)
+        exported = export_best(search, file) if trial is None else export_trial(search, trial, file)
         again = hints.command(
             ["train", "--config", export, "--data", str(search.request.config.data.path)], tracking, None
         )

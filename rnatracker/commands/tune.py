@@ -54,7 +54,7 @@ def tune(
     epochs: options.Epochs = None,
     fold: options.Fold = None,
     group_by: options.GroupBySetting = None,
-    objective: options.Objective = None,
+    objective: options.Objectives = None,
     space: Annotated[
         str | None,
         typer.Option(
@@ -158,10 +158,12 @@ def tune(
 
     rnatracker tune --data mine.tsv --study first --trials 50 --jobs 2 --epochs 30
     """
+    from rnatracker.search.front import cost
     from rnatracker.search.records.command import Typed, completed
     from rnatracker.search.scheduling.stopping import Until
     from rnatracker.search.tune import StopReason, check_any_value
 
+    value, second = (None, None) if objective is None else cost.parse(objective)
     limits = Until.of(until or [])
     times = [each for each in (timeout and seconds_of(timeout), limits.seconds) if each is not None]
     request = completed(
@@ -179,7 +181,7 @@ def tune(
                 "data.group_by": group_by,
                 "data.fold": fold,
                 "train.epochs": epochs,
-                "train.objective": objective,
+                "train.objective": value,
                 "train.device": device,
                 "train.threads": threads,
                 "train.seed": seed,
@@ -192,6 +194,7 @@ def tune(
                 "until": limits,
                 "jobs": jobs,
                 "warm_start": tuple(warm_start or ()),
+                **({} if objective is None else {"cost": second}),
             },
         )
     )
@@ -256,6 +259,8 @@ def _print_outcome(outcome: TuneOutcome, json_: bool, error: StudyError | None =
                 "trials": vars(counts),
                 "best": study_tables.as_json(search, best[0]) if best else None,
                 "saved": vars(summary.savings(search)),
+                "cost": search.request.cost,
+                "front": study_tables.front_as_json(search),
                 "folder": str(outcome.run.folder),
                 "refit": study_tables.refit_as_json(search),
                 "failures": study_tables.failures_as_json(search),

@@ -141,6 +141,17 @@ Objective = Annotated[
     ),
 ]
 
+Objectives = Annotated[
+    str | None,
+    typer.Option(
+        help="What the best epoch and the best trial are chosen by: pcc_mean, pcc_overall or val_loss; after a comma "
+        "seconds or parameters, to search for quick or small networks too.",
+        metavar="MEASURE[,COST]",
+        show_default="pcc_mean",
+        rich_help_panel=VALIDATION_PANEL,
+    ),
+]
+
 _DEVICE_HELP = "Where to compute."
 DeviceSetting = Annotated[
     choices.Device | None, typer.Option(help=_DEVICE_HELP, show_default="auto", rich_help_panel=COMPUTING_PANEL)

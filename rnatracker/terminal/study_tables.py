@@ -12,6 +12,8 @@ import numpy as np
 from optuna.trial import FrozenTrial
 
 from rnatracker.search import hints, summary
+from rnatracker.search.front.cost import WORDS, cost_of, shown
+from rnatracker.search.front.pareto import front
 from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.headline import headline
 from rnatracker.search.records.verdict import Verdict
@@ -56,12 +58,28 @@ def _print_trials(search: Search, limit: int) -> None:
     headers = [
         "trial",
         request.config.train.objective,
+        *([] if request.cost is None else [request.cost]),
         "epochs",
         *(each.key.partition(".")[2] for each in request.space),
     ]
     rows = [_cells(search, trial, is_start=start is not None and trial.number == start.number) for trial in shown]
-    table, complete = _filled(headers, rows), search.counts().complete
+    complete = search.counts().complete
     title = f"The best {len(best)} of {complete} complete trials" if len(best) < complete else "The best trials"
+    _show_trials(headers, rows, title)
+    _print_front(search, headers)
+
+
+def _print_front(search: Search, headers: list[str]) -> None:
+    """Print the front of a study with a cost, the cheapest trial first."""
+    found, start, cost = front(search), summary.start_trial(search), search.request.cost
+    if not found or cost is None:
+        return
+    rows = [_cells(search, trial, is_start=start is not None and trial.number == start.number) for trial in found]
+    _show_trials(headers, rows, f"The front of {search.request.config.train.objective} and {WORDS[cost]}")
+
+
+def _show_trials(headers: list[str], rows: list[list[str]], title: str) -> None:
+    table = _filled(headers, rows)
     if layout.fits(table):
         show(table, title)
         return
@@ -75,7 +93,8 @@ def _cells(search: Search, trial: FrozenTrial, *, is_start: bool) -> list[str]:
     values = summary.settings_of(search, trial)
     settings = [summary.short(values.get(each.key, "-")) for each in search.request.space]
     name = f"{trial.number}{' (start)' * is_start}{' (paused)' * is_paused(trial)}"
-    return [name, f"{summary.value_of(trial, search):.4f}", str(trial.user_attrs.get(EPOCHS, "")), *settings]
+    costs = [] if search.request.cost is None else [shown(cost_of(trial))]
+    return [name, f"{summary.value_of(trial, search):.4f}", *costs, str(trial.user_attrs.get(EPOCHS, "")), *settings]
 
 
 def _filled(headers: list[str], rows: list[list[str]]) -> PlainTable:
@@ -116,6 +135,8 @@ def print_settings(search: Search) -> None:
     found = _best_settings(search)
     if found is not None:
         output.tell(f"To train with trial {found.number}'s settings: {hints.rerun_command(search, found)}")
+    if len(front(search)) > 1:
+        output.tell(f"To take another of the front: {hints.study_command(search)} --trial N --export FILE")
 
 
 def print_next(search: Search, *, is_used_up: bool = False) -> None:
@@ -143,6 +164,7 @@ def as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
     return {
         "trial": trial.number,
         "value": trial.value,
+        "cost": cost_of(trial),
         "params": trial.params,
         "folds": trial.user_attrs.get("fold_values", []),
         "schedule": list(trial.user_attrs.get(SCHEDULE, ())),
@@ -158,6 +180,8 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
         "objective": search.request.config.train.objective,
         "trials": vars(search.counts()),
         "best": [as_json(search, trial) for trial in summary.best(search, limit)],
+        "cost": search.request.cost,
+        "front": front_as_json(search),
         "importances": summary.importances(search),
         "saved": vars(summary.savings(search)),
         "run_id": search.study.user_attrs.get("run_id"),
@@ -168,6 +192,11 @@ def study_as_json(search: Search, limit: int) -> dict[str, Any]:
         "warnings": summary.cautions(search),
         "next": next_step(search),
     }
+
+
+def front_as_json(search: Search) -> list[dict[str, Any]]:
+    """Return the front of a study with a cost for a script, the cheapest first; empty without a cost."""
+    return [as_json(search, trial) for trial in front(search)]
 
 
 def failures_as_json(search: Search) -> list[dict[str, Any]]:

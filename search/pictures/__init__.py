@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rnatracker.search.pictures import courses, pages, refit, settings
+from rnatracker.search.pictures import courses, front, pages, refit, settings
 from rnatracker.search.pictures.points import Shown, shown
 from rnatracker.search.records.verdict import Verdict
 from rnatracker.search.study import Search
@@ -46,6 +46,8 @@ def _pictures(found: Shown, folder: Path) -> list[Path]:
     drawn = {"history": courses.history, "learning_curves": courses.learning_curves}
     if len(found.points) > 1:
         drawn |= {"parallel_coordinates": settings.parallel_coordinates, "slices": settings.slices}
+    if found.cost is not None and found.priced:
+        drawn |= {"front": front.front}
     if found.importances:
         drawn |= {"importance": settings.importance}
     for name, draw in drawn.items():

@@ -1,4 +1,4 @@
-"""Interactive pages of a study: history, learning curves, importances, parallel coordinates and slices.
+"""Interactive pages of a study: history, learning curves, front, importances, parallel coordinates and slices.
 
 Owns them. Each shows on pointing at it which trial a mark is and what it has drawn. They share one `plotly.min.js`
 beside them, so that they need no network. Must not know Optuna.
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from rnatracker import files, plots
 from rnatracker.search import summary
-from rnatracker.search.pictures.points import BEST_NAME, COLOURS, START_NAME, Point, Shown
+from rnatracker.search.front.cost import WORDS, shown
+from rnatracker.search.pictures.points import BEST_NAME, COLOURS, FRONT_NAME, START_NAME, Point, Shown
 from rnatracker.search.pictures.settings import Scale
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def write_all(found: Shown, folder: Path) -> list[Path]:
     wanted: dict[str, Callable[[Shown], Figure]] = {"history": _history, "learning_curves": _learning_curves}
     if len(found.points) > 1:
         wanted |= {"parallel_coordinates": _parallel_coordinates, "slices": _slices}
+    if found.cost is not None and found.priced:
+        wanted["front"] = _front
     if found.importances:
         wanted["importance"] = _importance
     written = []
@@ -59,6 +62,21 @@ def _history(found: Shown) -> Figure:
     figure = go.Figure(_marks(found, found.points, lambda point: point.number))
     figure.update_layout(title=f"Trials of {html.escape(found.name)}")
     figure.update_xaxes(title="trial")
+    figure.update_yaxes(title=f"{found.objective}, validation")
+    return figure
+
+
+def _front(found: Shown) -> Figure:
+    from plotly import graph_objects as go
+
+    on_front = found.front
+    line = go.Scatter(
+        x=[point.cost for point in on_front], y=[point.value for point in on_front], mode="lines", name=FRONT_NAME,
+        line={"color": plots.ORANGE, "width": 1.2, "shape": "hv"}, hoverinfo="skip",
+    )  # fmt: skip
+    figure = go.Figure([line, *_marks(found, found.priced, lambda point: point.cost)])
+    figure.update_layout(title="What value costs")
+    figure.update_xaxes(title=WORDS[found.cost] if found.cost else "", type="log")
     figure.update_yaxes(title=f"{found.objective}, validation")
     return figure
 
@@ -192,5 +210,6 @@ def _words(found: Shown, point: Point) -> str:
     """Return what stands beside a mark: the trial, its value, and what it has drawn."""
     kind = ", ".join(dict.fromkeys([point.state, *([START_NAME] if point.is_start else [])]))
     settings = [f"{key} {summary.short(value)}" for key, value in point.settings.items() if key in point.keys]
-    lines = [f"trial {point.number}, {kind}", f"{found.objective} {point.value:.4f}", *settings]
+    costs = [f"{shown(point.cost)} {WORDS[found.cost]}"] if found.cost and point.cost is not None else []
+    lines = [f"trial {point.number}, {kind}", f"{found.objective} {point.value:.4f}", *costs, *settings]
     return "<br>".join(html.escape(line) for line in lines)

@@ -14,6 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rnatracker import plots
 from rnatracker.search import summary
+from rnatracker.search.front.cost import Cost, cost_of
+from rnatracker.search.front.pareto import front
 from rnatracker.search.pruning import START
 from rnatracker.search.space import Dimension, Value
 from rnatracker.search.study import Search
@@ -26,7 +28,7 @@ _STATES: dict[TrialState, State] = {
     TrialState.PRUNED: "pruned",
     TrialState.WAITING: "paused",
 }
-START_NAME, BEST_NAME = "starting config", "best"
+START_NAME, BEST_NAME, FRONT_NAME = "starting config", "best", "front"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ class Point:
         settings: its value of each searched key, the starting config's where it has drawn none.
         keys: those that it has: a key may exist under a condition only.
         course: what it has reported, by step.
+        cost: what it costs; None: not known, or the study has no cost.
+        is_on_front: whether no complete trial beats it in value and cost.
     """
 
     number: int
@@ -50,6 +54,8 @@ class Point:
     settings: dict[str, Value]
     keys: frozenset[str]
     course: dict[int, float]
+    cost: float | None = None
+    is_on_front: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Shown:
         dimensions: the searched keys.
         points: its trials, by number.
         importances: of its keys, the largest first; empty with too few trials.
+        cost: the second objective; None: there is none.
     """
 
     name: str
@@ -75,6 +82,17 @@ class Shown:
     dimensions: tuple[Dimension, ...]
     points: list[Point]
     importances: dict[str, float]
+    cost: Cost | None = None
+
+    @property
+    def priced(self) -> list[Point]:
+        """Those whose cost is known."""
+        return [point for point in self.points if point.cost is not None]
+
+    @property
+    def front(self) -> list[Point]:
+        """Those on the front, the cheapest first."""
+        return sorted((point for point in self.points if point.is_on_front), key=lambda point: point.cost or 0.0)
 
     @property
     def best(self) -> Point | None:
@@ -99,7 +117,8 @@ class Shown:
 def shown(search: Search) -> Shown:
     """Return what is shown of a study."""
     request = search.request
-    points = [_point(search, trial) for trial in summary.valued(search)]
+    on_front = {trial.number for trial in front(search)}
+    points = [_point(search, trial, is_on_front=trial.number in on_front) for trial in summary.valued(search)]
     return Shown(
         request.name,
         request.config.train.objective,
@@ -109,10 +128,11 @@ def shown(search: Search) -> Shown:
         request.space.dimensions,
         points,
         summary.importances(search),
+        request.cost,
     )
 
 
-def _point(search: Search, trial: FrozenTrial) -> Point:
+def _point(search: Search, trial: FrozenTrial, *, is_on_front: bool) -> Point:
     keys = [each.key for each in search.request.space]
     flat = {**search.request.config.flat(), **trial.params}
     return Point(
@@ -123,4 +143,6 @@ def _point(search: Search, trial: FrozenTrial) -> Point:
         {key: flat[key] for key in keys},
         frozenset(summary.settings_of(search, trial)),
         dict(sorted(trial.intermediate_values.items())),
+        cost_of(trial),
+        is_on_front,
     )

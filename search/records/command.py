@@ -39,7 +39,7 @@ class Typed:
         sets: texts of `--set`.
         space: name or path of a search space.
         options: fields of `StudyRequest` that a study keeps: trials, sampler, scheduler, keep_weights.
-        others: fields that it doesn't keep: timeout, jobs, warm_start.
+        others: fields that it doesn't keep: timeout, jobs, warm_start; and cost, where objectives were named.
     """
 
     study: str

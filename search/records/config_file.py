@@ -17,10 +17,12 @@ from rnatracker.config import Config
 from rnatracker.errors import ConfigError, StudyError
 from rnatracker.escapes import printable
 from rnatracker.search import summary
+from rnatracker.search.front.cost import WORDS, cost_of, shown
+from rnatracker.search.hints import study_command
 from rnatracker.search.records.headline import difference_of
 from rnatracker.search.records.verdict import Verdict
 from rnatracker.search.space import apply
-from rnatracker.search.study import Search
+from rnatracker.search.study import Search, state_of
 from rnatracker.search.trial_runs import name_of
 
 _DIGITS = 4
@@ -43,6 +45,31 @@ def export_best(search: Search, path: Path) -> FrozenTrial:
         )
     _write(path, best_text(search, found[0]))
     return found[0]
+
+
+def export_trial(search: Search, number: int, path: Path) -> FrozenTrial:
+    """Write a trial's settings as a config file; return the trial.
+
+    Raises:
+        StudyError: if there is none of that number or it has no settings yet, or the file can't be written.
+    """
+    trials = {trial.number: trial for trial in search.all_trials()}
+    trial = trials.get(number)
+    if trial is None or not (trial.params or trial.state.is_finished()):
+        known = f"it has {min(trials)} to {max(trials)}" if trials else "it has none yet"
+        problem = f"no trial {number}; {known}" if trial is None else f"trial {number} has no settings yet"
+        raise StudyError(f"study {search.request.name}: {problem}", f"see its trials with: {study_command(search)}")
+    _write(path, trial_text(search, trial))
+    return trial
+
+
+def trial_text(search: Search, trial: FrozenTrial) -> str:
+    """Return the file of one trial of a study."""
+    value, cost, request = summary.value_of(trial, search), cost_of(trial), search.request
+    found = "no value" if value is None else f"{request.config.train.objective} {value:.4f} on validation"
+    at = "" if cost is None or request.cost is None else f", at {shown(cost)} {WORDS[request.cost]}"
+    state = state_of(trial)
+    return _text(search, trial, state, [f"It has {found}{at}."])
 
 
 def best_text(search: Search, trial: FrozenTrial) -> str:

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rnatracker.escapes import markdown
 from rnatracker.search import hints, summary
+from rnatracker.search.front.cost import WORDS, cost_of, shown
 from rnatracker.search.optuna_private import Notes
 from rnatracker.search.pruning import START
 from rnatracker.search.sampling import REASON, REPEATS
@@ -56,6 +57,8 @@ def trial_note(search: Search, trial: FrozenTrial, run_name: str) -> str:
     if REPEATS in trial.user_attrs:
         return f"Its settings repeat trial {trial.user_attrs[REPEATS]}, or were drawn anew: it counts for nothing."
     words = [_end_of(search, trial)]
+    if search.request.cost is not None and cost_of(trial) is not None:
+        words.append(f"It costs {shown(cost_of(trial))} {WORDS[search.request.cost]}.")
     if trial.user_attrs.get(START):
         words.append("It has the starting config.")
     if trial.user_attrs.get(SCHEDULE):

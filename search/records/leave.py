@@ -13,6 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 from rnatracker import files
 from rnatracker.escapes import markdown
 from rnatracker.search import hints, pictures, summary
+from rnatracker.search.front.cost import WORDS, cost_of, shown
+from rnatracker.search.front.pareto import front
 from rnatracker.search.records import config_file, dashboard
 from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.headline import headline
@@ -63,6 +65,8 @@ def description(search: Search, verdict: Verdict | None) -> str:
         parts.append(_refit_table(verdict))
     if found:
         parts.append(_trials_table(search, found))
+    if len(on_front := front(search)) > 1:
+        parts.append(f"The front, the cheapest first:\n\n{_trials_table(search, on_front, with_start=False)}")
     parts.append(
         f"{counts.all} trials: {counts.complete} complete, {counts.paused} paused, {counts.pruned} pruned, "
         f"{counts.failed} failed. {saved.trained} epochs were trained, {saved.saved} saved by pausing and pruning."
@@ -88,20 +92,19 @@ def _refit_table(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def _trials_table(search: Search, found: list[FrozenTrial]) -> str:
+def _trials_table(search: Search, found: list[FrozenTrial], *, with_start: bool = True) -> str:
     space, start = search.request.space, summary.start_trial(search)
-    objective = search.request.config.train.objective
-    shown = found if start is None or start in found or start.value is None else [*found, start]
-    lines = [
-        f"| trial | {objective} | {' | '.join(each.key for each in space)} |",
-        "|---|---|" + "---|" * len(space.dimensions),
-    ]
-    for trial in shown:
+    objective, cost = search.request.config.train.objective, search.request.cost
+    is_there = start is None or start in found or start.value is None or not with_start
+    headers = ["trial", objective, *([] if cost is None else [WORDS[cost]]), *(each.key for each in space)]
+    lines = [f"| {' | '.join(headers)} |", "|" + "---|" * len(headers)]
+    for trial in found if is_there or start is None else [*found, start]:
         is_start = start is not None and trial.number == start.number
         values = summary.settings_of(search, trial)
         cells = [markdown(summary.short(values.get(each.key, "-"))) for each in space]
         name = f"{trial.number} (starting config)" if is_start else str(trial.number)
-        lines.append(f"| {name} | {trial.value:.4f} | {' | '.join(cells)} |")
+        costs = [] if cost is None else [shown(cost_of(trial))]
+        lines.append(f"| {' | '.join([name, f'{trial.value:.4f}', *costs, *cells])} |")
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from rnatracker.search.faults.deaths import SEEN as SEEN
+from rnatracker.search.front.cost import cost_of
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.scheduling.freeze_thaw import Course, State
 from rnatracker.search.space import Space
@@ -53,7 +54,7 @@ def _course(trial: FrozenTrial, space: Space, epochs: int, sign: float) -> Cours
             fold, epoch = place_of(step, epochs)
             values.setdefault(fold, {})[epoch] = sign * value
     settings, is_start = np.array(space.scaled(trial.params)), bool(trial.user_attrs.get(START))
-    return Course(trial.number, settings, values, _state(trial), is_start)
+    return Course(trial.number, settings, values, _state(trial), is_start, cost_of(trial))
 
 
 def _state(trial: FrozenTrial) -> State:

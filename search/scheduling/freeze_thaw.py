@@ -10,11 +10,14 @@ up: a paused one can be resumed for as long as the study goes on.
 
 - Of the trials that have come to a look, the best `_SHARE` go on to the next. The best by the forecast of their last
   values, not by what they have: who starts slowly isn't lost. As forecasts change with all that the study sees, the
-  best change too, and a paused trial may be resumed late.
+  best change too, and a paused trial may be resumed late. In a study with a cost, the best by forecast and cost, front
+  by front (`search/front/order.py`).
 - New settings are begun until there are as many as wanted, but never by more than `_LOOKING` of the epochs, so that
   what is learned from those that go on helps to choose the next.
 - It is over when all settings have been begun and none goes on by these rules. If none has come to its end by then, the
   best goes on.
+- In a study with a cost, all that are expected to be on the front go on then, one after another, for as long as that
+  stays so: a front of one trial is none.
 
 Sources: Li et al. 2020 (ASHA, arXiv:1810.05934) for promotion without waiting; Swersky, Snoek & Adams 2014
 (freeze-thaw, arXiv:1406.3896) for forecasts and pauses. Shares and looks were chosen on recorded curves
@@ -29,6 +32,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from rnatracker.search.front.order import nondominated, ordered, rough
 from rnatracker.search.scheduling.curve_model import Array, CurveModel, Points
 
 _FIRST = 1 / 27
@@ -59,6 +63,7 @@ class Course:
         values: by fold, from 1: by epoch, the best value so far, the more the better.
         state: what it is doing.
         is_start: whether it has the starting config.
+        cost: what it costs; None: not known, or the study has no cost.
     """
 
     number: int
@@ -66,6 +71,7 @@ class Course:
     values: dict[int, dict[int, float]]
     state: State
     is_start: bool = False
+    cost: float | None = None
 
     @property
     def epochs(self) -> int:
@@ -158,10 +164,13 @@ class FreezeThaw:
         best = max(forecast.means)
         for each in paused:
             mean, sd = forecast.of(each.number)
-            self._outlooks[each.number] = f"may come to {mean:.4f} ± {sd:.4f}, the best to {best:.4f}"
+            cheap = _best_as_cheap(each, courses, forecast)
+            self._outlooks[each.number] = f"may come to {mean:.4f} ± {sd:.4f}, the best to {best:.4f}{cheap}"
         chosen = self._to_go_on(courses, forecast)
         if chosen is None and can_begin:
             return new
+        if chosen is None:
+            chosen = _on_front(paused, courses, forecast)
         if chosen is None and not any(each.state in (State.COMPLETE, State.RUNNING) for each in courses):
             chosen = max(paused, key=lambda each: forecast.of(each.number)[0])
         if chosen is None:
@@ -172,8 +181,7 @@ class FreezeThaw:
         """Return the paused trial that goes on, the farthest first; None if none does."""
         able = [each for each in courses if each.values]
         for look in sorted({each.epochs for each in able if each.state == State.PAUSED}, reverse=True):
-            there = [each for each in able if each.epochs >= look]
-            there.sort(key=lambda each: forecast.of(each.number)[0], reverse=True)
+            there = _best_first([each for each in able if each.epochs >= look], forecast)
             best = there[: int(len(there) * _SHARE)]
             found = [each for each in best if each.state == State.PAUSED and each.epochs == look]
             if found:
@@ -244,6 +252,35 @@ class FreezeThaw:
                 rows += [(each.settings, float(e), _training(i, fold), values[e]) for e in chosen]
         columns = [np.array(column) for column in zip(*rows, strict=True)]
         return Points(columns[0], columns[1], columns[2].astype(np.int64), columns[3])
+
+
+def _best_first(courses: list[Course], forecast: Forecast) -> list[Course]:
+    """Order trials by the forecast of their last values; in a study with a cost, by that and the cost."""
+    means, costs = [forecast.of(each.number)[0] for each in courses], [each.cost for each in courses]
+    known = [cost for cost in costs if cost is not None]
+    if not known:
+        return sorted(courses, key=lambda each: forecast.of(each.number)[0], reverse=True)
+    dearest = max(known)
+    return [courses[i] for i in ordered(means, [dearest if cost is None else cost for cost in costs])]
+
+
+def _on_front(paused: Sequence[Course], courses: Sequence[Course], forecast: Forecast) -> Course | None:
+    """Return the paused trial that goes on since it is expected to be on the front, the farthest first."""
+    able = [(each, each.cost) for each in courses if each.values and each.state != State.ENDED]
+    known = [(each, cost) for each, cost in able if cost is not None]
+    means = [forecast.of(each.number)[0] for each, _ in known]
+    front = {known[i][0].number for i in nondominated(means, rough([cost for _, cost in known]))}
+    return max((each for each in paused if each.number in front), key=lambda each: each.epochs, default=None)
+
+
+def _best_as_cheap(course: Course, courses: Sequence[Course], forecast: Forecast) -> str:
+    """Word what the best comes to of other trials that cost no more, in a study with a cost."""
+    own = course.cost
+    if own is None:
+        return ""
+    others = [each for each in courses if each.number != course.number and each.values and each.cost is not None]
+    found = [forecast.of(each.number)[0] for each in others if each.cost is not None and each.cost <= own]
+    return f", of those that cost no more to {max(found):.4f}" if found else ", and none costs less"
 
 
 def _training(index: int, fold: int) -> int:
