@@ -42,6 +42,8 @@ _SHARE = 0.54
 """Of the trials that have come to a look, how many go on."""
 _LOOKING = 0.7
 """Share of the epochs that may go into new trials' first looks while others wait to go on."""
+_POINTS = 250
+"""Points of curves that the model is fitted to: its time grows with their cube; so a decision takes half a second."""
 
 
 class State(StrEnum):
@@ -142,7 +144,7 @@ class FreezeThaw:
 
     def __init__(self, epochs: int, folds: int) -> None:
         self._epochs, self._folds, self._looks = epochs, folds, looks(epochs)
-        self._parameters: Array | None = None
+        self._latest: CurveModel | None = None
         self._outlooks: dict[int, str] = {}
 
     def decide(self, courses: Sequence[Course], wanted: int) -> Decision:
@@ -225,9 +227,10 @@ class FreezeThaw:
         return Forecast([each.number for each in seen], means, sds)
 
     def _model(self, courses: Sequence[Course]) -> CurveModel:
-        model = CurveModel(self._points(courses), self._epochs, self._parameters)
-        self._parameters = model.parameters
-        return model
+        points = self._points(courses)
+        if self._latest is None or not self._latest.has(points):
+            self._latest = CurveModel(points, self._epochs, None if self._latest is None else self._latest.parameters)
+        return self._latest
 
     def _last(self, model: CurveModel, settings: Array, indices: Iterable[int]) -> tuple[Array, Array]:
         """Return mean and standard deviation (M,) of the last values of settings (M, D): means over the folds.
@@ -245,13 +248,19 @@ class FreezeThaw:
         return mean.reshape(n, folds).mean(axis=1), np.sqrt(np.maximum(variances, 0.0))
 
     def _points(self, courses: Sequence[Course]) -> Points:
-        rows = []
+        """Return what the model is to know: each training's last value, and those at its looks, up to `_POINTS`.
+
+        Where there are too many, those of the longest trainings count most: they say how curves go on.
+        """
+        last, before = [], []
         for i, each in enumerate(courses):
             for fold, values in each.values.items():
-                chosen = [e for e in values if e in self._looks or e == max(values)]
-                rows += [(each.settings, float(e), _training(i, fold), values[e]) for e in chosen]
-        columns = [np.array(column) for column in zip(*rows, strict=True)]
-        return Points(columns[0], columns[1], columns[2].astype(np.int64), columns[3])
+                place = (len(values), each.settings, _training(i, fold))
+                last.append((*place, float(max(values)), values[max(values)]))
+                before += [(*place, float(e), values[e]) for e in values if e in self._looks and e != max(values)]
+        rows = sorted(last, key=lambda row: row[0], reverse=True) + sorted(before, key=lambda row: row[0], reverse=True)
+        columns = [np.array(column) for column in zip(*rows[:_POINTS], strict=True)]
+        return Points(columns[1], columns[3], columns[2].astype(np.int64), columns[4])
 
 
 def _best_first(courses: list[Course], forecast: Forecast) -> list[Course]:
