@@ -18,10 +18,10 @@ from rnatracker.search.objective import TrialContext
 from rnatracker.search.scheduling.courses import is_paused
 from rnatracker.search.study import EPOCHS, SCHEDULE, SECONDS, Search, StudyRequest
 from rnatracker.search.worker import run_trials
+from rnatracker.terminal import study_trial
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
-from rnatracker.terminal import study_trial
 from rnatracker.training.reporting import NullReporter
 from rnatracker.training.trainer import Stopped
 from tests.support.studies import open_context, small_study, work_through
