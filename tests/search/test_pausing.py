@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from rnatracker.errors import StudyError
 from rnatracker.processes.stop import StopSignal
-from rnatracker.search import memory
+from rnatracker.search import memory, summary
 from rnatracker.search.objective import TrialContext
 from rnatracker.search.scheduling.courses import is_paused
-from rnatracker.search.study import EPOCHS, SCHEDULE, Search, StudyRequest
+from rnatracker.search.study import EPOCHS, SCHEDULE, SECONDS, Search, StudyRequest
 from rnatracker.search.worker import run_trials
+from rnatracker.terminal import study_trial
 from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.settings import TrackingSettings
+from rnatracker.tracking.tags import Tag
 from rnatracker.training.reporting import NullReporter
 from rnatracker.training.trainer import Stopped
 from tests.support.studies import open_context, small_study, work_through
@@ -232,3 +235,61 @@ def test_space_that_is_used_up_leaves_paused_trials_to_go_on(data: Path, trackin
     assert all(trial.intermediate_values for trial in search.trials())
     assert _states(search)["COMPLETE"] and search.is_over()
     _check_epochs(search, context)
+
+
+def test_run_of_a_paused_trial_says_so_and_that_of_a_resumed_one_no_longer(data: Path, mlflow_store: Path) -> None:
+    request = _request(data, TrackingSettings(mlflow_store), settings={"train__epochs": 4}, trials=4)
+    search, context = work_through(request)
+    listed = {run.name: run.state for run in context.tracker.list_runs().runs}
+    seen = set()
+    for trial in search.trials():
+        child, name = context.parent.children()[f"trial{trial.number}"], f"trial{trial.number}"
+        tags, log, schedule = child.tags(), child.files.log.read_text(), trial.user_attrs[SCHEDULE]
+        row = summary.row(search, trial)
+        assert tags[Tag.SCHEDULE].splitlines() == schedule
+        assert all(f"{name}: {line}\n" in log for line in schedule)
+        assert row["schedule"] == "; ".join(schedule)
+        assert study_trial.trial_as_json(search, trial)["schedule"] == schedule
+        if is_paused(trial):
+            assert (child.status(), listed[name], row["state"]) == ("KILLED", "paused", "paused")
+            assert tags[Tag.MESSAGE] == f"paused at {tags[Tag.PAUSED]}"
+            assert schedule[-1] == f"paused: {tags[Tag.PAUSED]}"
+        else:
+            assert (child.status(), listed[name], row["state"]) == ("FINISHED", "finished", "complete")
+            assert (tags.get(Tag.MESSAGE, ""), tags.get(Tag.PAUSED, "")) == ("", "")
+            assert schedule[-1].startswith("resumed: ")
+        seen.add(row["state"])
+    assert seen == {"paused", "complete"}
+
+
+def test_one_trial_is_shown_with_its_schedule(
+    data: Path, tracking: TrackingSettings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search, _ = work_through(_request(data, tracking, trials=3))
+    paused = next(trial for trial in search.trials() if is_paused(trial))
+    study_trial.print_trial(search, study_trial.find_trial(search, paused.number))
+    said = capsys.readouterr().out
+    assert f"Trial {paused.number}" in said and ": paused at fold 1, epoch" in said
+    assert all(line in said for line in paused.user_attrs[SCHEDULE])
+    assert paused.user_attrs["run_id"] in said
+    last = list(paused.intermediate_values.values())[-1]
+    assert f"{last:.4f} so far" in said
+    with pytest.raises(StudyError, match="there is no trial 9; its last is 2"):
+        study_trial.find_trial(search, 9)
+
+
+def test_time_to_go_is_by_epochs(data: Path, tracking: TrackingSettings) -> None:
+    """Two trials have rested after 6 and 2 epochs of 3 s, one runs at its first; two are to be begun, with two jobs."""
+    search, _ = open_context(_request(data, tracking, trials=5, jobs=2))
+    assert summary.seconds_left(search) is None
+    for epochs in (6, 2):
+        claim = search.claim()
+        assert claim is not None
+        claim.trial.report(0.1, 1)
+        claim.trial.set_user_attr(EPOCHS, epochs)
+        claim.trial.set_user_attr(SECONDS, 3.0 * epochs)
+        search.study.tell(claim.trial, 0.1 * epochs)
+    claim = search.claim()
+    assert claim is not None
+    claim.trial.report(0.1, 1)
+    assert summary.seconds_left(search) == pytest.approx((2 * 4 + 3) * 3.0 / 2)
