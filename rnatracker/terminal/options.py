@@ -131,10 +131,14 @@ Fold = Annotated[
         rich_help_panel=VALIDATION_PANEL,
     ),
 ]
+_OBJECTIVE_HELP = (
+    "What the best epoch, and in a study the best trial, is chosen by: pcc_mean, pcc_overall or val_loss. A study "
+    "takes what a trial costs too, after a comma: seconds or parameters."
+)
 Objective = Annotated[
     choices.Objective | None,
     typer.Option(
-        help="What the best epoch, and in a study the best trial, is chosen by: pcc_mean, pcc_overall or val_loss.",
+        help=_OBJECTIVE_HELP,
         metavar="MEASURE",
         show_default="pcc_mean",
         rich_help_panel=VALIDATION_PANEL,
@@ -144,8 +148,7 @@ Objective = Annotated[
 Objectives = Annotated[
     str | None,
     typer.Option(
-        help="What the best epoch and the best trial are chosen by: pcc_mean, pcc_overall or val_loss; after a comma "
-        "seconds or parameters, to search for quick or small networks too.",
+        help=_OBJECTIVE_HELP,
         metavar="MEASURE[,COST]",
         show_default="pcc_mean",
         rich_help_panel=VALIDATION_PANEL,

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rnatracker.errors import StudyError
 from rnatracker.search import hints, summary
+from rnatracker.search.front.cost import WORDS, cost_of, shown
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.sampling import REASON, REPEATS
 from rnatracker.search.scheduling.freeze_thaw import looks
@@ -52,6 +53,9 @@ def print_trial(search: Search, trial: FrozenTrial) -> None:
     settings = summary.settings_of(search, trial)
     output.tell_sentence("Settings: " + "  ".join(f"{key} {summary.short(value)}" for key, value in settings.items()))
     _print_values(search, trial)
+    cost = cost_of(trial)
+    if request.cost is not None and cost is not None:
+        output.tell(f"Cost: {shown(cost)} {WORDS[request.cost]}")
     if attributes.get(EPOCHS):
         trained = output.amount(int(attributes[EPOCHS]), "epoch")
         output.tell(f"Trained {trained} in {float(attributes.get(SECONDS, 0.0)):.0f} s")
@@ -95,6 +99,7 @@ def trial_as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
         "trial": trial.number,
         "state": state_of(trial),
         "value": summary.value_of(trial, search),
+        "cost": cost_of(trial),
         "params": trial.params,
         "values": [{"fold": fold, "epoch": epoch, "value": value} for fold, epoch, value in places],
         "folds": trial.user_attrs.get("fold_values", []),
