@@ -163,11 +163,8 @@ class FreezeThaw:
         if not paused:
             return Decision(What.NOTHING)
         forecast = self.forecast(courses)
-        best = max(forecast.means)
         for each in paused:
-            mean, sd = forecast.of(each.number)
-            cheap = _best_as_cheap(each, courses, forecast)
-            self._outlooks[each.number] = f"may come to {mean:.4f} ± {sd:.4f}, the best to {best:.4f}{cheap}"
+            self._outlooks[each.number] = self._outlook(each, courses, forecast)
         chosen = self._to_go_on(courses, forecast)
         if chosen is None and can_begin:
             return new
@@ -189,6 +186,15 @@ class FreezeThaw:
             if found:
                 return found[0]
         return None
+
+    def _outlook(self, course: Course, courses: Sequence[Course], forecast: Forecast) -> str:
+        """Word what a paused trial is expected to come to, and where that is among those that have come as far."""
+        mean, sd = forecast.of(course.number)
+        there = _best_first([each for each in courses if each.values and each.epochs >= course.epochs], forecast)
+        place = [each.number for each in there].index(course.number) + 1
+        cheap = _best_as_cheap(course, courses, forecast)
+        among = f"place {place} of {len(there)} that have come so far, of which {int(len(there) * _SHARE)} go on"
+        return f"may come to {mean:.4f} ± {sd:.4f}, the best to {max(forecast.means):.4f}{cheap}; {among}"
 
     def _looked_less(self, courses: Sequence[Course]) -> bool:
         looked = sum(min(each.epochs, self._looks[0]) for each in courses)

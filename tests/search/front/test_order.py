@@ -62,14 +62,14 @@ def test_scheduler_resumes_the_cheap_trial_before_dearer_ones_that_are_better() 
     assert (plain.what, plain.number) == (What.RESUME, 3) and "cost" not in plain.why
     cheap = FreezeThaw(_EPOCHS, 1).decide(_study(1000.0, 1000.0, 900.0, 950.0, 10.0), 5)
     assert (cheap.what, cheap.number) == (What.RESUME, 4)
-    assert cheap.why.endswith("the best to 0.5000, and none costs less")
+    assert "the best to 0.5000, and none costs less; place" in cheap.why
 
 
 def test_scheduler_does_not_resume_a_cheap_trial_that_a_cheap_one_beats() -> None:
     beaten = [*_study(1000.0, 1000.0, 900.0, 950.0, 10.0), _course(5, 0.48, _EPOCHS, State.COMPLETE, 10.0)]
     found = FreezeThaw(_EPOCHS, 1).decide(beaten, 6)
     assert (found.what, found.number) == (What.RESUME, 3)
-    assert found.why.endswith("the best to 0.5000, of those that cost no more to 0.4800")
+    assert "the best to 0.5000, of those that cost no more to 0.4800; place" in found.why
 
 
 def test_scheduler_goes_on_with_all_that_are_expected_on_the_front() -> None:
