@@ -20,7 +20,7 @@ from pathlib import Path
 
 import filelock
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from sqlalchemy.exc import SQLAlchemyError
 
 from rnatracker.errors import StudyError
@@ -76,7 +76,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         return _open_journal(path if _is_writable(path) else _copied(path), path)
     try:
         with lock(folder, "storage"):  # creation by several processes at once breaks an SQLite database
-            return RDBStorage(url)
+            return get_storage(RDBStorage(url))  # with a cache, as Optuna's studies have it: one for both
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         reason = store.first_line(error)
         raise StudyError(

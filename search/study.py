@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -311,7 +312,8 @@ class Search:
             return ""
         why = why or "the study's scheduler is another now"
         self._explain(trial, f"resumed: {why}")
-        trial.set_user_attr(PAUSED, None)
+        if trial.user_attrs.get(PAUSED):
+            trial.set_user_attr(PAUSED, None)
         return why
 
     def _set_sampler(self, before: list[FrozenTrial], number: int) -> None:
@@ -442,7 +444,7 @@ class Search:
         """Return what the storage knows a trial by: another number than that in its study."""
         return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
 
-    @property
+    @cached_property
     def _study_id(self) -> int:
         return self.storage.get_study_id_from_name(self.study.study_name)
 

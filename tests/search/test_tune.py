@@ -317,7 +317,11 @@ def _arguments(data: Path, store: Path, *more: str) -> list[str]:
 
 @pytest.mark.slow
 def test_commands_tune_and_study_work_together(data: Path, mlflow_store: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(_CLI), *_arguments(data, mlflow_store, "--trials", "3", "--json")]
+    command = [
+        sys.executable,
+        str(_CLI),
+        *_arguments(data, mlflow_store, "--trials", "3", "--scheduler", "none", "--json"),
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
