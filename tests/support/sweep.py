@@ -95,7 +95,7 @@ SWEPT = {
         (_DATA, _TRAIN),
         ("tune", "--data", "x.tsv", "--study", "s", "--space", "smoke", "--trials", "2", *_SEARCHED),
         _searched,
-        every=3,
+        every=4,
     ),
 }
 
