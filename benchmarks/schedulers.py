@@ -20,6 +20,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ class Curves:
         return self.best.shape[2]
 
 
+@cache
 def load(name: str, space_name: str, repeat: int) -> Curves:
     """Read what `record_curves.py` has written; with `repeat` 1 the two trainings change places."""
     kept, searched = np.load(FOLDER / f"{name}-{space_name}.npz"), space.load(space_name)
@@ -81,7 +83,6 @@ class Replay:
         trials: how many settings it may begin.
         chosen: the setting of each trial.
         reached: epochs of each.
-        over: trials that go no further.
         trace: epochs spent, and the best value of a whole training then.
     """
 
@@ -91,7 +92,6 @@ class Replay:
     trials: int
     chosen: list[int] = field(default_factory=list)
     reached: list[int] = field(default_factory=list)
-    over: set[int] = field(default_factory=set)
     trace: list[tuple[int, float]] = field(default_factory=list)
     forecasts: Callable[[], dict[int, float]] = dict
 
@@ -322,10 +322,8 @@ def replay(curves: Curves, row: str, sampler: str, seed: int, trials: int) -> Ou
 
 
 def _task(task: tuple[str, str, int, str, str, int, int]) -> Outcome:
-    import os
     import warnings
 
-    os.nice(0)
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     name, space_name, repeat, row, sampler, seed, trials = task

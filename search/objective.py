@@ -22,11 +22,10 @@ from rnatracker import files
 from rnatracker.errors import RNATrackerError, StudyError, TrackingError
 from rnatracker.processes.stop import StopSignal
 from rnatracker.search import memory
-from rnatracker.search.faults.deaths import UNREPORTED
+from rnatracker.search.faults.deaths import SEEN, UNREPORTED
 from rnatracker.search.front.cost import COST, of_epochs
 from rnatracker.search.front.size import n_parameters
 from rnatracker.search.pruning import PruneReason, step_of
-from rnatracker.search.scheduling.courses import SEEN
 from rnatracker.search.scheduling.freeze_thaw import What
 from rnatracker.search.study import RUN_BEGUN, RUN_ID, Claim, Search
 from rnatracker.search.trial_runs import Effort, Paused, Pruned, TrialEnd, name_of, trim_weights

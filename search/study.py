@@ -312,8 +312,7 @@ class Search:
             return ""
         why = why or "the study's scheduler is another now"
         self._explain(trial, f"resumed: {why}")
-        if trial.user_attrs.get(PAUSED):
-            trial.set_user_attr(PAUSED, None)
+        trial.set_user_attr(PAUSED, None)
         return why
 
     def _set_sampler(self, before: list[FrozenTrial], number: int) -> None:

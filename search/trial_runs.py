@@ -20,6 +20,7 @@ from rnatracker.search.front.cost import cost_of
 from rnatracker.search.pruning import PruneReason
 from rnatracker.search.records import dashboard
 from rnatracker.search.sampling import REASON
+from rnatracker.search.scheduling.courses import is_paused
 from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SCHEDULE, SECONDS, Claim, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
@@ -260,12 +261,12 @@ def trim_weights(search: Search, tracker: Tracker, trimmed: set[int]) -> None:
             trimmed.add(trial.number)
 
 
-def _runs_of_ended(search: Search) -> Iterator[TrackedRun]:
-    """Yield the runs of all trials that have ended, but for those that were deleted."""
+def _runs_at_rest(search: Search) -> Iterator[TrackedRun]:
+    """Yield the runs of all trials that have ended or are paused, but for those that were deleted."""
     tracker: Tracker | None = None
     for trial in search.all_trials():
         run_id = trial.user_attrs.get(RUN_ID)
-        if run_id and trial.state.is_finished():
+        if run_id and (trial.state.is_finished() or is_paused(trial)):
             tracker = tracker or open_tracker(search.request.tracking)
             with suppress(NoRunError):
                 yield tracker.find(run_id)
@@ -274,6 +275,8 @@ def _runs_of_ended(search: Search) -> Iterator[TrackedRun]:
 def delete_weights(search: Search) -> tuple[int, int]:
     """Delete the weights of all trials; return of how many, and how many bytes that were.
 
+    A paused trial that is resumed later then begins anew.
+
     Raises:
         StudyError: if some of its trials are running.
         TrackingError: if the store can't be read.
@@ -281,7 +284,7 @@ def delete_weights(search: Search) -> tuple[int, int]:
     if search.counts().running:
         raise StudyError(f"study {search.request.name}: some of its trials are running", "stop them, or wait for them")
     n_trials = size = 0
-    for child in _runs_of_ended(search):
+    for child in _runs_at_rest(search):
         folder = child.files.checkpoints
         if not folder.is_dir():
             continue

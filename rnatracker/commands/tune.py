@@ -6,7 +6,6 @@ module level.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 _RUN = "Study"
 _SEARCH = "Search"
 _OR_KEPT = ", or as the study began"
-_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def seconds_of(text: str) -> float:
@@ -31,10 +29,12 @@ def seconds_of(text: str) -> float:
     Raises:
         typer.BadParameter: if the text is not a time span.
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smhd]?)", text.strip())
-    if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
+    from rnatracker.search.scheduling.stopping import seconds_in
+
+    seconds = seconds_in(text)
+    if seconds is None:
         raise typer.BadParameter(f"{text!r}: expected a time span as in 90s, 45m, 2h or 1h30m")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    return seconds
 
 
 def tune(

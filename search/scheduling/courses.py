@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from rnatracker.search.faults.deaths import SEEN as SEEN
+from rnatracker.search.faults.deaths import SEEN
 from rnatracker.search.front.cost import cost_of
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.scheduling.freeze_thaw import Course, State

@@ -90,7 +90,9 @@ class CurveModel:
         self._means = np.array([each[0] for each in _PRIORS.values()] + [_RELEVANCE[0]] * points.settings.shape[1])
         self._sds = np.array([each[1] for each in _PRIORS.values()] + [_RELEVANCE[1]] * points.settings.shape[1])
         self.parameters = self._fit(self._means if start is None else start)
-        self._cholesky = linalg.cholesky(self._covariance(self.parameters), lower=True)
+        seen = self._kernel(*self._seen, *self._seen)
+        noise = np.exp(self.parameters[4]) + _JITTER
+        self._cholesky = linalg.cholesky(seen + noise * np.eye(len(self._y)), lower=True)
         self._weights = linalg.cho_solve((self._cholesky, True), self._y)
 
     def has(self, points: Points) -> bool:
@@ -107,12 +109,15 @@ class CurveModel:
             trainings: (M,) as in the points; another number is another training, and -1 is the mean of all there
                 could be: without what is a training's own.
         """
-        points = self._points
-        across = self._kernel(settings, epochs, trainings, points.settings, points.epochs, points.trainings)
+        across = self._kernel(settings, epochs, trainings, *self._seen)
         own = self._kernel(settings, epochs, trainings, settings, epochs, trainings)
         solved = linalg.solve_triangular(self._cholesky, across.T, lower=True)
         mean = across @ self._weights
         return mean * self._scale + self._centre, (own - solved.T @ solved) * self._scale**2
+
+    @property
+    def _seen(self) -> tuple[Array, Array, Numbers]:
+        return self._points.settings, self._points.epochs, self._points.trainings
 
     def _scaled(self, epochs: Array, speed: float) -> Array:
         """Return u of some epochs, with a as an exponent's logarithm."""
@@ -120,19 +125,10 @@ class CurveModel:
         return np.asarray(np.expm1(-exponent * np.log1p(epochs)) / np.expm1(-exponent * np.log1p(self._n_epochs)))
 
     def _kernel(self, x1: Array, t1: Array, n1: Numbers, x2: Array, t2: Array, n2: Numbers) -> Array:
-        near = np.exp(-0.5 * np.tensordot(np.exp(self.parameters[_N:]), _squared(x1, x2), 1))
+        near = _near(self.parameters, _squared(x1, x2))
         same = (n1[:, None] == n2[None, :]) & (n1[:, None] >= 0)
         u1, u2 = (self._scaled(each, self.parameters[_N - 1]) for each in (t1, t2))
         return np.asarray(sum(_parts(self.parameters, near, same, u1[:, None], u2[None, :])))
-
-    def _covariance(self, parameters: Array) -> Array:
-        """Return that of the points, (N, N)."""
-        near, u, n = self._near(parameters), self._scaled(self._points.epochs, parameters[_N - 1]), len(self._y)
-        found = sum(_parts(parameters, near, self._same, u[:, None], u[None, :]))
-        return np.asarray(found + (np.exp(parameters[4]) + _JITTER) * np.eye(n))
-
-    def _near(self, parameters: Array) -> Array:
-        return np.asarray(np.exp(-0.5 * np.tensordot(np.exp(parameters[_N:]), self._differences, 1)))
 
     def _fit(self, start: Array) -> Array:
         bounds = [(mean - 5 * sd, mean + 5 * sd) for mean, sd in zip(self._means, self._sds, strict=True)]
@@ -145,25 +141,30 @@ class CurveModel:
     def _loss(self, parameters: Array) -> tuple[float, Array]:
         """Return the negative logarithm of the posterior, and its gradient."""
         n, noise, speed = len(self._y), np.exp(parameters[4]), parameters[_N - 1]
-        near, u = self._near(parameters), self._scaled(self._points.epochs, speed)
+        near, u = _near(parameters, self._differences), self._scaled(self._points.epochs, speed)
         parts = _parts(parameters, near, self._same, u[:, None], u[None, :])
         factor = linalg.cho_factor(sum(parts) + (noise + _JITTER) * np.eye(n), lower=True)
         weights, inverse = linalg.cho_solve(factor, self._y), linalg.cho_solve(factor, np.eye(n))
         away = (parameters - self._means) / self._sds
         loss = 0.5 * self._y @ weights + np.log(np.diag(factor[0])).sum() + 0.5 * away @ away
         inner = inverse - np.outer(weights, weights)
-        slopes = [0.5 * np.sum(inner * each) for each in parts]
+        slopes = [0.5 * np.sum(inner * each) for each in (*parts[:3], parts[3] + parts[4])]
         slopes.append(0.5 * noise * np.trace(inner))
         later = self._scaled(self._points.epochs, speed + _SMALL)
         change = (sum(_parts(parameters, near, self._same, later[:, None], later[None, :])) - sum(parts)) / _SMALL
         slopes.append(0.5 * np.sum(inner * change))
-        by_near = parts[1] + parts[3] - _early_of_own(parameters, self._same, u[:, None], u[None, :])
-        relevance = -0.25 * np.exp(parameters[_N:]) * np.tensordot(self._differences, inner * by_near, 2)
+        by_near = inner * (parts[1] + parts[3])
+        relevance = -0.25 * np.exp(parameters[_N:]) * np.tensordot(self._differences, by_near, 2)
         return float(loss), np.concatenate([slopes, relevance]) + away / self._sds
 
 
+def _near(parameters: Array, differences: Array) -> Array:
+    """Return how near settings are (N, M), 1 being the same, by their squared differences (D, N, M)."""
+    return np.asarray(np.exp(-0.5 * np.tensordot(np.exp(parameters[_N:]), differences, 1)))
+
+
 def _parts(parameters: Array, near: Array, same: Array, u1: Array, u2: Array) -> list[Array]:
-    """Return what m, g, h and e contribute to a covariance, (N, M).
+    """Return what contributes to a covariance, (N, M): m, g, h, and of e what follows from the settings and the rest.
 
     Args:
         parameters: the logarithms of their variances first.
@@ -176,11 +177,8 @@ def _parts(parameters: Array, near: Array, same: Array, u1: Array, u2: Array) ->
     grown = _START + (1 - _START) * np.minimum(u1, u2)
     smooth = np.exp(-0.5 * ((u1 - u2) / _COMMON_SCALE) ** 2)
     left = (1 - u1) * (1 - u2)
-    return [common * smooth, settings * near * grown, own * same * grown, early * 0.5 * (near + same) * left]
-
-
-def _early_of_own(parameters: Array, same: Array, u1: Array, u2: Array) -> Array:
-    return np.asarray(np.exp(parameters[3]) * 0.5 * same * (1 - u1) * (1 - u2))
+    started = early * 0.5 * left
+    return [common * smooth, settings * near * grown, own * same * grown, near * started, same * started]
 
 
 def _squared(x1: Array, x2: Array) -> Array:

@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 
 import numpy as np
 
@@ -128,10 +129,13 @@ class Forecast:
     means: Array
     sds: Array
 
+    @cached_property
+    def _by_number(self) -> dict[int, tuple[float, float]]:
+        return {n: (float(m), float(s)) for n, m, s in zip(self.numbers, self.means, self.sds, strict=True)}
+
     def of(self, number: int) -> tuple[float, float]:
         """Return mean and standard deviation for a trial."""
-        i = self.numbers.index(number)
-        return float(self.means[i]), float(self.sds[i])
+        return self._by_number[number]
 
 
 class FreezeThaw:
@@ -145,7 +149,7 @@ class FreezeThaw:
     def __init__(self, epochs: int, folds: int) -> None:
         self._epochs, self._folds, self._looks = epochs, folds, looks(epochs)
         self._latest: CurveModel | None = None
-        self._outlooks: dict[int, str] = {}
+        self._basis: tuple[Sequence[Course], Forecast] | None = None
 
     def decide(self, courses: Sequence[Course], wanted: int) -> Decision:
         """Return the next piece of work.
@@ -154,7 +158,7 @@ class FreezeThaw:
             courses: all trials that have been begun.
             wanted: how many there are to be.
         """
-        self._outlooks = {}
+        self._basis = None
         can_begin = len(courses) < wanted
         new = Decision(What.NEW, epoch=self._looks[0])
         paused = [each for each in courses if each.state == State.PAUSED]
@@ -163,8 +167,7 @@ class FreezeThaw:
         if not paused:
             return Decision(What.NOTHING)
         forecast = self.forecast(courses)
-        for each in paused:
-            self._outlooks[each.number] = self._outlook(each, courses, forecast)
+        self._basis = courses, forecast
         chosen = self._to_go_on(courses, forecast)
         if chosen is None and can_begin:
             return new
@@ -187,11 +190,15 @@ class FreezeThaw:
                 return found[0]
         return None
 
-    def _outlook(self, course: Course, courses: Sequence[Course], forecast: Forecast) -> str:
-        """Word what a paused trial is expected to come to, and where that is among those that have come as far."""
-        mean, sd = forecast.of(course.number)
+    def outlook(self, number: int) -> str:
+        """Word what the last decision was based on: what a trial may come to, and its place among those as far."""
+        if self._basis is None:
+            return "new settings are begun first"
+        courses, forecast = self._basis
+        course = next(each for each in courses if each.number == number)
+        mean, sd = forecast.of(number)
         there = _best_first([each for each in courses if each.values and each.epochs >= course.epochs], forecast)
-        place = [each.number for each in there].index(course.number) + 1
+        place = [each.number for each in there].index(number) + 1
         cheap = _best_as_cheap(course, courses, forecast)
         among = f"place {place} of {len(there)} that have come so far, of which {int(len(there) * _SHARE)} go on"
         return f"may come to {mean:.4f} ± {sd:.4f}, the best to {max(forecast.means):.4f}{cheap}; {among}"
@@ -212,10 +219,6 @@ class FreezeThaw:
             fold, last = fold + 1, 0
         following = next((look for look in self._looks if look > last), self._epochs) if fold == 1 else self._epochs
         return Decision(What.RESUME, course.number, fold, following, why)
-
-    def outlook(self, number: int) -> str:
-        """Word what the last decision was based on for a paused trial."""
-        return self._outlooks.get(number, "new settings are begun first")
 
     def value(self, course: Course) -> float | None:
         """Return the mean over folds of the last value; None if there is none."""

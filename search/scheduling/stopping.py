@@ -16,7 +16,7 @@ GAIN_TRIALS = 10
 """Trials whose expected gain is told."""
 _LEAST = 12
 """Trials below which nothing is told."""
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _FORMS = "a time as in 90m or 2h, epochs as in 800epochs, or a gain as in gain:0.005"
 
 
@@ -70,16 +70,27 @@ def expected_gain(values: Sequence[float], more: int = GAIN_TRIALS) -> float | N
     return gained * math.log((n + more) / n) / math.log(n / m)
 
 
+def seconds_in(text: str) -> float | None:
+    """Return the seconds in a time span such as `90`, `45m`, `2h` or `1h30m`; None if it is none."""
+    bare = text.replace(" ", "")
+    parts = re.findall(r"(\d+(?:\.\d+)?)(min|[smhd]?)", bare)
+    if not parts or "".join(number + unit for number, unit in parts) != bare:
+        return None
+    if len(parts) > 1 and not all(unit for _, unit in parts):  # 3 what, in 2h3?
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
 def _parsed(text: str) -> tuple[str, float | int]:
     bare = text.replace(" ", "")
     if match := re.fullmatch(r"(\d+)(ep|epoch|epochs)", bare):
         return "epochs", _positive(int(match[1]), text)
     if match := re.fullmatch(r"gain[:=<](\d*\.?\d+)", bare):
         return "gain", _positive(float(match[1]), text)
-    parts = re.findall(r"(\d+(?:\.\d+)?)(min|[smhd])", bare)
-    if not parts or "".join(number + unit for number, unit in parts) != bare:
+    seconds = None if re.fullmatch(r"[\d.]+", bare) else seconds_in(bare)
+    if seconds is None:
         raise UsageError(f"--until {text}: not understood", f"give {_FORMS}")
-    return "seconds", _positive(sum(float(number) * _UNITS[unit] for number, unit in parts), text)
+    return "seconds", _positive(seconds, text)
 
 
 def _positive(value: float | int, text: str) -> float | int:

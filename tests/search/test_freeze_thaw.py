@@ -11,8 +11,9 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rnatracker.search import space
+from rnatracker.search.faults.deaths import SEEN
 from rnatracker.search.pruning import START, step_of
-from rnatracker.search.scheduling.courses import PAUSED, SEEN, courses_of
+from rnatracker.search.scheduling.courses import PAUSED, courses_of
 from rnatracker.search.scheduling.freeze_thaw import Course, Decision, FreezeThaw, State, What, looks
 
 _EPOCHS = 27

@@ -12,11 +12,11 @@ import pytest
 from optuna.trial import TrialState
 
 from rnatracker.errors import StudyError
-from rnatracker.processes.stop import StopSignal
 from rnatracker.search import memory, summary
 from rnatracker.search.objective import TrialContext
 from rnatracker.search.scheduling.courses import is_paused
 from rnatracker.search.study import EPOCHS, SCHEDULE, SECONDS, Search, StudyRequest
+from rnatracker.search.trial_runs import delete_weights
 from rnatracker.search.worker import run_trials
 from rnatracker.terminal import study_trial
 from rnatracker.tracking.contract import TrackedRun
@@ -24,7 +24,7 @@ from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.reporting import NullReporter
 from rnatracker.training.trainer import Stopped
-from tests.support.studies import open_context, small_study, work_through
+from tests.support.studies import StopAfter, open_context, small_study, work_through
 from tests.support.toys import toy_transcripts, write_table
 
 _EPOCHS = 6
@@ -108,18 +108,6 @@ def test_values_are_to_the_bit_those_without_pauses(
     _check_epochs(search, context, settings.get("data__fold", 1))
 
 
-class _StopAfter(StopSignal):
-    """Asks to stop after so many questions."""
-
-    def __init__(self, questions: int) -> None:
-        super().__init__()
-        self._left = questions
-
-    def __call__(self) -> bool:
-        self._left -= 1
-        return self._left < 0
-
-
 def test_study_that_is_stopped_again_and_again_is_resumed_to_the_same_end(
     data: Path, tracking: TrackingSettings
 ) -> None:
@@ -129,7 +117,7 @@ def test_study_that_is_stopped_again_and_again_is_resumed_to_the_same_end(
     while True:
         search, context = open_context(request)
         try:
-            run_trials(context, NullReporter(), _StopAfter(13))
+            run_trials(context, NullReporter(), StopAfter(13))
             break
         except Stopped:
             stops += 1
@@ -293,3 +281,17 @@ def test_time_to_go_is_by_epochs(data: Path, tracking: TrackingSettings) -> None
     assert claim is not None
     claim.trial.report(0.1, 1)
     assert summary.seconds_left(search) == pytest.approx((2 * 4 + 3) * 3.0 / 2)
+
+
+def test_paused_trials_lose_their_weights_too_and_begin_anew(data: Path, tracking: TrackingSettings) -> None:
+    request = _request(data, tracking)
+    search, context = work_through(request)
+    paused = [trial.number for trial in search.trials() if is_paused(trial)]
+    runs = context.parent.children()
+    assert paused and all(list(runs[f"trial{number}"].folder.rglob("last.pt")) for number in paused)
+    assert delete_weights(search)[0] == len(search.trials())
+    assert not any(list(run.folder.rglob("*.pt")) for run in runs.values())
+    before = _values(search)
+    search, _ = work_through(replace(request, scheduler="none"))
+    assert search.counts().complete == len(search.trials())
+    assert [now[: len(then)] for now, then in zip(_values(search), before, strict=True)] == before

@@ -36,7 +36,7 @@ from rnatracker.training.division import split_digest
 from rnatracker.training.reporting import NullReporter
 from rnatracker.training.trainer import Stopped
 from tests.support import paths
-from tests.support.studies import SPACE, open_context, small_study, work_through
+from tests.support.studies import SPACE, StopAfter, open_context, small_study, work_through
 from tests.support.toys import SMALL, SilentReporter, small_config, toy_transcripts, write_table
 
 _CLI = paths.CLI
@@ -114,18 +114,6 @@ def test_trial_that_fails_is_failed_with_its_reason_and_the_study_goes_on(data: 
     assert "loss is" in child.tags()["rnatracker.message"]
 
 
-class _StopAfter(StopSignal):
-    """Asks to stop after so many questions."""
-
-    def __init__(self, questions: int) -> None:
-        super().__init__()
-        self._left = questions
-
-    def __call__(self) -> bool:
-        self._left -= 1
-        return self._left < 0
-
-
 @pytest.mark.parametrize("tracked", [False, True])
 def test_stopped_trial_resumes_to_the_same_value(tracked: bool, data: Path, tmp_path: Path, mlflow_store: Path) -> None:
     settings = {"train__epochs": 6, "data__fold": 2}
@@ -135,7 +123,7 @@ def test_stopped_trial_resumes_to_the_same_value(tracked: bool, data: Path, tmp_
     request = small_study(data, TrackingSettings(mlflow_store, enabled=tracked), trials=1, settings=settings)
     search, context = open_context(request)
     with pytest.raises(Stopped):
-        run_trials(context, NullReporter(), _StopAfter(40))
+        run_trials(context, NullReporter(), StopAfter(40))
     child = context.parent.children()["trial0"]
     assert (search.counts().waiting, child.status()) == (1, "KILLED")
     assert 6 < len(search.study.trials[0].intermediate_values) < 12
@@ -153,7 +141,7 @@ def test_trial_that_resumes_is_pruned_where_it_stands_and_not_where_it_began(dat
     run_trials(context, NullReporter(), StopSignal())
     search, context = open_context(replace(request, trials=2))
     with pytest.raises(Stopped):
-        run_trials(context, NullReporter(), _StopAfter(40))
+        run_trials(context, NullReporter(), StopAfter(40))
     reached = search.study.trials[1].last_step
     assert reached is not None
     assert 1 < reached < 6
@@ -368,7 +356,7 @@ def test_study_whose_run_is_gone_for_good_begins_a_new_one(
     request = small_study(data, tracking, trials=2)
     _, context = open_context(request)
     with pytest.raises(Stopped):
-        run_trials(context, NullReporter(), _StopAfter(8))
+        run_trials(context, NullReporter(), StopAfter(8))
     before = context.parent
     for run in (*before.children().values(), before):
         _delete_for_good(run, context.tracker)

@@ -41,3 +41,15 @@ def work_through(request: StudyRequest) -> tuple[Search, TrialContext]:
     search, context = open_context(request)
     run_trials(context, NullReporter(), StopSignal())
     return search, context
+
+
+class StopAfter(StopSignal):
+    """Asks to stop after so many questions."""
+
+    def __init__(self, questions: int) -> None:
+        super().__init__()
+        self._left = questions
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        return self._left < 0
