@@ -49,10 +49,11 @@ def print_study(search: Search, limit: int) -> None:
 
 
 def _print_trials(search: Search, limit: int) -> None:
-    """Print the best trials and the starting config, then the best of those that are paused."""
+    """Print the best trials, those that are paused after them, and the starting config in any case."""
     request, best, start = search.request, summary.best(search, limit), summary.start_trial(search)
-    shown = best if start is None or start in best or start.value is None else [*best, start]
-    shown = [*shown, *summary.best_paused(search, limit - len(best))]
+    shown = [*best, *summary.best_paused(search, limit - len(best))]
+    if start is not None and start not in shown and summary.value_of(start, search) is not None:
+        shown.append(start)
     if not shown:
         return
     headers = [
