@@ -26,6 +26,7 @@ from rnatracker.search import hints, space, storage
 from rnatracker.search.front import cost
 from rnatracker.search.pruning import START, TwoLevelPruner
 from rnatracker.search.records.options import DATA_PATH, kept, kept_settings, kept_space
+from rnatracker.search.scheduling.fresh import not_fresh
 from rnatracker.search.study import OUTSIDE, Search, StudyRequest
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -225,7 +226,7 @@ def warm_start(search: Search, sources: tuple[str, ...]) -> list[str]:
 
 def _of_study(search: Search, name: str) -> list[dict[str, Any]]:
     other = optuna.load_study(study_name=name, storage=search.storage)
-    completed = other.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    completed = not_fresh(other.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     sign = 1 if other.direction == optuna.study.StudyDirection.MAXIMIZE else -1
     completed.sort(key=lambda trial: sign * (trial.value or 0.0), reverse=True)
     # A study of an earlier version has no later settings: they are what they were without a choice.

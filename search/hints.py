@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from rnatracker import config, plain_yaml
 from rnatracker.errors import TrackingError
+from rnatracker.search import summary
 from rnatracker.search.pruning import START
 from rnatracker.search.records.verdict import Verdict
 from rnatracker.search.space import apply
@@ -48,15 +49,14 @@ def next_command(search: Search, verdict: Verdict | None, *, is_used_up: bool = 
         verdict: what fresh seeds say, if anything.
         is_used_up: whether it can have no more trials.
     """
-    request = search.request
-    if search.counts().running:
+    if search.running():
         return study_command(search)
     if not is_used_up and not search.is_over():
         return tune_command(search)
-    completed = [trial for trial in search.trials() if trial.state == TrialState.COMPLETE]
+    completed = summary.best(search)
     if not any(not trial.user_attrs.get(START) for trial in completed):
         return None
-    best = (max if request.maximize else min)(completed, key=lambda trial: trial.value or 0.0)
+    best = completed[0]
     if verdict is None or verdict.of(best.number) is None:
         return tune_command(search, "--refit")
     return promote_command(search, verdict)

@@ -27,12 +27,13 @@ from rnatracker.search.front.cost import COST, of_epochs
 from rnatracker.search.front.size import n_parameters
 from rnatracker.search.pruning import PruneReason, step_of
 from rnatracker.search.scheduling.freeze_thaw import What
+from rnatracker.search.scheduling.fresh import FRESH
 from rnatracker.search.study import RUN_BEGUN, RUN_ID, Claim, Search
 from rnatracker.search.trial_runs import Effort, Paused, Pruned, TrialEnd, name_of, trim_weights
 from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import DeletedRunError, NoRunError, TrackedRun, Tracker
 from rnatracker.tracking.tags import Tag
-from rnatracker.training.division import Training
+from rnatracker.training.division import Training, digest_of, plan
 from rnatracker.training.fold_loop import Destination, Trained, into, train_all
 from rnatracker.training.reporting import LogFile, Reporter
 from rnatracker.training.request import PreparedRun
@@ -73,6 +74,10 @@ class TrialContext:
         """Return the same with a trial's settings."""
         return replace(self.prepared, request=replace(self.prepared.request, config=claim.config))
 
+    def trainings_of(self, claim: Claim) -> list[Training]:
+        """Return a trial's trainings: of one with a fresh seed, in another division."""
+        return plan(self.prepared_for(claim)) if FRESH in claim.trial.user_attrs else self.trainings
+
 
 def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: StopSignal) -> None:
     """Run one trial to its end, whatever that is.
@@ -94,7 +99,7 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
             _check_memory(prepared)
             destination_of = into(run, log, lambda training: f"{run.name} {training.name}".rstrip())
             try:
-                train_all(prepared, context.trainings, destination_of, stop, [reports])
+                train_all(prepared, context.trainings_of(claim), destination_of, stop, [reports])
             except Paused as paused:
                 log.line(f"{run.name}: paused: {paused}")
                 raise
@@ -145,10 +150,15 @@ def _open_run(context: TrialContext, claim: Claim) -> TrackedRun:
 def _new_run(context: TrialContext, claim: Claim) -> TrackedRun:
     prepared = context.prepared_for(claim)
     own_tags = {Tag.STUDY: context.search.request.name, Tag.TRIAL: str(claim.number)}
+    digest = context.split_digest
+    if FRESH in claim.trial.user_attrs:
+        digest = digest_of(context.trainings_of(claim), prepared.transcripts)
+        number, round_ = claim.trial.user_attrs[FRESH]
+        own_tags[Tag.FRESH] = f"trial {number}, round {round_}"
     return context.tracker.start(
         log_name=None,
         params=params_of(prepared),
-        tags=tags_of(prepared, KIND, context.split_digest) | own_tags | context.provenance,
+        tags=tags_of(prepared, KIND, digest) | own_tags | context.provenance,
         dataset=dataset_of(prepared),
         parent=context.parent,
         name=name_of(claim.number),

@@ -52,6 +52,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from rnatracker.search.front.cost import cost_of
+from rnatracker.search.scheduling.fresh import is_fresh, not_fresh
 
 SchedulerName = Literal["freeze-thaw", "forecast", "hyperband", "median", "wilcoxon", "none"]
 
@@ -114,10 +115,10 @@ class TwoLevelPruner(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Tell whether to prune a trial at its last report."""
         step = trial.last_step
-        if self._name in ("none", "freeze-thaw") or step is None or trial.user_attrs.get(START):
+        if self._name in ("none", "freeze-thaw") or step is None or trial.user_attrs.get(START) or is_fresh(trial):
             return False
         fold, epoch = place_of(step, self._epochs)
-        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        others = [other for other in not_fresh(study.get_trials(deepcopy=False)) if other.number != trial.number]
         others = [other for other in others if other.state != TrialState.FAIL and _costs_no_more(other, trial)]
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
         if self._prunes_within(trial, others, fold, epoch, sign):

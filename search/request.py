@@ -37,6 +37,7 @@ class StudyRequest:
         warm_start: studies and runs whose best settings are tried early.
         keep_weights: how many trials keep their weights; None: all that complete.
         cost: the second objective; None: there is none.
+        fresh_seeds: trainings of the best settings with fresh seeds at the end; None: two, if that isn't too much.
     """
 
     name: str
@@ -54,6 +55,7 @@ class StudyRequest:
     warm_start: tuple[str, ...] = ()
     keep_weights: int | None = None
     cost: Cost | None = None
+    fresh_seeds: int | None = None
 
     @property
     def folds(self) -> int:

@@ -27,6 +27,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from rnatracker.search.front.cost import cost_of, log_cost
 from rnatracker.search.optuna_private import ShownStudy
+from rnatracker.search.scheduling.fresh import not_fresh
 
 SamplerName = Literal["tpe", "gp", "random", "cmaes"]
 
@@ -71,7 +72,8 @@ class _Experience:
         self._has_cost = has_cost
 
     def __call__(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Return the trials as they are to be seen."""
+        """Return the trials as they are to be seen: without trainings with fresh seeds, whose division is another."""
+        trials = not_fresh(trials)
         ended = [t for t in trials if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
         worst = self._below([t.value for t in ended if t.value is not None])
         again = tried_again(trials)  # by how the new one ends settings are judged, not by how the failed one did

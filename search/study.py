@@ -43,10 +43,11 @@ from rnatracker.search.pruning import START
 from rnatracker.search.request import StudyRequest as StudyRequest
 from rnatracker.search.request import WorkerTask as WorkerTask
 from rnatracker.search.sampling import REASON, REPEATS, RETRIES, tried_again
-from rnatracker.search.scheduling import courses
+from rnatracker.search.scheduling import courses, fresh
 from rnatracker.search.scheduling.courses import PAUSED
-from rnatracker.search.scheduling.freeze_thaw import Course, Decision, FreezeThaw, State, What
+from rnatracker.search.scheduling.freeze_thaw import LEAST, Course, Decision, FreezeThaw, State, What
 from rnatracker.search.scheduling.stopping import GAIN_TRIALS, expected_gain
+from rnatracker.search.scheduling.true_value import Estimate
 from rnatracker.search.space import apply, of_trial
 
 OUTSIDE = "outside"
@@ -165,12 +166,27 @@ class Search:
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials that count, by number: no repeats, and none that another tries again. Not to be changed."""
+        return fresh.not_fresh(self._work())
+
+    def fresh(self) -> list[FrozenTrial]:
+        """Return the trainings with fresh seeds, by number. Not to be changed."""
+        return [trial for trial in self.all_trials() if fresh.is_fresh(trial)]
+
+    def running(self) -> list[FrozenTrial]:
+        """Return what somebody works on: trials and trainings with fresh seeds. Not to be changed."""
+        return [trial for trial in self._work() if trial.state == TrialState.RUNNING]
+
+    def _work(self) -> list[FrozenTrial]:
+        """Return all trials that count, and trainings with fresh seeds."""
         trials = self.all_trials()
         again = tried_again(trials)
         return [trial for trial in trials if trial.number not in again]
 
     def all_trials(self) -> list[FrozenTrial]:
-        """Return all trials but repeats, by number, those too that others try again. Not to be changed."""
+        """Return all trials but repeats, by number, those too that are tried again or have fresh seeds.
+
+        Not to be changed.
+        """
         return [t for t in self.study.get_trials(deepcopy=False) if REPEATS not in t.user_attrs]
 
     def trial(self, number: int) -> FrozenTrial:
@@ -217,7 +233,8 @@ class Search:
     def enough(self) -> str | None:
         """Return why the study ends before it has all its trials; None if it doesn't."""
         until = self.request.until
-        if until.epochs is not None and sum(each.epochs for each in self.courses()) >= until.epochs:
+        spent = (each.epochs + each.fresh_epochs for each in self.courses())
+        if until.epochs is not None and sum(spent) >= until.epochs:
             return f"its {until.epochs} epochs are spent"
         gain = self.expected_gain() if until.gain is not None else None
         if gain is not None and until.gain is not None and gain < until.gain:
@@ -235,13 +252,13 @@ class Search:
 
     def _next(self) -> Decision:
         """Return the next piece of work; under the lock."""
-        trials = self.trials()
+        trials = self._work()
         interrupted = next((t.number for t in trials if courses.is_interrupted(t)), None)
         if interrupted is None and self.enough() is not None:
             return Decision(What.NOTHING)
         if self.request.scheduler == "freeze-thaw":
             return self._decide() if interrupted is None else self._on_to_next_look(interrupted)
-        counts = count(trials)
+        counts = count(fresh.not_fresh(trials))
         if counts.over + counts.running >= self.request.trials:
             return Decision(What.NOTHING)
         begun = (
@@ -254,9 +271,19 @@ class Search:
     def _decide(self, paused: int | None = None) -> Decision:
         """Ask the scheduler; one trial may be taken for paused, to see whether it would be resumed."""
         found = [replace(each, state=State.PAUSED) if each.number == paused else each for each in self.courses()]
-        return self._freeze_thaw.decide(found, 0 if self.is_used_up else self.request.trials)
+        most = 0 if self.request.cost else self.request.fresh_seeds  # with a cost there is no single best
+        return self._freeze_thaw.decide(found, 0 if self.is_used_up else self.request.trials, most)
+
+    def estimate(self) -> Estimate | None:
+        """Return the true values of the best complete trials; None with too few trials, or where there is a cost."""
+        found = [each for each in self.courses() if each.values]
+        if self.request.cost or len(found) < LEAST or all(each.state != State.COMPLETE for each in found):
+            return None
+        return self._freeze_thaw.estimate(found)
 
     def _on_to_next_look(self, number: int) -> Decision:
+        if fresh.is_fresh(self.trial(number)):
+            return Decision(What.RESUME, number)
         course = next(each for each in self.courses() if each.number == number)
         return self._freeze_thaw.on_to_next_look(course)
 
@@ -264,12 +291,14 @@ class Search:
         """Return how far each trial that was begun has come, more being better."""
         request = self.request
         sign = 1.0 if request.maximize else -1.0
-        return courses.courses_of(self.trials(), request.space, request.config.train.epochs, sign)
+        return courses.courses_of(self._work(), request.space, request.config.train.epochs, sign)
 
     def _take(self, work: Decision) -> Claim | None:
         """Take or make a trial and draw its settings; None if it repeats another, or its settings can't be."""
-        request, before = self.request, self.study.get_trials(deepcopy=False)
-        number = work.number
+        request, number = self.request, work.number
+        if work.what == What.FRESH:
+            number = fresh.enqueue(self.study, self.trial(number), work.round, (START, OUTSIDE))
+        before = self.study.get_trials(deepcopy=False)
         if work.what == What.NEW:  # of one that is enqueued its own number
             number = next((t.number for t in before if courses.is_enqueued(t)), len(before))
         self._set_sampler(before, number)
@@ -292,7 +321,8 @@ class Search:
             self.study.tell(trial, state=TrialState.FAIL)
             return None
         others = (t for t in before if t.number != trial.number and REPEATS not in t.user_attrs)
-        is_kept = outside or is_resumed or RETRIES in trial.user_attrs
+        again = trial.user_attrs.get(fresh.FRESH)
+        is_kept = outside or is_resumed or RETRIES in trial.user_attrs or again
         same = [t.number for t in others if t.params == drawn and not is_kept]
         if same:
             trial.set_user_attr(REPEATS, same[0])
@@ -300,7 +330,8 @@ class Search:
             return None
         until = (work.fold, work.epoch) if work.epoch else None
         try:
-            return Claim(trial, of_trial(apply(request.config, drawn)), until, why)
+            settings = of_trial(apply(request.config, drawn))
+            return Claim(trial, fresh.with_seeds(settings, request.seed, again[1]) if again else settings, until, why)
         except ConfigError as error:
             trial.set_user_attr(REASON, f"impossible settings: {error}")
             self.study.tell(trial, state=TrialState.FAIL)

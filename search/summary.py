@@ -24,6 +24,8 @@ from rnatracker.search.front.cost import cost_of
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.sampling import REASON, RETRIES, tried_again
 from rnatracker.search.scheduling.courses import is_paused
+from rnatracker.search.scheduling.fresh import is_fresh, source_of
+from rnatracker.search.scheduling.true_value import HALF_90
 from rnatracker.search.space import Space, Value, apply
 from rnatracker.search.study import (
     CAUTIONS,
@@ -63,10 +65,63 @@ class Savings:
 
 
 def best(search: Search, limit: int | None = None) -> list[FrozenTrial]:
-    """Return completed trials, the best first."""
+    """Return completed trials, the best first: by the estimate of their true values where some have fresh seeds.
+
+    Those without an estimate come last, by their value; so do all where nothing was trained with fresh seeds.
+    """
+    sign = 1.0 if search.request.maximize else -1.0
     completed = [trial for trial in search.trials() if trial.state == TrialState.COMPLETE]
-    completed.sort(key=lambda trial: trial.value or 0.0, reverse=search.request.maximize)
-    return completed[:limit]
+    known = true_values(search) if fresh_values(search) else {}
+
+    def rank(trial: FrozenTrial) -> tuple[bool, float]:
+        found = known.get(trial.number)
+        return found is not None, sign * (found.mean if found else trial.value or 0.0)
+
+    return sorted(completed, key=rank, reverse=True)[:limit]
+
+
+@dataclass(frozen=True)
+class TrueValue:
+    """What a trial's settings are estimated to come to on average over seeds and divisions.
+
+    Attributes:
+        mean: of the objective.
+        sd: standard deviation.
+        low: lower end of the interval that has it with a probability of 90 %.
+        high: its upper end.
+        fresh: values of its settings with fresh seeds, by round.
+    """
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    fresh: dict[int, float]
+
+
+def true_values(search: Search) -> dict[int, TrueValue]:
+    """Return the estimated true values of the best complete trials, by their numbers."""
+    found, fresh = search.estimate(), fresh_values(search)
+    if found is None:
+        return {}
+    sign = 1.0 if search.request.maximize else -1.0
+    known = [(number, *found.at(i)) for i, number in enumerate(found.numbers)]
+    return {
+        number: TrueValue(
+            sign * mean, sd, sign * mean - HALF_90 * sd, sign * mean + HALF_90 * sd, fresh.get(number, {})
+        )
+        for number, mean, sd in known
+    }
+
+
+def fresh_values(search: Search) -> dict[int, dict[int, float]]:
+    """Return the values of trainings with fresh seeds: by the trial whose settings they have, and by round."""
+    found: dict[int, dict[int, float]] = {}
+    for trial in search.fresh():
+        if trial.state == TrialState.COMPLETE and trial.value is not None:
+            number, round_ = source_of(trial)
+            found.setdefault(number, {})[round_] = trial.value
+    return found
 
 
 def best_paused(search: Search, limit: int) -> list[FrozenTrial]:
@@ -236,6 +291,7 @@ def row(search: Search, trial: FrozenTrial) -> dict[str, Any]:
         "schedule": "; ".join(attributes.get(SCHEDULE, ())),
         "deaths": attributes.get(DEATHS, 0),
         "retries": attributes.get(RETRIES),
+        "fresh_of": source_of(trial)[0] if is_fresh(trial) else None,
         "run_id": attributes.get("run_id", ""),
         **{f"fold{i}": value for i, value in enumerate(attributes.get(FOLD_VALUES, ()), start=1)},
         **{key: trial.params.get(key) for key in (each.key for each in search.request.space)},

@@ -21,6 +21,7 @@ from rnatracker.search.pruning import PruneReason
 from rnatracker.search.records import dashboard
 from rnatracker.search.sampling import REASON
 from rnatracker.search.scheduling.courses import is_paused
+from rnatracker.search.scheduling.fresh import FRESH
 from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SCHEDULE, SECONDS, Claim, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
@@ -120,6 +121,8 @@ class TrialEnd:
         self._search.study.tell(self._claim.trial, value)
         for training in (self._run.files.training(), *self._run.files.trainings_of_folds()):
             training.last.unlink(missing_ok=True)
+        if FRESH in self._claim.trial.user_attrs:  # its value is all that is wanted
+            drop_weights(self._run)
         self._close("FINISHED")
         self._tell_dashboard()
 
@@ -281,7 +284,7 @@ def delete_weights(search: Search) -> tuple[int, int]:
         StudyError: if some of its trials are running.
         TrackingError: if the store can't be read.
     """
-    if search.counts().running:
+    if search.running():
         raise StudyError(f"study {search.request.name}: some of its trials are running", "stop them, or wait for them")
     n_trials = size = 0
     for child in _runs_at_rest(search):

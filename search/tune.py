@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from optuna.trial import TrialState
-
 from rnatracker import files, metrics
 from rnatracker.data import shared
 from rnatracker.data.readers import read_for
@@ -370,7 +368,7 @@ def _finish(search: Search, run: TrackedRun, reason: StopReason | None) -> TuneO
     with search.lock():
         search.reap()
         counts, is_over = search.counts(), search.is_over() or reason is StopReason.USED_UP
-    if counts.running:
+    if search.running():
         hand_over(search, run)
         return TuneOutcome(search, run, counts, "RUNNING", StopReason.OTHERS)
     match_runs(search, run)
@@ -405,7 +403,7 @@ def _end(search: Search, run: TrackedRun, state: Status, message: str) -> None:
     """End the study's run, but for one on which others still work."""
     with search.lock():
         search.reap()
-        if not search.counts().running:
+        if not search.running():
             run.finish(state, message)
 
 
@@ -420,6 +418,6 @@ def _end_by(error: BaseException, search: Search, run: TrackedRun) -> None:
 
 def hand_over(search: Search, run: TrackedRun) -> None:
     """Let the study's run belong to a process that still works on it: as this one's, it would count as dead."""
-    workers = [t.user_attrs.get(WORKER) for t in search.trials() if t.state == TrialState.RUNNING]
+    workers = [trial.user_attrs.get(WORKER) for trial in search.running()]
     if any(workers):
         run.set_tags(next(filter(None, workers)))

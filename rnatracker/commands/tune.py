@@ -106,6 +106,17 @@ def tune(
             rich_help_panel=_SEARCH,
         ),
     ] = None,
+    fresh_seeds: Annotated[
+        int | None,
+        typer.Option(
+            help="At the end, train the best settings again with other seeds and divisions, so many times in all, to "
+            "tell them apart and to estimate what they are worth.",
+            metavar="N",
+            min=0,
+            show_default=f"2, fewer in a small study{_OR_KEPT}",
+            rich_help_panel=_SEARCH,
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(help="Seed of the sampler and of each training.", show_default="0", rich_help_panel=_SEARCH),
@@ -188,7 +199,13 @@ def tune(
             },
             sets=set_ or [],
             space=space,
-            options={"trials": trials, "sampler": sampler, "scheduler": scheduler, "keep_weights": keep_weights},
+            options={
+                "trials": trials,
+                "sampler": sampler,
+                "scheduler": scheduler,
+                "keep_weights": keep_weights,
+                "fresh_seeds": fresh_seeds,
+            },
             others={
                 "timeout": min(times, default=None),
                 "until": limits,

@@ -66,7 +66,7 @@ class StudyDisplay:
 
     def _print_ends(self, search: Search) -> None:
         """Print a line for each trial that has ended since the last look."""
-        trials = search.trials()
+        trials = [*search.trials(), *search.fresh()]
         ended = {trial.number for trial in trials if trial.state.is_finished()}
         if self._printed is None:
             self._printed = set() if len(ended) < 2 else ended  # those of a resumed study were printed before
@@ -80,8 +80,13 @@ def _line(search: Search, trial: FrozenTrial) -> str:
     """Return the line of a trial that has ended."""
     from rnatracker.search import summary
     from rnatracker.search.sampling import REASON
+    from rnatracker.search.scheduling.fresh import is_fresh, source_of
     from rnatracker.search.study import state_of
 
+    if is_fresh(trial) and trial.value is not None:
+        return (
+            f"trial {source_of(trial)[0]} with a fresh seed  {search.request.config.train.objective} {trial.value:.4f}"
+        )
     settings = _settings(trial)
     state = state_of(trial)
     if state == "complete":
@@ -94,13 +99,15 @@ def _line(search: Search, trial: FrozenTrial) -> str:
 def _cells(search: Search, trial: FrozenTrial) -> list[str]:
     """Return a trial's row: its number, how far it has come, its latest value and its settings."""
     from rnatracker.search.pruning import place_of
+    from rnatracker.search.scheduling.fresh import is_fresh, source_of
 
     request, epochs = search.request, search.request.config.train.epochs
     is_best = trial.state.is_finished()
+    name = f"{source_of(trial)[0]}, fresh seed" if is_fresh(trial) else str(trial.number)
     fold, epoch = ("", "") if trial.last_step is None else map(str, place_of(trial.last_step, epochs))
     last = trial.value if is_best else trial.intermediate_values.get(trial.last_step or 0)
     return [
-        f"best, {trial.number}" if is_best else str(trial.number),
+        f"best, {trial.number}" if is_best else name,
         f"{fold}/{request.folds}",
         f"{epoch}/{epochs}",
         "" if last is None else f"{last:.4f}",
@@ -119,14 +126,12 @@ def _table(search: Search, seconds_left: float | None) -> RenderableType:
     from rich.console import Group
 
     from rnatracker.search import summary
-    from rnatracker.search.study import state_of
 
     request, counts = search.request, search.counts()
     table = new_table()
     for header in ("trial", "fold", "epoch", request.config.train.objective, "settings"):
         table.add_column(header, overflow="fold")
-    running = [trial for trial in search.trials() if state_of(trial) == "running"]
-    for trial in [*summary.best(search, 1), *running]:
+    for trial in [*summary.best(search, 1), *search.running()]:
         table.add_row(*_cells(search, trial))
     limit = "" if seconds_left is None else f", {_duration(max(seconds_left, 0))} left"
     paused = f"{counts.paused} paused, " if counts.paused else ""

@@ -56,14 +56,18 @@ def _print_trials(search: Search, limit: int) -> None:
         shown.append(start)
     if not shown:
         return
+    expected = summary.true_values(search)
     headers = [
         "trial",
         request.config.train.objective,
+        *(["expected"] if expected else []),
         *([] if request.cost is None else [request.cost]),
         "epochs",
         *(each.key.partition(".")[2] for each in request.space),
     ]
-    rows = [_cells(search, trial, is_start=start is not None and trial.number == start.number) for trial in shown]
+    rows = [
+        _cells(search, trial, expected, is_start=start is not None and trial.number == start.number) for trial in shown
+    ]
     complete = search.counts().complete
     title = f"The best {len(best)} of {complete} complete trials" if len(best) < complete else "The best trials"
     _show_trials(headers, rows, title)
@@ -75,7 +79,7 @@ def _print_front(search: Search, headers: list[str]) -> None:
     found, start, cost = front(search), summary.start_trial(search), search.request.cost
     if not found or cost is None:
         return
-    rows = [_cells(search, trial, is_start=start is not None and trial.number == start.number) for trial in found]
+    rows = [_cells(search, trial, {}, is_start=start is not None and trial.number == start.number) for trial in found]
     _show_trials(headers, rows, f"The front of {search.request.config.train.objective} and {WORDS[cost]}")
 
 
@@ -89,13 +93,22 @@ def _show_trials(headers: list[str], rows: list[list[str]], title: str) -> None:
         show(_filled(turned[0], turned[1:]), "" if i else title)
 
 
-def _cells(search: Search, trial: FrozenTrial, *, is_start: bool) -> list[str]:
-    """Return a trial's name, value, epochs and settings."""
+def _cells(search: Search, trial: FrozenTrial, expected: dict[int, summary.TrueValue], *, is_start: bool) -> list[str]:
+    """Return a trial's name, value, what is expected of other seeds where that is shown, epochs and settings."""
     values = summary.settings_of(search, trial)
     settings = [summary.short(values.get(each.key, "-")) for each in search.request.space]
     name = f"{trial.number}{' (start)' * is_start}{' (paused)' * is_paused(trial)}"
     costs = [] if search.request.cost is None else [shown(cost_of(trial))]
-    return [name, f"{summary.value_of(trial, search):.4f}", *costs, str(trial.user_attrs.get(EPOCHS, "")), *settings]
+    found = expected.get(trial.number)
+    other = [f"{found.mean:.4f} ± {found.high - found.mean:.3f}" if found else "-"] if expected else []
+    return [
+        name,
+        f"{summary.value_of(trial, search):.4f}",
+        *other,
+        *costs,
+        str(trial.user_attrs.get(EPOCHS, "")),
+        *settings,
+    ]
 
 
 def _filled(headers: list[str], rows: list[list[str]]) -> PlainTable:
@@ -121,6 +134,9 @@ def _print_figures(search: Search) -> None:
         output.tell_sentence("Importance: " + "  ".join(f"{key} {value:.2f}" for key, value in important.items()))
     elif missing:
         output.tell(f"Importance of the settings: can be told after {output.amount(missing, 'more trial')}")
+    for number, by_round in summary.fresh_values(search).items():
+        values = ", ".join(f"{value:.4f}" for value in by_round.values())
+        output.tell(f"Trial {number}'s settings with {output.amount(len(by_round), 'fresh seed')}: {values}")
     if saved.saved:
         output.tell(
             f"Pausing and pruning saved {saved.saved} of {saved.trained + saved.saved} epochs ({saved.share:.0%}), "
@@ -168,10 +184,16 @@ def as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
         "cost": cost_of(trial),
         "params": trial.params,
         "folds": trial.user_attrs.get("fold_values", []),
+        "expected": _expected_as_json(search, trial),
         "schedule": list(trial.user_attrs.get(SCHEDULE, ())),
         "run_id": trial.user_attrs.get("run_id"),
         "command": hints.rerun_command(search, trial),
     }
+
+
+def _expected_as_json(search: Search, trial: FrozenTrial) -> dict[str, Any] | None:
+    found = summary.true_values(search).get(trial.number)
+    return None if found is None else vars(found)
 
 
 def study_as_json(search: Search, limit: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from rnatracker.search.front.cost import WORDS, cost_of, shown
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.sampling import REASON, REPEATS
 from rnatracker.search.scheduling.freeze_thaw import looks
+from rnatracker.search.scheduling.fresh import is_fresh, source_of
 from rnatracker.search.study import EPOCHS, RUN_ID, SCHEDULE, SECONDS, Search, state_of
 from rnatracker.terminal import output
 from rnatracker.terminal.tables import new_table, show
@@ -48,6 +49,9 @@ def print_trial(search: Search, trial: FrozenTrial) -> None:
     is_start = " (starting config)" if attributes.get(START) else ""
     at = f" at {place} of {epochs}" if place and trial.state != TrialState.COMPLETE else ""
     output.tell_sentence(f"Trial {trial.number}{is_start} of study {request.name}: {state_of(trial)}{at}")
+    if is_fresh(trial):
+        number, round_ = source_of(trial)
+        output.tell(f"It trains trial {number}'s settings with a fresh seed and another division, round {round_}")
     if attributes.get(REASON):
         output.tell_sentence(f"Reason: {attributes[REASON]}")
     settings = summary.settings_of(search, trial)
@@ -98,6 +102,7 @@ def trial_as_json(search: Search, trial: FrozenTrial) -> dict[str, Any]:
         "study": search.request.name,
         "trial": trial.number,
         "state": state_of(trial),
+        "fresh_of": source_of(trial)[0] if is_fresh(trial) else None,
         "value": summary.value_of(trial, search),
         "cost": cost_of(trial),
         "params": trial.params,

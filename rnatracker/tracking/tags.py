@@ -58,6 +58,9 @@ class Tag:
     SCHEDULE: Final = "rnatracker.schedule"
     """Of a trial's run: when its study's scheduler has paused and resumed it, and why, a line each."""
 
+    FRESH: Final = "fresh"
+    """Of a trial's run that only trains another trial's settings with a fresh seed: that trial, and the round."""
+
     # How runs belong together.
     PARENT: Final = "mlflow.parentRunId"
     REPLAYS: Final = "rnatracker.replays"

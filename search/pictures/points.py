@@ -72,6 +72,7 @@ class Shown:
         points: its trials, by number.
         importances: of its keys, the largest first; empty with too few trials.
         cost: the second objective; None: there is none.
+        best_number: the best trial; None: none is complete.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Shown:
     points: list[Point]
     importances: dict[str, float]
     cost: Cost | None = None
+    best_number: int | None = None
 
     @property
     def priced(self) -> list[Point]:
@@ -97,7 +99,7 @@ class Shown:
     @property
     def best(self) -> Point | None:
         """The best of those that are complete."""
-        return self.best_of(self.points)
+        return next((point for point in self.points if point.number == self.best_number), None)
 
     @property
     def start(self) -> Point | None:
@@ -129,6 +131,7 @@ def shown(search: Search) -> Shown:
         points,
         summary.importances(search),
         request.cost,
+        next((trial.number for trial in summary.best(search, 1)), None),
     )
 
 

@@ -38,7 +38,7 @@ class Typed:
         settings: dotted keys with the values of options.
         sets: texts of `--set`.
         space: name or path of a search space.
-        options: fields of `StudyRequest` that a study keeps: trials, sampler, scheduler, keep_weights.
+        options: fields of `StudyRequest` that a study keeps: trials, sampler, scheduler, keep_weights, fresh_seeds.
         others: fields that it doesn't keep: timeout, jobs, warm_start; and cost, where objectives were named.
     """
 

@@ -17,6 +17,7 @@ from rnatracker.search.optuna_private import Notes
 from rnatracker.search.pruning import START
 from rnatracker.search.sampling import REASON, REPEATS
 from rnatracker.search.scheduling.courses import PAUSED, is_paused
+from rnatracker.search.scheduling.fresh import is_fresh, source_of
 from rnatracker.search.study import SCHEDULE, STATES, Search
 from rnatracker.tracking.hints import ui_command
 from rnatracker.tracking.names import described
@@ -59,7 +60,10 @@ def trial_note(search: Search, trial: FrozenTrial, run_name: str) -> str:
     words = [_end_of(search, trial)]
     if search.request.cost is not None and cost_of(trial) is not None:
         words.append(f"It costs {shown(cost_of(trial))} {WORDS[search.request.cost]}.")
-    if trial.user_attrs.get(START):
+    if is_fresh(trial):
+        number, round_ = source_of(trial)
+        words.append(f"It trains trial {number}'s settings with a fresh seed and another division, round {round_}.")
+    elif trial.user_attrs.get(START):
         words.append("It has the starting config.")
     if trial.user_attrs.get(SCHEDULE):
         words.append("\n".join(f"- {markdown(str(line))}" for line in trial.user_attrs[SCHEDULE]))

@@ -24,7 +24,7 @@ def headline(search: Search, verdict: Verdict | None) -> list[str]:
     )
     claim = f"Best {objective} on validation: {best.value:.4f} ({which})"
     if verdict is None:
-        return [f"{claim}. The best of many, so optimistic: --refit measures without that."]
+        return [f"{claim}. {_expected(search, best.number)}"]
     again = verdict.of(best.number)
     if again is None:
         return [f"{claim}, which the refit has not measured yet.", *_of(verdict)]
@@ -37,6 +37,18 @@ def difference_of(verdict: Verdict) -> str:
     if math.isnan(verdict.low):
         return f"{verdict.difference:+.4f}"
     return f"{verdict.difference:+.4f} (95 % interval {verdict.low:+.4f} to {verdict.high:+.4f})"
+
+
+def _expected(search: Search, number: int) -> str:
+    """Return what the best of many is worth, as far as the study can tell."""
+    found = summary.true_values(search).get(number)
+    if found is None:
+        return "The best of many, so optimistic: --refit measures without that."
+    seeds = f", after {len(found.fresh)} fresh seed{'s' * (len(found.fresh) > 1)}" if found.fresh else ""
+    return (
+        f"The best of many, so optimistic: with other seeds and divisions {found.mean:.4f} is expected (90 % interval "
+        f"{found.low:.4f} to {found.high:.4f}{seeds}). --refit measures it."
+    )
 
 
 def _of(verdict: Verdict) -> list[str]:

@@ -27,7 +27,7 @@ DATA_PATH = "data_path"
 _SETTINGS = ("train.device", "train.save_every", "train.seeds")
 """Settings in which a later command may differ. Not the threads: they go by the jobs and the machine."""
 
-_FIELDS = ("trials", "sampler", "scheduler", "keep_weights")
+_FIELDS = ("trials", "sampler", "scheduler", "keep_weights", "fresh_seeds")
 """Fields of `StudyRequest`."""
 
 

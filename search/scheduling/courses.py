@@ -14,6 +14,7 @@ from rnatracker.search.faults.deaths import SEEN
 from rnatracker.search.front.cost import cost_of
 from rnatracker.search.pruning import START, place_of
 from rnatracker.search.scheduling.freeze_thaw import Course, State
+from rnatracker.search.scheduling.fresh import is_fresh, not_fresh, source_of
 from rnatracker.search.space import Space
 
 PAUSED = "paused"
@@ -32,11 +33,11 @@ def is_interrupted(trial: FrozenTrial) -> bool:
 
 def is_enqueued(trial: FrozenTrial) -> bool:
     """Tell whether a trial waits to be begun."""
-    return trial.state == TrialState.WAITING and SEEN not in trial.user_attrs
+    return trial.state == TrialState.WAITING and SEEN not in trial.user_attrs and not is_fresh(trial)
 
 
 def courses_of(trials: Iterable[FrozenTrial], space: Space, epochs: int, sign: float) -> list[Course]:
-    """Return how far each trial that was begun has come.
+    """Return how far each trial that was begun has come, with its settings' trainings with fresh seeds.
 
     Args:
         trials: those of a study.
@@ -44,17 +45,34 @@ def courses_of(trials: Iterable[FrozenTrial], space: Space, epochs: int, sign: f
         epochs: of each fold.
         sign: -1 where less of the objective is better.
     """
-    return [_course(each, space, epochs, sign) for each in trials if not is_enqueued(each)]
+    known = list(trials)
+    again: dict[int, dict[int, dict[int, dict[int, float]]]] = {}
+    for each in known:
+        if is_fresh(each) and SEEN in each.user_attrs:
+            number, round_ = source_of(each)
+            again.setdefault(number, {})[round_] = _values(each, epochs, sign)
+    begun = [each for each in not_fresh(known) if not is_enqueued(each)]
+    return [_course(each, space, _values(each, epochs, sign), again.get(each.number, {})) for each in begun]
 
 
-def _course(trial: FrozenTrial, space: Space, epochs: int, sign: float) -> Course:
+def _values(trial: FrozenTrial, epochs: int, sign: float) -> dict[int, dict[int, float]]:
+    """Return what a trial has come to, by fold and epoch."""
     values: dict[int, dict[int, float]] = {}
     if trial.state != TrialState.FAIL:
         for step, value in trial.intermediate_values.items():
             fold, epoch = place_of(step, epochs)
             values.setdefault(fold, {})[epoch] = sign * value
+    return values
+
+
+def _course(
+    trial: FrozenTrial,
+    space: Space,
+    values: dict[int, dict[int, float]],
+    again: dict[int, dict[int, dict[int, float]]],
+) -> Course:
     settings, is_start = np.array(space.scaled(trial.params)), bool(trial.user_attrs.get(START))
-    return Course(trial.number, settings, values, _state(trial), is_start, cost_of(trial))
+    return Course(trial.number, settings, values, _state(trial), is_start, again, cost_of(trial))
 
 
 def _state(trial: FrozenTrial) -> State:

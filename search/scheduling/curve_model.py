@@ -116,6 +116,11 @@ class CurveModel:
         return mean * self._scale + self._centre, (own - solved.T @ solved) * self._scale**2
 
     @property
+    def spread(self) -> float:
+        """Standard deviation of all values that it was fitted to."""
+        return self._scale
+
+    @property
     def _seen(self) -> tuple[Array, Array, Numbers]:
         return self._points.settings, self._points.epochs, self._points.trainings
 

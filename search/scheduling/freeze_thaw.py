@@ -16,6 +16,8 @@ up: a paused one can be resumed for as long as the study goes on.
   what is learned from those that go on helps to choose the next.
 - It is over when all settings have been begun and none goes on by these rules. If none has come to its end by then, the
   best goes on.
+- At the very end the best are trained again with fresh seeds, to tell them apart and to know what they are worth
+  (`true_value.py`): in turn the best by the estimate and the one most likely better, until the latter is unlikely.
 - In a study with a cost, all that are expected to be on the front go on then, one after another, for as long as that
   stays so: a front of one trial is none.
 
@@ -26,8 +28,9 @@ Sources: Li et al. 2020 (ASHA, arXiv:1810.05934) for promotion without waiting; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
@@ -35,6 +38,7 @@ import numpy as np
 
 from rnatracker.search.front.order import nondominated, ordered, rough
 from rnatracker.search.scheduling.curve_model import Array, CurveModel, Points
+from rnatracker.search.scheduling.true_value import Estimate, estimate
 
 _FIRST = 1 / 27
 """Share of a fold's epochs before the first look."""
@@ -43,6 +47,14 @@ _SHARE = 0.54
 """Of the trials that have come to a look, how many go on."""
 _LOOKING = 0.7
 """Share of the epochs that may go into new trials' first looks while others wait to go on."""
+_FRESH = 2
+"""Trainings with fresh seeds at a study's end at most,"""
+_FRESH_EPOCHS = 2 / 3
+"""if they have no more than this of the epochs spent before."""
+_DOUBT = 0.1
+"""Chance that another is better than the best, below which nothing is trained with fresh seeds any more."""
+LEAST = 6
+"""Trials that an estimate of true values looks at: so many at least, or a third. With fewer there is none."""
 _POINTS = 250
 """Points of curves that the model is fitted to: its time grows with their cube; so a decision takes half a second."""
 
@@ -66,6 +78,7 @@ class Course:
         values: by fold, from 1: by epoch, the best value so far, the more the better.
         state: what it is doing.
         is_start: whether it has the starting config.
+        fresh: its settings trained again with fresh seeds: by round, from 1, as `values`; empty of one just begun.
         cost: what it costs; None: not known, or the study has no cost.
     """
 
@@ -74,12 +87,18 @@ class Course:
     values: dict[int, dict[int, float]]
     state: State
     is_start: bool = False
+    fresh: Mapping[int, dict[int, dict[int, float]]] = field(default_factory=dict)
     cost: float | None = None
 
     @property
     def epochs(self) -> int:
         """Epochs trained in all its folds."""
-        return sum(max(each) for each in self.values.values() if each)
+        return _epochs(self.values)
+
+    @property
+    def fresh_epochs(self) -> int:
+        """Epochs trained with fresh seeds."""
+        return sum(map(_epochs, self.fresh.values()))
 
 
 class What(StrEnum):
@@ -87,6 +106,7 @@ class What(StrEnum):
 
     NEW = "new settings"
     RESUME = "go on"
+    FRESH = "train again with a fresh seed"
     NOTHING = "nothing"
 
 
@@ -96,10 +116,11 @@ class Decision:
 
     Attributes:
         what: new settings, a paused trial, or nothing.
-        number: the paused trial.
+        number: the paused trial, or that whose settings are trained again.
         fold: the piece goes on to this fold,
         epoch: and this epoch of it.
         why: for people.
+        round: which time its settings are trained again, from 1.
     """
 
     what: What
@@ -107,6 +128,7 @@ class Decision:
     fold: int = 1
     epoch: int = 0
     why: str = ""
+    round: int = 0
 
 
 def looks(epochs: int) -> list[int]:
@@ -151,12 +173,13 @@ class FreezeThaw:
         self._latest: CurveModel | None = None
         self._basis: tuple[Sequence[Course], Forecast] | None = None
 
-    def decide(self, courses: Sequence[Course], wanted: int) -> Decision:
+    def decide(self, courses: Sequence[Course], wanted: int, fresh: int | None = 0) -> Decision:
         """Return the next piece of work.
 
         Args:
             courses: all trials that have been begun.
             wanted: how many there are to be.
+            fresh: how many trainings with fresh seeds there are to be at most; None: two, if that isn't too much.
         """
         self._basis = None
         can_begin = len(courses) < wanted
@@ -165,7 +188,7 @@ class FreezeThaw:
         if can_begin and (not paused or self._looked_less(courses)):
             return new
         if not paused:
-            return Decision(What.NOTHING)
+            return self._fresh(courses, fresh)
         forecast = self.forecast(courses)
         self._basis = courses, forecast
         chosen = self._to_go_on(courses, forecast)
@@ -176,7 +199,7 @@ class FreezeThaw:
         if chosen is None and not any(each.state in (State.COMPLETE, State.RUNNING) for each in courses):
             chosen = max(paused, key=lambda each: forecast.of(each.number)[0])
         if chosen is None:
-            return Decision(What.NOTHING)
+            return self._fresh(courses, fresh)
         return self._go_on(chosen, self.outlook(chosen.number))
 
     def _to_go_on(self, courses: Sequence[Course], forecast: Forecast) -> Course | None:
@@ -203,6 +226,47 @@ class FreezeThaw:
         among = f"place {place} of {len(there)} that have come so far, of which {int(len(there) * _SHARE)} go on"
         return f"may come to {mean:.4f} ± {sd:.4f}, the best to {max(forecast.means):.4f}{cheap}; {among}"
 
+    def _fresh(self, courses: Sequence[Course], most: int | None) -> Decision:
+        """Return that the best or its challenger is trained with a fresh seed; NOTHING if that has been enough."""
+        complete = [each for each in courses if each.state == State.COMPLETE]
+        if sum(bool(each.values) for each in courses) < LEAST:
+            return Decision(What.NOTHING)
+        n = sum(len(each.fresh) for each in courses)
+        if not complete or n >= (_FRESH if most is None else most):
+            return Decision(What.NOTHING)
+        if most is None and (n + 1) * self._epochs * self._folds > _FRESH_EPOCHS * sum(each.epochs for each in courses):
+            return Decision(What.NOTHING)
+        found, by_number = self.estimate(courses), {each.number: each for each in complete}
+        best, challenger = by_number[found.best], found.challenger()
+        if challenger is None:
+            other, chance = best, 1.0
+        else:
+            other, chance = by_number[challenger[0]], challenger[1]
+        if best.fresh and chance < _DOUBT:
+            return Decision(What.NOTHING)
+        if len(other.fresh) < len(best.fresh):
+            chosen, why = other, f"may be better than trial {best.number}, with a chance of {chance:.0%}"
+        else:
+            chosen, why = best, "is the best so far"
+        return Decision(What.FRESH, chosen.number, why=why, round=len(chosen.fresh) + 1)
+
+    def estimate(self, courses: Sequence[Course]) -> Estimate:
+        """Return the true values of complete trials, at least one: with the best forecasts, or trained again."""
+        seen = [each for each in courses if each.values]
+        forecast = self.forecast(seen)
+        done = [forecast.of(each.number)[0] for each in seen if each.state == State.COMPLETE]
+        least = min(sorted(forecast.means)[-min(max(LEAST, len(seen) // 3), len(seen))], max(done))
+        kept = [each for each in seen if forecast.of(each.number)[0] >= least or each.fresh]
+        whole = [(each, round_, values) for each in kept for round_, values in each.fresh.items()]
+        again = [
+            (each.number, round_, _mean(values))
+            for each, round_, values in whole
+            if _epochs(values) == self._epochs * self._folds
+        ]
+        values = {each.number: forecast.of(each.number)[0] for each in kept}
+        found = estimate(values, again, self._model(seen).spread / math.sqrt(self._folds))
+        return found.only(each.number for each in kept if each.state == State.COMPLETE)
+
     def _looked_less(self, courses: Sequence[Course]) -> bool:
         looked = sum(min(each.epochs, self._looks[0]) for each in courses)
         return looked < _LOOKING * sum(each.epochs for each in courses)
@@ -222,8 +286,7 @@ class FreezeThaw:
 
     def value(self, course: Course) -> float | None:
         """Return the mean over folds of the last value; None if there is none."""
-        found = [values[max(values)] for values in course.values.values() if values]
-        return sum(found) / len(found) if found else None
+        return _mean(course.values) if any(course.values.values()) else None
 
     def forecast(self, courses: Sequence[Course]) -> Forecast:
         """Return what trials are expected to come to."""
@@ -299,6 +362,17 @@ def _best_as_cheap(course: Course, courses: Sequence[Course], forecast: Forecast
     others = [each for each in courses if each.number != course.number and each.values and each.cost is not None]
     found = [forecast.of(each.number)[0] for each in others if each.cost is not None and each.cost <= own]
     return f", of those that cost no more to {max(found):.4f}" if found else ", and none costs less"
+
+
+def _epochs(values: Mapping[int, dict[int, float]]) -> int:
+    """Return how many epochs have been trained in all folds."""
+    return sum(max(each) for each in values.values() if each)
+
+
+def _mean(values: Mapping[int, dict[int, float]]) -> float:
+    """Return the mean over folds of the last value."""
+    found = [each[max(each)] for each in values.values() if each]
+    return sum(found) / len(found)
 
 
 def _training(index: int, fold: int) -> int:

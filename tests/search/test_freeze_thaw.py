@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -238,3 +239,72 @@ def test_loss_is_forecast_downwards() -> None:
         )
     ]
     assert _decide(courses, len(courses)).number == 5
+
+
+def _fresh(courses: list[Course], most: int | None, folds: int = 1) -> Decision:
+    return FreezeThaw(_EPOCHS, folds).decide(courses, len(courses), most)
+
+
+_ENDED = [*_KNOWN, _done(5, 0.499)]
+"""Two trials, 1 and 5, that nobody could tell apart."""
+
+
+def _again(course: Course, *values: float) -> Course:
+    """Return a trial whose settings were trained again, with these last values."""
+    return replace(course, fresh={i: {1: _curve(value, _EPOCHS)} for i, value in enumerate(values, start=1)})
+
+
+def test_the_best_and_its_challenger_are_trained_again_in_turn_in_the_same_rounds() -> None:
+    courses, found = list(_ENDED), []
+    while (decision := _fresh(courses, 4)).what == What.FRESH:
+        found.append((decision.number, decision.round))
+        end = 0.47 + 0.001 * len(found)
+        before = [folds[1][_EPOCHS] for folds in courses[decision.number].fresh.values()]
+        courses[decision.number] = _again(courses[decision.number], *before, end)
+    assert sorted(found) == [(1, 1), (1, 2), (5, 1), (5, 2)]
+    assert decision.what == What.NOTHING
+
+
+def test_nothing_is_trained_again_before_all_else_is_done_or_where_it_is_not_wanted() -> None:
+    assert _fresh(_ENDED, 0).what == What.NOTHING
+    assert FreezeThaw(_EPOCHS, 1).decide(_ENDED, 7, 4).what == What.NEW
+    hopeless = _paused(6, 0.05)
+    assert _fresh([*_ENDED, hopeless], 4).what == What.FRESH
+    assert _fresh([*_ENDED[:4], _paused(4, 0.6, 17), _done(5, 0.49)], 4).what == What.RESUME
+    assert _fresh(_ENDED[:5], 4).what == What.NOTHING  # too few to say anything
+
+
+def test_no_more_seeds_are_spent_once_it_is_known_which_is_best() -> None:
+    clear = [*_KNOWN[:1], _again(_done(1, 0.8), 0.8), *_KNOWN[2:], _done(5, 0.2)]
+    assert _fresh(clear, 4).what == What.NOTHING
+
+
+def test_without_a_number_a_small_study_has_few_fresh_seeds() -> None:
+    """At most two, and two thirds of the epochs before: of six whole trainings that is four."""
+    once = [_again(each, 0.48) if each.number == 1 else each for each in _ENDED]
+    assert _fresh(once, None).what == What.FRESH
+    assert _fresh([_again(each, 0.48) if each.number in (1, 5) else each for each in _ENDED], None).what == What.NOTHING
+    short = [_done(0, 0.5), *(_course(n, 0.45, 1, State.ENDED) for n in range(1, 6))]
+    assert _fresh(short, None).what == What.NOTHING
+    assert _fresh(short, 1).what == What.FRESH
+
+
+def test_training_with_a_fresh_seed_that_runs_is_not_begun_twice() -> None:
+    running = [replace(each, fresh={1: {}}) if each.number == 1 else each for each in _ENDED]
+    second = _fresh(running, 4)
+    assert (second.number, second.round) == (5, 1)
+    estimate = FreezeThaw(_EPOCHS, 1).estimate(running)
+    np.testing.assert_allclose(estimate.means, FreezeThaw(_EPOCHS, 1).estimate(_ENDED).means)
+
+
+def test_estimate_of_a_trial_of_folds_is_of_their_mean() -> None:
+    courses = [_done(n, end, folds=3) for n, end in enumerate((0.3, 0.5, 0.1, 0.4, 0.2, 0.45))]
+    again = {1: {fold: _curve(0.4, _EPOCHS) for fold in (1, 2, 3)}}
+    scheduler = FreezeThaw(_EPOCHS, 3)
+    before = scheduler.estimate(courses)
+    after = scheduler.estimate([replace(each, fresh=again) if each.number == 1 else each for each in courses])
+    half = scheduler.estimate(
+        [replace(each, fresh={1: {1: again[1][1]}}) if each.number == 1 else each for each in courses]
+    )
+    assert after.means[after.numbers.index(1)] < before.means[before.numbers.index(1)] - 0.02
+    np.testing.assert_allclose(half.means, before.means)  # a round that isn't whole says nothing yet

@@ -43,7 +43,7 @@ def tracking(tmp_path: Path) -> TrackingSettings:
 
 def _request(data: Path, tracking: TrackingSettings, **changes: Any) -> StudyRequest:
     settings = {"train__epochs": _EPOCHS, **changes.pop("settings", {})}
-    whole = {"trials": 6, "scheduler": "freeze-thaw", "sampler": "random", **changes}
+    whole = {"trials": 6, "scheduler": "freeze-thaw", "sampler": "random", "fresh_seeds": 0, **changes}
     return small_study(data, tracking, settings=settings, **whole)
 
 
