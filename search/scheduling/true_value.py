@@ -1,7 +1,7 @@
 """What the settings of a study's best trials are worth, whatever luck their trainings had.
 
 Owns the estimate; knows numbers only. Must not know optuna, torch or mlflow. Read next: `freeze_thaw.py`, which trains
-the best again with fresh seeds by it; `refit.py`, which remains the judge.
+the best again with fresh seeds by it; `search/refit.py`, which remains the judge.
 
 The best of many values is too good: it is that of good settings with a lucky seed, on a validation part that suits
 them. Of the trials with the best forecasts, paused ones too since they are what the best was chosen from, a value is

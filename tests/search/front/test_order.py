@@ -41,7 +41,7 @@ def test_costs_that_differ_by_a_few_per_cent_are_the_same_to_the_order() -> None
 def _course(number: int, last: float, epochs: int, state: State, cost: float | None) -> Course:
     """Return a trial that has one value throughout."""
     values = dict.fromkeys(range(1, epochs + 1), last)
-    return Course(number, np.array([number / 10]), {1: values}, state, number == 0, cost)
+    return Course(number, np.array([number / 10]), {1: values}, state, number == 0, cost=cost)
 
 
 def _study(*costs: float | None) -> list[Course]:
