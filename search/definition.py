@@ -57,7 +57,7 @@ def open_search(request: StudyRequest, data_digest: str) -> Search:
     folder = request.tracking.store
     place = storage.open_storage(request.storage, folder)
     pruner = TwoLevelPruner(request.scheduler, request.config.train.epochs, request.folds)
-    with storage.lock(folder, request.name):
+    with storage.lock(request.storage, folder, request.name):
         study = optuna.create_study(
             storage=place,
             study_name=request.name,

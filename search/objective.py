@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 
 from rnatracker import files
@@ -26,9 +26,10 @@ from rnatracker.search.faults.deaths import SEEN, UNREPORTED
 from rnatracker.search.front.cost import COST, of_epochs
 from rnatracker.search.front.size import n_parameters
 from rnatracker.search.pruning import PruneReason, step_of
+from rnatracker.search.remote.heartbeat import Heartbeat
 from rnatracker.search.scheduling.freeze_thaw import What
 from rnatracker.search.scheduling.fresh import FRESH
-from rnatracker.search.study import RUN_BEGUN, RUN_ID, Claim, Search
+from rnatracker.search.study import RUN_BEGUN, RUN_ID, Claim, Lost, Search
 from rnatracker.search.trial_runs import Effort, Paused, Pruned, TrialEnd, name_of, trim_weights
 from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import DeletedRunError, NoRunError, TrackedRun, Tracker
@@ -87,8 +88,30 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
         RNATrackerError: if something is wrong that isn't the settings' fault; the trial can be resumed then too.
     """
     run, prepared = _open_run(context, claim), context.prepared_for(claim)
-    reports = _Reports(context.search, claim)
+    heartbeat = context.search.handed_out.heartbeat(claim.number)
+    reports = _Reports(context.search, claim, heartbeat)
     end = TrialEnd(context.search, claim, run, reports.effort)
+    with heartbeat or nullcontext(), suppress(Lost):
+        _run_to_end(context, claim, run, prepared, reports, end, reporter, stop)
+
+
+def _run_to_end(
+    context: TrialContext,
+    claim: Claim,
+    run: TrackedRun,
+    prepared: PreparedRun,
+    reports: _Reports,
+    end: TrialEnd,
+    reporter: Reporter,
+    stop: StopSignal,
+) -> None:
+    """Train and end a trial, whatever its end is.
+
+    Raises:
+        Lost: if it is another worker's by now; nothing of it is ended then.
+        Stopped: if it was asked to.
+        RNATrackerError: if something is wrong that isn't the settings' fault.
+    """
     try:
         with LogFile(run.files.log, reporter) as log:
             if claim.why:
@@ -198,13 +221,13 @@ class _Reports(TrialResult):
         effort: what it has taken.
     """
 
-    def __init__(self, search: Search, claim: Claim) -> None:
+    def __init__(self, search: Search, claim: Claim, heartbeat: Heartbeat | None) -> None:
         super().__init__(claim.config.train.objective)
         self.effort = Effort()
         self._search, self._trial, self._all_epochs = search, claim.trial, claim.config.train.epochs
         self._until, self._folds = claim.until, search.request.folds
         self._reported = set(search.trial(claim.number).intermediate_values)
-        self._last_seen = time.monotonic()
+        self._last_seen, self._heartbeat = time.monotonic(), heartbeat
 
     def on_start(self, destination: Destination, history: Sequence[EpochResult]) -> None:
         """Count the epochs before an interruption."""
@@ -212,7 +235,13 @@ class _Reports(TrialResult):
             self.on_epoch(destination, result)
 
     def on_epoch(self, destination: Destination, result: EpochResult) -> None:
-        """Count an epoch, and report it if it was evaluated."""
+        """Count an epoch, and report it if it was evaluated.
+
+        Raises:
+            Lost: if the trial is another worker's.
+        """
+        if self._heartbeat is not None and self._heartbeat.is_lost:
+            raise Lost(self._trial.number)
         self.effort.add(result.epoch_seconds)
         if result.scores and is_defined(result, self.objective):
             self._report(destination, result, result.epoch)

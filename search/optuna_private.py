@@ -14,6 +14,7 @@ from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -45,6 +46,11 @@ def name_objective(study: Study, name: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             study.set_metric_names([name])
+
+
+def silent_trials(storage: BaseStorage, study_id: int) -> set[int]:
+    """Return the ids of running trials whose latest sign of life is too old, by the database's clock."""
+    return set(storage._get_stale_trial_ids(study_id))  # type: ignore[attr-defined]
 
 
 class Notes:

@@ -4,8 +4,8 @@ Owns opening the storage, and its locks. Must not know torch, mlflow or what a s
 `faults/journal.py` for what a journal may hold.
 
 The storage is Optuna's journal, one file that is appended to, or any database Optuna takes; never MLflow's. A worker
-that is killed must leave no lock behind, so that locks here are the system's (released with their process), not
-files.
+that is killed must leave no lock behind, so that locks are the system's (released with their process) or, on a database
+server, the server's (released with their connection), not files.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ import atexit
 import logging
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import filelock
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, get_storage
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,7 +29,9 @@ from rnatracker.errors import StudyError
 from rnatracker.processes import scratch
 from rnatracker.search.faults.journal import STUMBLES, CheckedJournal, cut_torn_line
 from rnatracker.search.optuna_private import JournalFileLock, silence_gp
+from rnatracker.search.remote import database, heartbeat
 from rnatracker.tracking import store
+from rnatracker.tracking.names import masked
 
 JOURNAL = "optuna.journal"
 STUDIES = "studies"
@@ -74,15 +78,35 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
     if url is None or "://" not in url:
         path = folder / JOURNAL if url is None else Path(url).expanduser().resolve()
         return _open_journal(path if _is_writable(path) else _copied(path), path)
+    shown = masked(url)
     try:
-        with lock(folder, "storage"):  # creation by several processes at once breaks an SQLite database
-            return get_storage(RDBStorage(url))  # with a cache, as Optuna's studies have it: one for both
-    except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
-        reason = store.first_line(error)
+        with lock(url, folder, "storage"):  # two that make tables at once get in each other's way
+            return _open_database(url)
+    except (ImportError, ModuleNotFoundError) as error:
+        raise StudyError(f"--storage {shown}: {store.first_line(error)}", _driver_remedy(url)) from None
+    except (SQLAlchemyError, ValueError, RuntimeError) as error:
         raise StudyError(
-            f"--storage {url}: can't be opened ({reason})",
-            "give a database as in sqlite:////path/studies.db, or the path of a journal file",
+            f"--storage {shown}: can't be opened ({masked(store.first_line(error))})",
+            "give a database as in postgresql://USER:PASSWORD@HOST/NAME or sqlite:////path/studies.db, or the path of "
+            "a journal file",
         ) from None
+
+
+def _open_database(url: str) -> BaseStorage:
+    """Open a database, with a cache as Optuna's studies have it: one for both."""
+    if not database.is_server(url):
+        return get_storage(RDBStorage(url))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        beat = heartbeat.interval()
+        return get_storage(
+            RDBStorage(url, database.engine_options(url), heartbeat_interval=beat, grace_period=heartbeat.GRACE * beat)
+        )
+
+
+def _driver_remedy(url: str) -> str:
+    kind = "mysql" if url.startswith(("mysql", "mariadb")) else "postgresql"
+    return f"install its driver with: pip install 'rnatracker[{kind}]'"
 
 
 def _is_writable(path: Path) -> bool:
@@ -122,11 +146,21 @@ def _open_journal(path: Path, shown: Path) -> BaseStorage:
 
 
 @contextmanager
-def lock(folder: Path, name: str) -> Iterator[None]:
-    """Hold the lock of a study; among processes, one at a time. Not to be taken twice.
+def lock(url: str | None, folder: Path, name: str) -> Iterator[None]:
+    """Hold a study's lock; among processes (on a database server among hosts) one at a time. Not to be taken twice.
+
+    Args:
+        url: where studies are kept.
+        folder: the store, where the lock is if that is no server.
+        name: the study's.
 
     Raises:
+        StudyError: if the server can't be reached, or another worker keeps the lock for two minutes.
         TrackingError: if another process keeps it for a minute, or the folder can't be written.
     """
-    with store.lock(folder / STUDIES / store.slug(name)):
+    if url is None or not database.is_server(url):
+        with store.lock(folder / STUDIES / store.slug(name)):
+            yield
+        return
+    with database.lock(url, name):
         yield

@@ -13,12 +13,10 @@ when the scheduler says so.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +28,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from rnatracker.config import Config
 from rnatracker.errors import ConfigError
-from rnatracker.processes import identity
 from rnatracker.search import sampling
 from rnatracker.search import storage as storages
-from rnatracker.search.faults import deaths
 from rnatracker.search.faults.deaths import DEATHS as DEATHS
 from rnatracker.search.faults.deaths import SEEN as SEEN
 from rnatracker.search.faults.deaths import STARTER as STARTER
 from rnatracker.search.faults.deaths import WORKER as WORKER
+from rnatracker.search.faults.handed_out import HandedOut
 from rnatracker.search.optuna_private import is_given
 from rnatracker.search.pruning import START
 from rnatracker.search.request import StudyRequest as StudyRequest
@@ -73,6 +70,18 @@ _MAX_REPEATS = 10
 _RANDOM_DRAWS = 1000
 SCHEDULE = "schedule"
 """User attribute of a trial: when it was paused and resumed, and why: a list of sentences."""
+
+
+class Lost(Exception):  # noqa: N818 - not an error
+    """A trial is another worker's: this one was taken for dead, since nothing was heard of it.
+
+    Attributes:
+        number: the trial.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"trial {number} was given to another worker, since nothing was heard of this one")
+        self.number = number
 
 
 @dataclass(frozen=True)
@@ -148,6 +157,7 @@ class Search:
         storage: where it is kept.
         folder: the store.
         is_used_up: whether no settings were found any more that had not been tried.
+        handed_out: its trials that somebody works on.
     """
 
     request: StudyRequest
@@ -155,14 +165,16 @@ class Search:
     storage: BaseStorage
     folder: Path
     is_used_up: bool = field(default=False, repr=False)
+    handed_out: HandedOut = field(init=False, repr=False)
     _freeze_thaw: FreezeThaw = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.handed_out = HandedOut(self.study, self.storage)
         self._freeze_thaw = FreezeThaw(self.request.config.train.epochs, self.request.folds)
 
     def lock(self) -> AbstractContextManager[None]:
         """Return the study's lock, as a context manager."""
-        return storages.lock(self.folder, self.request.name)
+        return storages.lock(self.request.storage, self.folder, self.request.name)
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials that count, by number: no repeats, and none that another tries again. Not to be changed."""
@@ -302,14 +314,7 @@ class Search:
         if work.what == What.NEW:  # of one that is enqueued its own number
             number = next((t.number for t in before if courses.is_enqueued(t)), len(before))
         self._set_sampler(before, number)
-        if number == len(before):
-            trial = Trial(self.study, self.storage.create_new_trial(self._study_id))
-        else:
-            self.storage.set_trial_state_values(self._id_of(before[number]), TrialState.RUNNING)
-            trial = Trial(self.study, self._id_of(before[number]))
-        trial.set_user_attr(WORKER, identity.own_tags())
-        trial.set_user_attr(STARTER, identity.starter_tags())
-        trial.set_user_attr(SEEN, time.time())
+        trial = self.handed_out.make() if number == len(before) else self.handed_out.take(number)
         why = self._resumed(trial, work.why)
         earlier = set(trial.params)
         is_resumed = bool(earlier)  # it was interrupted: others may have drawn the same since
@@ -407,76 +412,51 @@ class Search:
 
     def reap(self) -> None:
         """Put back the trials whose process has died; under the lock. One at which three died is FAILED."""
-        for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if self._is_worked_on(trial):
-                continue
-            n_deaths = deaths.count_after(trial)
-            if deaths.is_its_own(trial.user_attrs):
-                self._set(trial, DEATHS, n_deaths)
-                self._set(trial, deaths.DIED_AT, deaths.progress(trial))
-            if n_deaths >= deaths.MAX_DEATHS:
-                self._set(trial, REASON, f"{n_deaths} processes died at it, each killed or out of memory at one place")
-                self.study.tell(trial.number, state=TrialState.FAIL)
-            else:
-                self._put_back(trial)
-
-    def _is_worked_on(self, trial: FrozenTrial) -> bool:
-        """Tell whether a running trial's process lives, and is not this one, which has just come to ask for a trial."""
-        worker = trial.user_attrs.get(WORKER)
-        if not worker:
-            return False
-        if not deaths.is_remote(worker):
-            return identity.is_alive_elsewhere(worker)
-        silence = deaths.silence(trial.user_attrs)
-        if silence.watched is not None:
-            self._set(trial, deaths.WATCHED, silence.watched)
-        return not silence.is_death
-
-    def orphans(self) -> list[Mapping[str, str]]:
-        """Return the workers of this machine that live though the command that started them was killed."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        found = [t.user_attrs for t in running if identity.is_dead(t.user_attrs.get(STARTER) or {})]
-        return [each[WORKER] for each in found if each.get(WORKER) and identity.is_alive_elsewhere(each[WORKER])]
+        self.handed_out.reap()
 
     def put_back_those_of(self, pids: Collection[int]) -> None:
         """Put back the trials of processes of this machine that were ended on request."""
-        own = identity.own_tags()
         with self.lock():
-            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                worker = trial.user_attrs.get(WORKER) or {}
-                if worker.get(identity.HOST) == own[identity.HOST] and int(worker.get(identity.PID, 0)) in pids:
-                    self._put_back(trial)
+            for trial in self.handed_out.of_processes(pids):
+                self.handed_out.put_back(trial)
 
     def put_back(self, claim: Claim) -> None:
-        """Put back a trial that was stopped on request."""
+        """Put back a trial that was stopped on request, unless it is another worker's by now."""
         with self.lock():
-            self._put_back(self.trial(claim.number))
+            if self.handed_out.is_own(claim.number):
+                self.handed_out.put_back(self.trial(claim.number))
 
     def pause(self, claim: Claim, why: str) -> None:
-        """Put back a trial until the scheduler resumes it."""
-        with self.lock():
+        """Put back a trial until the scheduler resumes it.
+
+        Raises:
+            Lost: if it is another worker's by now.
+        """
+        with self._own(claim):
             self._explain(claim.trial, f"paused: {why}")
-            self._set(self.trial(claim.number), PAUSED, why)
-            self._put_back(self.trial(claim.number))
+            self.handed_out.set(self.trial(claim.number), PAUSED, why)
+            self.handed_out.put_back(self.trial(claim.number))
+
+    def tell(self, claim: Claim, value: float | None = None, state: TrialState | None = None) -> None:
+        """Tell how a trial has ended.
+
+        Raises:
+            Lost: if it is another worker's by now.
+        """
+        with self._own(claim):
+            self.study.tell(claim.trial, value, state)
+
+    @contextmanager
+    def _own(self, claim: Claim) -> Iterator[None]:
+        """Hold the lock, with a trial that is still this process's."""
+        with self.lock():
+            if not self.handed_out.is_own(claim.number):
+                raise Lost(claim.number)
+            yield
 
     def _explain(self, trial: Trial, what: str) -> None:
         known = trial.user_attrs.get(SCHEDULE, [])
         trial.set_user_attr(SCHEDULE, [*known, what])
-
-    def _put_back(self, trial: FrozenTrial) -> None:
-        self._set(trial, WORKER, None)
-        self.storage.set_trial_state_values(self._id_of(trial), TrialState.WAITING)
-
-    def _set(self, trial: FrozenTrial, key: str, value: Any) -> None:
-        self.storage.set_trial_user_attr(self._id_of(trial), key, value)
-
-    def _id_of(self, trial: FrozenTrial) -> int:
-        """Return what the storage knows a trial by: another number than that in its study."""
-        return self.storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.number)
-
-    @cached_property
-    def _study_id(self) -> int:
-        return self.storage.get_study_id_from_name(self.study.study_name)
 
 
 def state_of(trial: FrozenTrial) -> str:

@@ -22,7 +22,7 @@ from rnatracker.search.records import dashboard
 from rnatracker.search.sampling import REASON
 from rnatracker.search.scheduling.courses import is_paused
 from rnatracker.search.scheduling.fresh import FRESH
-from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SCHEDULE, SECONDS, Claim, Search
+from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SCHEDULE, SECONDS, Claim, Lost, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
@@ -113,12 +113,13 @@ class TrialEnd:
 
     def complete(self, values: list[float], figures: dict[str, float]) -> None:
         """Record its value, which is the mean of these but for those that are undefined (NaN), and its figures."""
+        self._check_own()
         value = metrics.mean_of(values)
         self._claim.trial.set_user_attr(FOLD_VALUES, [each if math.isfinite(each) else None for each in values])
         self._note()
         self._run.log_metrics(figures | self._effort.as_metrics() | self._cost(), SUMMARY_STEP)
         self._run.flush()  # first: once Optuna knows the value nobody comes back to this run for its metrics
-        self._search.study.tell(self._claim.trial, value)
+        self._search.tell(self._claim, value)
         for training in (self._run.files.training(), *self._run.files.trainings_of_folds()):
             training.last.unlink(missing_ok=True)
         if FRESH in self._claim.trial.user_attrs:  # its value is all that is wanted
@@ -128,6 +129,7 @@ class TrialEnd:
 
     def pruned(self, pruned: Pruned) -> None:
         """Record where it was pruned, and what that saved."""
+        self._check_own()
         effort, epochs = self._effort, self._claim.config.train.epochs
         saved = self._search.request.folds * epochs - effort.epochs
         seconds = saved * effort.seconds / max(effort.epochs, 1)
@@ -147,17 +149,21 @@ class TrialEnd:
 
     def failed(self, reason: str) -> None:
         """Record why it failed."""
+        self._check_own()
         self._note(reason)
         self._end_without_value(TrialState.FAIL, "FAILED", reason)
 
     def put_back(self, message: str) -> None:
         """Let a trial be handed out again. Its run ends first: whoever gets the trial opens it anew."""
+        if not self._search.handed_out.is_own(self._claim.number):
+            return
         self._close("KILLED", message)
         self._search.put_back(self._claim)
         self._tell_dashboard()
 
     def paused(self, paused: Paused) -> None:
         """Let a trial wait until the scheduler resumes it. Its run ends first, as above."""
+        self._check_own()
         self._note_effort()
         self._run.flush()
         self._run.set_tags(
@@ -166,6 +172,15 @@ class TrialEnd:
         self._close("KILLED", f"paused at {paused.text}")
         self._search.pause(self._claim, paused.text)
         self._tell_dashboard()
+
+    def _check_own(self) -> None:
+        """Check that the trial is still this worker's, before anything of it is ended.
+
+        Raises:
+            Lost: if it isn't.
+        """
+        if not self._search.handed_out.is_own(self._claim.number):
+            raise Lost(self._claim.number)
 
     def _schedule(self) -> list[str]:
         return list(self._claim.trial.user_attrs.get(SCHEDULE, ()))
@@ -188,7 +203,7 @@ class TrialEnd:
 
     def _end_without_value(self, state: TrialState, status: Status, message: str) -> None:
         self._run.flush()
-        self._search.study.tell(self._claim.trial, state=state)
+        self._search.tell(self._claim, state=state)
         drop_weights(self._run)
         self._close(status, message)
         self._tell_dashboard()

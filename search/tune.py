@@ -127,7 +127,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, ret
 
 def _wait_for_orphans(search: Search, say: Callable[[str], None]) -> None:
     """Wait for workers whose command was killed: each puts its trial back and ends once it notices."""
-    orphans = search.orphans()
+    orphans = search.handed_out.orphans()
     if orphans:
         say(f"waiting for {len(orphans)} of a killed command's workers to save their trials and end")
         identity.wait_until_gone(orphans, _ORPHANS_SECONDS)

@@ -19,6 +19,7 @@ from rnatracker.errors import StudyError
 from rnatracker.processes import identity
 from rnatracker.search.definition import load_search
 from rnatracker.search.scheduling.courses import is_paused
+from rnatracker.search.scheduling.fresh import source_of
 from rnatracker.search.study import DEATHS, WORKER, Search
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -203,15 +204,20 @@ def test_paused_trials_outlive_kills_at_random_moments(command: list[str], mlflo
 def _check_thawed(store: Path, n_trials: int, cost: int) -> None:
     """Check that each trial is there once, with one run, and that each epoch was trained once but for what kills cost.
 
-    The line of an epoch is written after its weights: a kill in between leaves it out, one before has it trained anew.
+    Trainings with fresh seeds too. The line of an epoch is written after its weights: a kill in between leaves it out,
+    one before has it trained anew.
     """
     search, tracker = _search(store), open_tracker(TrackingSettings(store))
     assert search is not None
-    assert [trial.number for trial in search.study.trials] == list(range(n_trials))
+    n_fresh = len(search.fresh())
+    assert [trial.number for trial in search.study.trials] == list(range(n_trials + n_fresh))
+    assert len(search.trials()) == n_trials
+    assert len({source_of(trial) for trial in search.fresh()}) == n_fresh
+    assert {trial.state for trial in search.fresh()} <= {TrialState.COMPLETE}
     assert {trial.state for trial in search.trials()} <= {TrialState.COMPLETE, TrialState.WAITING}
     assert all(is_paused(trial) for trial in search.trials() if trial.state == TrialState.WAITING)
     names = [run.name for run in tracker.list_runs().runs if run.kind == "trial"]
-    assert sorted(names) == sorted(f"trial{number}" for number in range(n_trials))
+    assert sorted(names) == sorted(f"trial{number}" for number in range(n_trials + n_fresh))
     strange = 0
     for name, child in tracker.find("exp1").children().items():
         trial = search.trial(int(name.removeprefix("trial")))

@@ -154,9 +154,9 @@ def test_workers_of_a_killed_command_are_waited_for_and_no_others(tmp_path: Path
             claim.trial.set_user_attr(WORKER, identity.tags_of(process.pid))
             claims.append(claim)
         try:
-            assert search.orphans() == []
+            assert search.handed_out.orphans() == []
             claims[1].trial.set_user_attr(STARTER, {**own, identity.PROCESS_START: "1"})
-            assert search.orphans() == [identity.tags_of(worker.pid)]
+            assert search.handed_out.orphans() == [identity.tags_of(worker.pid)]
             said: list[str] = []
 
             def say(text: str) -> None:
@@ -165,7 +165,7 @@ def test_workers_of_a_killed_command_are_waited_for_and_no_others(tmp_path: Path
 
             tune._wait_for_orphans(search, say)
             assert len(said) == 1 and "waiting for 1 of a killed command's workers" in said[0]
-            assert search.orphans() == []
+            assert search.handed_out.orphans() == []
             assert of_another.poll() is None
         finally:
             worker.kill()

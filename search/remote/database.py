@@ -1,0 +1,109 @@
+"""A database server's own means by which something happens once among workers on any number of hosts.
+
+Owns locks in the database, and what else is said to a server before Optuna opens it. A lock belongs to a connection, so
+it is gone with its process or host. Must not know studies. Read next: `search/storage.py`, which uses it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from rnatracker.errors import StudyError
+from rnatracker.tracking.names import masked
+
+_SERVERS = ("postgresql", "mysql", "mariadb")
+_LOCK_SECONDS = 120
+
+
+def is_server(url: str | None) -> bool:
+    """Tell whether an address is that of a database server, which hosts may share; an SQLite file is none."""
+    return url is not None and _kind(url) in _SERVERS
+
+
+def engine_options(url: str) -> dict[str, Any]:
+    """Return how SQLAlchemy is to connect to a server: on another connection where one was lost, and in one time zone.
+
+    Times of signs of life are kept without a zone, so all connections have to have the same.
+    """
+    options = {"options": "-c timezone=utc"} if _kind(url) == "postgresql" else {}
+    return {"pool_pre_ping": True, "connect_args": options}
+
+
+@contextmanager
+def lock(url: str, name: str) -> Iterator[None]:
+    """Hold a lock in the database; among all who use it, one at a time. Not to be taken twice.
+
+    Args:
+        url: the server's address.
+        name: the lock's.
+
+    Raises:
+        StudyError: if another keeps it for two minutes.
+        sqlalchemy.exc.SQLAlchemyError: if the server can't be reached.
+    """
+    with _engine(url).connect() as connection:
+        take, free = (_take_postgresql, _free_postgresql) if _kind(url) == "postgresql" else (_take_mysql, _free_mysql)
+        if not take(connection, name):
+            raise StudyError(
+                f"{masked(url)}: another worker has held the lock of {name} for {_LOCK_SECONDS} s",
+                "see which one hangs, with: rnatracker study NAME --workers",
+            )
+        try:
+            yield
+        finally:
+            try:
+                free(connection, name)
+            except SQLAlchemyError:  # the connection was lost, and the lock with it
+                connection.invalidate()
+
+
+def _take_postgresql(connection: Connection, name: str) -> bool:
+    try:
+        connection.execute(text(f"SET lock_timeout = '{_LOCK_SECONDS}s'"))
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _number(name)})
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available
+            return False
+        raise
+    return True
+
+
+def _free_postgresql(connection: Connection, name: str) -> None:
+    connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": _number(name)})
+
+
+def _take_mysql(connection: Connection, name: str) -> bool:
+    arguments = {"name": _short(name), "seconds": _LOCK_SECONDS}
+    return connection.execute(text("SELECT GET_LOCK(:name, :seconds)"), arguments).scalar() == 1
+
+
+def _free_mysql(connection: Connection, name: str) -> None:
+    connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": _short(name)})
+
+
+@cache
+def _engine(url: str) -> Engine:
+    """Return connections for locks: others than Optuna's, whose transactions come and go under a lock."""
+    return create_engine(url, pool_size=1, isolation_level="AUTOCOMMIT", **engine_options(url))
+
+
+def _kind(url: str) -> str:
+    return make_url(url).get_backend_name()
+
+
+def _number(name: str) -> int:
+    """Return the signed 64-bit number by which PostgreSQL knows a lock."""
+    return int.from_bytes(hashlib.sha256(f"rnatracker {name}".encode()).digest()[:8], "big", signed=True)
+
+
+def _short(name: str) -> str:
+    """Return the name by which MySQL knows a lock: 64 characters at most."""
+    return f"rnatracker {hashlib.sha256(name.encode()).hexdigest()[:48]}"
