@@ -24,9 +24,10 @@ from rnatracker.processes.pool import Pool
 from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Ending, How
 from rnatracker.search import summary
-from rnatracker.search.definition import check_name, open_search, warm_start
+from rnatracker.search.definition import check_name, find_search, open_search, warm_start
 from rnatracker.search.faults import lost_runs
 from rnatracker.search.records import leave, options
+from rnatracker.search.remote import transcripts as remote_transcripts
 from rnatracker.search.study import CAUTIONS, RUN_BEGUN, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.search.trial_runs import match_runs
 from rnatracker.tracking import provenance, ui_views
@@ -93,16 +94,17 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, ret
     check_name(request.name)
     check_scheduler(request)
     check_beginning(request)
-    transcripts = read_transcripts(request)
+    tracker = open_tracker(request.tracking)
+    transcripts = transcripts_of(request, tracker)
     cautions = check_objective(request, transcripts)
     digest = transcripts.digest()
     search = open_search(request, digest)
     search.study.set_user_attr(CAUTIONS, cautions)
     options.keep(search)
     _wait_for_orphans(search, say)
-    tracker = open_tracker(request.tracking)
     before = search.study.user_attrs.get(RUN_ID)
     run = own_run(search, tracker, transcripts)
+    remote_transcripts.keep(search, run, tracker, transcripts)
     if before not in (None, run.id):
         say(f"study {request.name}: its run {before} is gone for good, so a new one is begun: {run.name}")
     retried = _said_of_retries(search.retry_failed()) if retry_failed else []
@@ -230,6 +232,19 @@ def check_beginning(request: StudyRequest) -> None:
             f"data.also: {request.config.data.also[0]}: a study's trials are trained on one data set",
             "leave it out, and train the settings that it finds with: rnatracker train --also FILE",
         )
+
+
+def transcripts_of(request: StudyRequest, tracker: Tracker) -> Transcripts:
+    """Return the study's transcripts: from their file, or where that isn't on this host from the study's run.
+
+    Raises:
+        RNATrackerError: if they can't be read.
+    """
+    if not remote_transcripts.is_here(request.config.data.path):
+        search = find_search(request.name, request.storage, request.tracking)
+        if search is not None and search.study.user_attrs.get(remote_transcripts.KEPT):
+            return remote_transcripts.fetch(search, tracker)
+    return read_transcripts(request)
 
 
 def read_transcripts(request: StudyRequest) -> Transcripts:

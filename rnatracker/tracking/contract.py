@@ -235,6 +235,11 @@ class Tracker(abc.ABC):
 
     location: str
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether other hosts reach its runs and their files too: it is a server."""
+        return False
+
     @abc.abstractmethod
     def start(
         self,

@@ -212,6 +212,16 @@ class MlflowRun(TrackedRun):
         self.check_own()
         self._ensure_folder(self.folder)
 
+    def rename(self, name: str) -> None:
+        """Give the run another name.
+
+        Raises:
+            TrackingError: if the store can't be written.
+        """
+        with self._asking("renaming"):
+            self._client.update_run(self.id, name=name)
+        self.name = name
+
     def _ensure_folder(self, folder: Path) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import contextlib
 import getpass
 import json
 import re
+import secrets
 import shlex
 import shutil
 import sys
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
 _MAX_PARAM = 6000
 _PARAMS_PER_BATCH = 100
+_TWIN_SECONDS = 0.5
 
 
 class MlflowTracker(Tracker):
@@ -83,7 +85,7 @@ class MlflowTracker(Tracker):
 
     @cached_property
     def _backend(self) -> Backend:
-        is_remote = not is_database(self._uri)
+        is_remote = self.is_remote
         with mlflow_errors("opening it", self.location):
             found = self._known_experiment() if self._is_for_reading else self._made_experiment(is_remote)
         return Backend(
@@ -96,6 +98,11 @@ class MlflowTracker(Tracker):
             is_remote,
             self._is_copy,
         )
+
+    @property
+    @override
+    def is_remote(self) -> bool:
+        return not is_database(self._uri)
 
     @property
     def _is_for_reading(self) -> bool:
@@ -134,6 +141,8 @@ class MlflowTracker(Tracker):
                 chosen = name or run_name(self._take_number(), log_name)
                 begun = self._start_time(parent, name)
                 run = MlflowRun(backend, backend.client.create_run(backend.experiment_id, begun, all_tags, chosen))
+                if backend.is_remote and name is None:
+                    self._rename_twin(run, log_name)
             run.make_folder()
             with mlflow_errors(f"recording the parameters of {chosen}", self.location):
                 self._record(run.id, params, dataset)
@@ -142,6 +151,21 @@ class MlflowTracker(Tracker):
                 _abandon(run, error)
             raise
         return run
+
+    def _rename_twin(self, run: MlflowRun, log_name: str | None) -> None:
+        """Give a run another number as long as another one has its own, made by another host at the same moment.
+
+        Both may do so: numbers then are left out, but none means two runs.
+        """
+        number = run_number(run.name)
+        while any(each.info.run_id != run.id for each in self._of_number(number)):
+            time.sleep(secrets.SystemRandom().uniform(0, _TWIN_SECONDS))
+            number = max(self._take_number(), number + 1)
+            run.rename(run_name(number, log_name))
+
+    def _of_number(self, number: int) -> list[Run]:
+        found = self._backend.search(f"attributes.run_name LIKE 'exp{number}%'")
+        return [each for each in found if run_number(each.info.run_name or "") == number]
 
     def _start_time(self, parent: TrackedRun | None, name: str | None) -> int | None:
         """Return when a child begins, in ms since 1970: of those of one name the latest counts.
@@ -353,6 +377,18 @@ class MlflowTracker(Tracker):
         runs = self._backend.search("", max_results=50)
         return [each.info.run_name or "" for each in runs if Tag.PARENT not in each.data.tags][:5]
 
+    def _created(self, name: str, place: str | None, view: dict[str, str]) -> Experiment:
+        """Return the experiment, made here, or at the same moment by another host."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._client.get_experiment(self._client.create_experiment(name, place, tags=view))
+        except MlflowException:
+            made = self._client.get_experiment_by_name(name)
+            if made is None:
+                raise
+            return made
+
     def _take_number(self) -> int:
         """Return the next N and count on; under the lock. A tag keeps it, since a search costs 18 ms a run.
 
@@ -409,7 +445,7 @@ class MlflowTracker(Tracker):
             known = client.get_experiment_by_name(name)
             if known is None:
                 place, view = None if is_remote else str(folder), {ui_views.tag_of(ui_views.RUNS): ui_views.of_runs()}
-                return client.get_experiment(client.create_experiment(name, place, tags=view))
+                known = self._created(name, place, view)
         if known.lifecycle_stage == "deleted":
             restore = store.mlflow_command(["experiments", "restore", "-x", known.experiment_id], uri)
             raise TrackingError(

@@ -35,6 +35,14 @@ class RunFiles:
         """All settings, as YAML."""
         return self.folder / "config.yaml"
 
+    def transcripts(self, digest: str) -> Path:
+        """Of a study: its transcripts, for workers on other hosts.
+
+        Args:
+            digest: what identifies them.
+        """
+        return self.folder / "transcripts" / f"{digest}.npz"
+
     @property
     def log(self) -> Path:
         """What the run has said."""

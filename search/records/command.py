@@ -18,6 +18,7 @@ from rnatracker.errors import StudyError, TrackingError, UsageError
 from rnatracker.search import definition, hints, space
 from rnatracker.search.pruning import SchedulerName
 from rnatracker.search.records import options
+from rnatracker.search.remote.transcripts import KEPT
 from rnatracker.search.sampling import SamplerName
 from rnatracker.search.study import RUN_ID, Search, StudyRequest
 from rnatracker.tracking.open import open_tracker
@@ -83,7 +84,7 @@ def _continued(search: Search, typed: Typed) -> Config:
     if settings.data.path is not None:
         return settings
     path = before.data.path
-    if path is None or not Path(path).is_file():
+    if path is None or not (Path(path).is_file() or search.study.user_attrs.get(KEPT)):
         again = hints.tune_command(search)
         raise StudyError(
             f"study {search.request.name}: its transcripts are not where they were: {path}: no such file",
