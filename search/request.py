@@ -78,6 +78,7 @@ class WorkerTask:
         data: the shared folder with the transcripts.
         data_digest: what identifies them.
         threads: CPU threads of each training.
+        ends_at: when the command's time is over, in seconds since 1970; None: never.
     """
 
     request: StudyRequest
@@ -85,3 +86,4 @@ class WorkerTask:
     data: Path
     data_digest: str
     threads: int
+    ends_at: float | None = None

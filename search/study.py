@@ -13,6 +13,7 @@ when the scheduler says so.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -42,7 +43,7 @@ from rnatracker.search.request import WorkerTask as WorkerTask
 from rnatracker.search.sampling import REASON, REPEATS, RETRIES, tried_again
 from rnatracker.search.scheduling import courses, fresh
 from rnatracker.search.scheduling.courses import PAUSED
-from rnatracker.search.scheduling.freeze_thaw import LEAST, Course, Decision, FreezeThaw, State, What
+from rnatracker.search.scheduling.freeze_thaw import LEAST, Course, Decision, FreezeThaw, State, What, stages
 from rnatracker.search.scheduling.stopping import GAIN_TRIALS, expected_gain
 from rnatracker.search.scheduling.true_value import Estimate
 from rnatracker.search.space import apply, of_trial
@@ -157,6 +158,7 @@ class Search:
         storage: where it is kept.
         folder: the store.
         is_used_up: whether no settings were found any more that had not been tried.
+        ends_at: when this command's time is over, in seconds since 1970; None: never.
         handed_out: its trials that somebody works on.
     """
 
@@ -165,6 +167,7 @@ class Search:
     storage: BaseStorage
     folder: Path
     is_used_up: bool = field(default=False, repr=False)
+    ends_at: float | None = field(default=None, repr=False)
     handed_out: HandedOut = field(init=False, repr=False)
     _freeze_thaw: FreezeThaw = field(init=False, repr=False)
 
@@ -284,7 +287,26 @@ class Search:
         """Ask the scheduler; one trial may be taken for paused, to see whether it would be resumed."""
         found = [replace(each, state=State.PAUSED) if each.number == paused else each for each in self.courses()]
         most = 0 if self.request.cost else self.request.fresh_seeds  # with a cost there is no single best
-        return self._freeze_thaw.decide(found, 0 if self.is_used_up else self.request.trials, most)
+        wanted = 0 if self.is_used_up else self.request.trials
+        planned = min(wanted, self._fitting())
+        decision = Decision(What.NOTHING)
+        for n in (*stages(planned), planned, wanted):  # the last where some of its time is left
+            decision = self._freeze_thaw.decide(found, n, most if n >= planned else 0)
+            if decision.what != What.NOTHING:
+                break
+        return decision
+
+    def _fitting(self) -> int:
+        """Return how many trials the study can bring to an end in the time and the epochs that it has."""
+        trials, left = self.trials(), float("inf")
+        known = [trial.user_attrs for trial in trials if trial.user_attrs.get(SECONDS)]
+        if self.ends_at is not None and known:
+            pace = sum(float(each[SECONDS]) for each in known) / sum(int(each[EPOCHS]) for each in known)
+            left = max(self.ends_at - time.time(), 0.0) * self.request.jobs / pace
+        spent = sum(each.epochs for each in self.courses())
+        if self.request.until.epochs is not None:
+            left = min(left, self.request.until.epochs - spent)
+        return self._freeze_thaw.fits(spent + left) if left < float("inf") else self.request.trials
 
     def estimate(self) -> Estimate | None:
         """Return the true values of the best complete trials; None with too few trials, or where there is a cost."""

@@ -111,7 +111,8 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, ret
     for line in [*transcripts.notes, *retried, *_greeting(search), *cautions, *warm_start(search, request.warm_start)]:
         say(line)
     with StopSignal() as stop, stop.polite(), scratch.folder() as folder:
-        workers = _Workers(WorkerTask(request, run.id, folder, digest, _threads(request)), say)
+        ends_at = None if request.timeout is None else time.time() + request.timeout
+        workers = _Workers(WorkerTask(request, run.id, folder, digest, _threads(request), ends_at), say)
         try:
             shared.dump(transcripts, folder)
             reason = workers.run(search, stop, watch)

@@ -62,7 +62,9 @@ def work(task: WorkerTask, channel: Channel, stop: StopSignal) -> StopReason | N
         RNATrackerError: if something is wrong that isn't a trial's fault.
     """
     transcripts = shared.open_shared(task.data)
-    context = set_up(task, transcripts, open_search(task.request, task.data_digest))
+    search = open_search(task.request, task.data_digest)
+    search.ends_at = task.ends_at
+    context = set_up(task, transcripts, search)
     with stop.polite(), contextlib.suppress(Stopped):
         run_trials(context, NullReporter(), stop)
     return StopReason.USED_UP if context.search.is_used_up else None

@@ -15,8 +15,10 @@ from rnatracker.tracking import places, store
 def pytest_configure(config: pytest.Config) -> None:
     """Warnings are errors, but for what MLflow and psycopg do themselves. Commands under test heed Ctrl-C."""
     config.addinivalue_line("filterwarnings", "ignore:The ``noload`` loader strategy:DeprecationWarning")
-    left = "BaseConnection.__del__"  # of connections that a study keeps for a process's time
-    config.addinivalue_line("filterwarnings", f"ignore:.*{left}:pytest.PytestUnraisableExceptionWarning")
+    # Connections that a study keeps for a process's time.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:.*psycopg.Connection.* was deleted while still open:ResourceWarning"
+    )
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as a shell starts what it puts into the background
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -14,6 +14,9 @@ up: a paused one can be resumed for as long as the study goes on.
   by front (`search/front/order.py`).
 - New settings are begun until there are as many as wanted, but never by more than `_LOOKING` of the epochs, so that
   what is learned from those that go on helps to choose the next.
+- A large study comes to an end after 40 trials, and 80, and so on, as if it had no more (`stages`), so that something
+  is complete whenever it is stopped. One that has so much time, or so many epochs, first begins no more than it can
+  bring to an end in them (`fits`).
 - It is over when all settings have been begun and none goes on by these rules. If none has come to its end by then, the
   best goes on.
 - At the very end the best are trained again with fresh seeds, to tell them apart and to know what they are worth
@@ -53,6 +56,10 @@ _FRESH_EPOCHS = 2 / 3
 """if they have no more than this of the epochs spent before."""
 _DOUBT = 0.1
 """Chance that another is better than the best, below which nothing is trained with fresh seeds any more."""
+_SECOND_THOUGHTS = 1.3
+"""Epochs that a study takes, as a multiple of what it would if no forecast ever changed. On recorded curves (4 to 64
+trials) it was 1.1 to 1.3 on two data sets, and up to 2 on the third."""
+_FIRST_STAGE = 40
 LEAST = 6
 """Trials that an estimate of true values looks at: so many at least, or a third. With fewer there is none."""
 _POINTS = 250
@@ -135,6 +142,14 @@ def looks(epochs: int) -> list[int]:
     """Return the epochs of a fold after which trials are looked at, the last one included."""
     places = np.geomspace(max(_FIRST * epochs, 1.0), epochs, _LOOKS)
     return sorted({round(float(place)) for place in places})
+
+
+def stages(trials: int) -> list[int]:
+    """Return after how many trials a study of more is brought to an end before others are begun."""
+    found = [_FIRST_STAGE]
+    while found[-1] < trials:
+        found.append(2 * found[-1])
+    return found[:-1]
 
 
 @dataclass(frozen=True)
@@ -225,6 +240,18 @@ class FreezeThaw:
         cheap = _best_as_cheap(course, courses, forecast)
         among = f"place {place} of {len(there)} that have come so far, of which {int(len(there) * _SHARE)} go on"
         return f"may come to {mean:.4f} ± {sd:.4f}, the best to {max(forecast.means):.4f}{cheap}; {among}"
+
+    def fits(self, epochs: float) -> int:
+        """Return how many trials are brought to an end in so many epochs: most paused, the best at their last."""
+        n = 1
+        while _SECOND_THOUGHTS * self._folds * self._epochs_of(n + 1) <= epochs:
+            n += 1
+        return n
+
+    def _epochs_of(self, trials: int) -> float:
+        """Return how many epochs a study of a fold takes if no forecast ever changes, with one trial at its end."""
+        steps = zip(self._looks, [0, *self._looks], strict=False)
+        return sum(max(trials * _SHARE**i, 1.0) * (look - before) for i, (look, before) in enumerate(steps))
 
     def _fresh(self, courses: Sequence[Course], most: int | None) -> Decision:
         """Return that the best or its challenger is trained with a fresh seed; NOTHING if that has been enough."""

@@ -15,7 +15,7 @@ from rnatracker.search import space
 from rnatracker.search.faults.deaths import SEEN
 from rnatracker.search.pruning import START, step_of
 from rnatracker.search.scheduling.courses import PAUSED, courses_of
-from rnatracker.search.scheduling.freeze_thaw import Course, Decision, FreezeThaw, State, What, looks
+from rnatracker.search.scheduling.freeze_thaw import Course, Decision, FreezeThaw, State, What, looks, stages
 
 _EPOCHS = 27
 
@@ -308,3 +308,17 @@ def test_estimate_of_a_trial_of_folds_is_of_their_mean() -> None:
     )
     assert after.means[after.numbers.index(1)] < before.means[before.numbers.index(1)] - 0.02
     np.testing.assert_allclose(half.means, before.means)  # a round that isn't whole says nothing yet
+
+
+@pytest.mark.parametrize(("trials", "expected"), [(1, []), (40, []), (41, [40]), (300, [40, 80, 160])])
+def test_large_study_ends_in_between(trials: int, expected: list[int]) -> None:
+    assert stages(trials) == expected
+
+
+def test_what_fits_into_so_many_epochs_are_the_trials_of_a_study_that_takes_them() -> None:
+    scheduler = FreezeThaw(_EPOCHS, 1)
+    assert 36 <= scheduler.fits(5.4 * _EPOCHS) <= 44  # what 40 trials take on recorded curves
+    assert 4 <= scheduler.fits(1.6 * _EPOCHS) <= 9
+    assert scheduler.fits(0.5 * _EPOCHS) == 1
+    assert FreezeThaw(_EPOCHS, 3).fits(3 * 5.4 * _EPOCHS) == scheduler.fits(5.4 * _EPOCHS)
+    assert FreezeThaw(3, 1).fits(15) < 8  # a first look is a third of a training

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from rnatracker.errors import StudyError
 from rnatracker.search import memory, summary
 from rnatracker.search.objective import TrialContext
 from rnatracker.search.scheduling.courses import is_paused
+from rnatracker.search.scheduling.freeze_thaw import FreezeThaw
+from rnatracker.search.scheduling.stopping import Until
 from rnatracker.search.study import EPOCHS, SCHEDULE, SECONDS, Search, StudyRequest
 from rnatracker.search.trial_runs import delete_weights
 from rnatracker.search.worker import run_trials
@@ -295,3 +298,27 @@ def test_paused_trials_lose_their_weights_too_and_begin_anew(data: Path, trackin
     search, _ = work_through(replace(request, scheduler="none"))
     assert search.counts().complete == len(search.trials())
     assert [now[: len(then)] for now, then in zip(_values(search), before, strict=True)] == before
+
+
+def test_study_that_has_little_time_begins_few_trials_and_brings_some_to_their_ends(
+    data: Path, tracking: TrackingSettings
+) -> None:
+    """Of 300 trials it would else only have begun most."""
+    request = _request(data, tracking, trials=300, until=Until(epochs=5 * _EPOCHS))
+    search, _ = work_through(request)
+    states = _states(search)
+    assert states["COMPLETE"]
+    assert 5 * _EPOCHS <= sum(each.epochs for each in search.courses()) <= 6 * _EPOCHS
+    assert sum(states.values()) < 60
+
+
+def test_time_that_is_left_limits_how_many_trials_are_begun(data: Path, tracking: TrackingSettings) -> None:
+    search, _ = work_through(_request(data, tracking, trials=6))
+    taken = [(float(t.user_attrs[SECONDS]), int(t.user_attrs[EPOCHS])) for t in search.trials()]
+    pace, spent = sum(s for s, _ in taken) / sum(e for _, e in taken), sum(e for _, e in taken)
+    search.request = replace(search.request, trials=1000, jobs=2)
+    assert search._fitting() == 1000
+    search.ends_at = time.time() + 30 * _EPOCHS * pace / 2
+    assert search._fitting() == pytest.approx(FreezeThaw(_EPOCHS, 1).fits(spent + 30 * _EPOCHS), abs=5)
+    search.ends_at = time.time() - 1
+    assert search._fitting() == FreezeThaw(_EPOCHS, 1).fits(spent)
