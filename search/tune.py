@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Protocol
 
 from rnatracker import files, metrics
 from rnatracker.data import shared
@@ -57,6 +58,7 @@ class StopReason(StrEnum):
     USED_UP = "its space is used up"
     ERROR = "an error"
     OTHERS = "others still work on it"
+    LEFT = "its jobs go on"
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,33 @@ class TuneOutcome:
     reason: StopReason | None = None
 
 
-def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, retry_failed: bool = False) -> TuneOutcome:
+class Workers(Protocol):
+    """Those who work on a study for a command: its own processes, or jobs of a cluster."""
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The processes of this command among them."""
+
+    def run(self, search: Search, stop: StopSignal, watch: Watch) -> StopReason | None:
+        """Let them work until there are no more trials, or it is time to stop; return why it stopped.
+
+        Raises:
+            StudyError: if something is wrong.
+        """
+
+
+Launch = Callable[[Search, WorkerTask, Callable[[str], None]], Workers]
+"""Makes workers of a study, from what each is given and what is told lines for people."""
+
+
+def tune(
+    request: StudyRequest,
+    say: Callable[[str], None],
+    watch: Watch,
+    *,
+    retry_failed: bool = False,
+    launch: Launch | None = None,
+) -> TuneOutcome:
     """Run, resume or join a study.
 
     Args:
@@ -87,6 +115,7 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, ret
         say: told lines for people.
         watch: told how it goes.
         retry_failed: whether the settings of failed trials are tried again.
+        launch: makes its workers; None: they are processes of this command.
 
     Raises:
         RNATrackerError: if it can't be done.
@@ -112,7 +141,8 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, ret
         say(line)
     with StopSignal() as stop, stop.polite(), scratch.folder() as folder:
         ends_at = None if request.timeout is None else time.time() + request.timeout
-        workers = _Workers(WorkerTask(request, run.id, folder, digest, _threads(request), ends_at), say)
+        task = WorkerTask(request, run.id, folder, digest, _threads(request), ends_at)
+        workers = _Processes(task, say) if launch is None else launch(search, task, say)
         try:
             shared.dump(transcripts, folder)
             reason = workers.run(search, stop, watch)
@@ -121,6 +151,9 @@ def tune(request: StudyRequest, say: Callable[[str], None], watch: Watch, *, ret
                 search.put_back_those_of(workers.pids)
             _end_by(error, search, run)
             raise
+        if reason is StopReason.LEFT:
+            hand_over(search, run)
+            return TuneOutcome(search, run, search.counts(), "RUNNING", reason)
         if reason is None and (enough := search.enough()):
             say(f"study {request.name} ends: {enough}")
         if reason is StopReason.USED_UP:
@@ -136,8 +169,11 @@ def _wait_for_orphans(search: Search, say: Callable[[str], None]) -> None:
         identity.wait_until_gone(orphans, _ORPHANS_SECONDS)
 
 
-class _Workers:
-    """The workers of this command; in place of one that was killed another is started, which takes its trial over."""
+class _Processes:
+    """Workers that are processes of this command.
+
+    In place of one that was killed another is started, which takes its trial over.
+    """
 
     def __init__(self, task: WorkerTask, say: Callable[[str], None]) -> None:
         self._task, self._say = task, say

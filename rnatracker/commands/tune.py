@@ -7,7 +7,7 @@ module level.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,10 +16,13 @@ from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
     from rnatracker.search.records.verdict import Verdict
-    from rnatracker.search.tune import TuneOutcome
+    from rnatracker.search.request import StudyRequest
+    from rnatracker.search.tune import Launch, TuneOutcome
+    from rnatracker.tracking.settings import TrackingSettings
 
 _RUN = "Study"
 _SEARCH = "Search"
+_CLUSTER = "Cluster"
 _OR_KEPT = ", or as the study began"
 
 
@@ -156,6 +159,34 @@ def tune(
     refit_best: Annotated[int, typer.Option(help="Number of best settings to refit.", min=1, rich_help_panel=_RUN)] = 3,
     refit_seeds: Annotated[int, typer.Option(help="Number of fresh seeds for each.", min=1, rich_help_panel=_RUN)] = 3,
     no_baseline: options.NoBaseline = False,
+    launcher: Annotated[
+        Literal["local", "slurm"],
+        typer.Option(help="Where workers run: here (--jobs), or as jobs of SLURM.", rich_help_panel=_CLUSTER),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of SLURM jobs to submit; 0 only watches those that there are.",
+            metavar="N",
+            min=0,
+            show_default="1",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An option of sbatch for each job, as in partition=gpu, time=4:00:00 or gres=gpu:1. Repeatable.",
+            metavar="KEY=VALUE",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
+    cancel: Annotated[
+        bool,
+        typer.Option(
+            "--cancel", help="End the study's SLURM jobs, which save their trials first.", rich_help_panel=_CLUSTER
+        ),
+    ] = False,
     json_: options.Json = False,
     storage: options.Storage = None,
     experiment: options.Experiment = "rnatracker",
@@ -174,6 +205,12 @@ def tune(
     from rnatracker.search.scheduling.stopping import Until
     from rnatracker.search.tune import StopReason, check_any_value
 
+    if launcher == "local" and (workers is not None or slurm or cancel):
+        given = "--workers" if workers is not None else "--slurm" if slurm else "--cancel"
+        raise typer.BadParameter(f"{given}: only with --launcher slurm")
+    if cancel:
+        _cancel(study, storage, options.tracking_settings(store, tracking_uri, experiment, no_track))
+        return
     value, second = (None, None) if objective is None else cost.parse(objective)
     limits = Until.of(until or [])
     times = [each for each in (timeout and seconds_of(timeout), limits.seconds) if each is not None]
@@ -215,7 +252,10 @@ def tune(
             },
         )
     )
-    outcome = _run(request, retry_failed)
+    outcome = _run(request, retry_failed, None if launcher == "local" else _slurm(request, workers, slurm))
+    if outcome.reason is StopReason.LEFT:
+        _print_left(outcome)
+        return
     stopped = outcome.reason is StopReason.REQUEST
     verdict = None
     try:
@@ -249,12 +289,46 @@ def _refit(outcome: TuneOutcome, best: int, seeds: int, no_baseline: bool) -> Ve
         return None
 
 
-def _run(request: Any, retry_failed: bool) -> TuneOutcome:
+def _run(request: StudyRequest, retry_failed: bool, launch: Launch | None) -> TuneOutcome:
     from rnatracker.search.tune import tune as run_study
     from rnatracker.terminal.study_progress import StudyDisplay
 
     with StudyDisplay() as display:
-        return run_study(request, display.say, display.watch, retry_failed=retry_failed)
+        return run_study(request, display.say, display.watch, retry_failed=retry_failed, launch=launch)
+
+
+def _slurm(request: StudyRequest, workers: int | None, typed: list[str] | None) -> Launch:
+    """Return what makes jobs of SLURM the study's workers."""
+    from rnatracker.search.launchers import slurm
+    from rnatracker.search.launchers.monitor import SlurmWorkers
+
+    slurm.check(request)
+    wanted = slurm.parse(typed or [])
+    if "time" in wanted:
+        slurm.minutes_in(wanted["time"])
+    n = 1 if workers is None else workers
+    return lambda search, _task, say: SlurmWorkers(search, n, wanted, say)
+
+
+def _cancel(study: str, storage: str | None, tracking: TrackingSettings) -> None:
+    from rnatracker.search import definition
+    from rnatracker.search.launchers import slurm
+
+    search = definition.load_search(study, storage, tracking)
+    slurm.check(search.request)
+    n = slurm.cancel(search)
+    output.say(f"told {output.amount(n, 'job')} to save and end" if n else f"study {study} has no jobs")
+
+
+def _print_left(outcome: TuneOutcome) -> None:
+    """Say how to come back to a study whose jobs go on."""
+    from rnatracker.search import hints
+
+    again = hints.tune_command(outcome.search, "--launcher", "slurm", "--workers", "0")
+    end = hints.tune_command(outcome.search, "--launcher", "slurm", "--cancel")
+    output.say("The study's jobs go on.")
+    output.say(f"Watch them again: {again}")
+    output.say(f"End them, their trials saved: {end}")
 
 
 def _print_outcome(outcome: TuneOutcome, json_: bool, error: StudyError | None = None) -> None:

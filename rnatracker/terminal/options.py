@@ -211,6 +211,8 @@ Storage = Annotated[
     typer.Option(
         help="Where studies are kept: a journal file, or the address of a database.",
         metavar="FILE|URL",
+        envvar="RNATRACKER_STORAGE",
+        show_envvar=False,
         parser=expanded,
         rich_help_panel=STORE_PANEL,
         show_default="optuna.journal in the store",

@@ -1,0 +1,74 @@
+"""What a job of a cluster does: join a study, until that is over or its time is.
+
+Owns the one command that a job runs, and how it is told to save. It is pickled, and loaded on another host. Must not
+know the study. Read next: `slurm.py`, which submits it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+STORAGE = "RNATRACKER_STORAGE"
+"""Environment variable with the address of a study's storage: in a command line all users of a host would see it."""
+TRACKING = "MLFLOW_TRACKING_URI"
+JOB = "RNATRACKER_JOB"
+"""Environment variable with the job that a worker is."""
+
+_STOPPED = 130
+_SAVE_SECONDS = 600.0
+
+
+class StudyTask:
+    """Joins a study with one worker. Submitit calls it, and `checkpoint` ahead of a time limit or a preemption.
+
+    Args:
+        words: of the command after `rnatracker`.
+        environment: variables that it needs, addresses with passwords among them.
+    """
+
+    def __init__(self, words: list[str], environment: dict[str, str]) -> None:
+        self._words, self._environment = words, environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __call__(self) -> int:
+        """Run the command to its end; return its exit status.
+
+        Raises:
+            RuntimeError: if it fails.
+        """
+        with tempfile.TemporaryDirectory(prefix="rnatracker.") as folder:
+            command = [sys.executable, "-m", "rnatracker", *self._words, "--store", folder]
+            environment = os.environ | self._environment | {JOB: _job()}
+            self._process = subprocess.Popen(command, env=environment)  # noqa: S603
+            previous = signal.signal(signal.SIGTERM, lambda *_: self._ask_to_save())
+            try:
+                code = self._process.wait()
+            finally:
+                signal.signal(signal.SIGTERM, previous)
+        if code not in (0, _STOPPED):
+            raise RuntimeError(f"the worker has ended with status {code}; what it has said stands above")
+        return code
+
+    def checkpoint(self) -> Any:
+        """Let the worker save its trial and put it back; return what to run when the job is requeued."""
+        from submitit.helpers import DelayedSubmission
+
+        self._ask_to_save()
+        if self._process is not None:
+            self._process.wait(_SAVE_SECONDS)
+        return DelayedSubmission(StudyTask(self._words, self._environment))
+
+    def _ask_to_save(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+
+
+def _job() -> str:
+    """Return what SLURM calls this job, as `squeue` prints it."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID", "")
