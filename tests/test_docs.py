@@ -32,7 +32,12 @@ _ELSEWHERE = {
     "served.py": "in the folder of each registered model",
 }
 """Python files that lie elsewhere, and whose they are."""
-_OPTIONS_ELSEWHERE = {"--constraint": "pip's", "--env-manager": "mlflow's"}
+_OPTIONS_ELSEWHERE = {
+    "--constraint": "pip's",
+    "--env-manager": "mlflow's",
+    "--backend-store-uri": "mlflow's",
+    "--artifacts-destination": "mlflow's",
+}
 _NOT_MODULES = {value for value in vars(Tag).values() if isinstance(value, str)}
 """Dotted names that begin like a module's."""
 _NOT_CALLS = {"version"}

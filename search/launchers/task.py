@@ -11,7 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Any
+
+import psutil
 
 STORAGE = "RNATRACKER_STORAGE"
 """Environment variable with the address of a study's storage: in a command line all users of a host would see it."""
@@ -21,6 +24,7 @@ JOB = "RNATRACKER_JOB"
 
 _STOPPED = 130
 _SAVE_SECONDS = 600.0
+_POLL_SECONDS = 0.2
 
 
 class StudyTask:
@@ -44,10 +48,10 @@ class StudyTask:
         with tempfile.TemporaryDirectory(prefix="rnatracker.") as folder:
             command = [sys.executable, "-m", "rnatracker", *self._words, "--store", folder]
             environment = os.environ | self._environment | {JOB: _job()}
-            self._process = subprocess.Popen(command, env=environment)  # noqa: S603
+            process = self._process = subprocess.Popen(command, env=environment)  # noqa: S603
             previous = signal.signal(signal.SIGTERM, lambda *_: self._ask_to_save())
             try:
-                code = self._process.wait()
+                code = _wait(process)
             finally:
                 signal.signal(signal.SIGTERM, previous)
         if code not in (0, _STOPPED):
@@ -59,13 +63,32 @@ class StudyTask:
         from submitit.helpers import DelayedSubmission
 
         self._ask_to_save()
-        if self._process is not None:
-            self._process.wait(_SAVE_SECONDS)
+        until = time.monotonic() + _SAVE_SECONDS
+        while self._process is not None and _lives(self._process.pid) and time.monotonic() < until:
+            time.sleep(_POLL_SECONDS)
         return DelayedSubmission(StudyTask(self._words, self._environment))
 
     def _ask_to_save(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+        if self._process is not None and _lives(self._process.pid):
+            os.kill(self._process.pid, signal.SIGTERM)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> int:
+    """Wait for a command's end; return its exit status.
+
+    Not by `Popen.wait`: `checkpoint` is called within a signal handler, and would wait for that one's lock.
+    """
+    while (code := process.poll()) is None:
+        time.sleep(_POLL_SECONDS)
+    return code
+
+
+def _lives(pid: int) -> bool:
+    """Tell whether a process has not ended; nothing is collected of it."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _job() -> str:

@@ -1,0 +1,130 @@
+"""A study whose workers are jobs of a real SLURM: submitted, requeued at their time limit, left, cancelled."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from rnatracker.search.definition import load_search
+from rnatracker.search.launchers.task import STORAGE
+from rnatracker.search.study import Search
+from rnatracker.tracking.settings import TrackingSettings
+from tests.support import slurm
+from tests.support.servers import start_server
+from tests.support.toys import toy_transcripts, write_table
+from tests.support.waiting import wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
+_SMALL = ["--set", "encoding.max_length=60", "--set", "train.batch_size=8", "--set", "model.rnn_hidden=4"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slurm.Cluster]:
+    reason = slurm.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    made = slurm.Cluster(tmp_path_factory.mktemp("slurm"))
+    yield made
+    made.close()
+
+
+class Site:
+    """A site with a cluster and servers, and a user on its login node."""
+
+    def __init__(self, folder: Path, cluster: slurm.Cluster, database: str, uri: str) -> None:
+        self.folder, self.cluster, self.database, self.uri = folder, cluster, database, uri
+        self.data = write_table(toy_transcripts(60), folder / "toy.tsv")
+
+    def begin(self, *words: str) -> subprocess.Popen[str]:
+        """Begin a `tune` command."""
+        environment = os.environ | self.cluster.environment | {STORAGE: self.database, "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "rnatracker", "tune", "--study", "toy", "--tracking-uri", self.uri]
+        command += ["--store", str(self.folder / "store"), "--launcher", "slurm", *words]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, env=environment, text=True, cwd=self.folder, **pipes)  # type: ignore[call-overload]
+
+    def search(self) -> Search:
+        return load_search("toy", self.database, TrackingSettings(self.folder / "elsewhere", self.uri))
+
+    def queue(self) -> list[str]:
+        return self.cluster.run("squeue", "-h", "--array", "-o", "%i %T").splitlines()
+
+
+@pytest.fixture
+def site(tmp_path: Path, cluster: slurm.Cluster, database: str, mlflow_store: Path) -> Iterator[Site]:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    with start_server(mlflow_store, tmp_path / "served", port) as server:
+        yield Site(tmp_path, cluster, database, f"http://127.0.0.1:{port}")
+        os.killpg(server.pid, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, said = process.communicate(timeout=500)
+    assert process.returncode == 0, said
+    return dict(json.loads(out))
+
+
+def test_study_of_jobs_ends_as_one_on_this_host_does(site: Site) -> None:
+    """The transcripts come from the study's run: their file is gone before the jobs begin."""
+    begun = site.begin("--data", str(site.data), "--trials", "5", "--epochs", "3", "--space", "smoke", *_SMALL,
+                       "--sampler", "random", "--workers", "2", "--slurm", "time=20", "--json")  # fmt: skip
+    wait_until(lambda: site.queue(), "jobs were submitted")
+    site.data.rename(site.folder / "moved.tsv")
+    told = _end(begun)
+    assert (told["state"], told["trials"]["running"]) == ("FINISHED", 0)
+    search = site.search()
+    assert len(search.trials()) == 5
+    assert {trial.state for trial in search.trials()} <= {TrialState.COMPLETE, TrialState.WAITING}
+    said = "".join(path.read_text() for path in (site.folder / "store" / "slurm" / "toy").glob("*log.*"))
+    assert "secret" not in said
+
+
+def test_study_is_left_watched_again_and_cancelled(site: Site) -> None:
+    long = ["--trials", "4", "--epochs", "2000", "--space", "smoke", *_SMALL, "--scheduler", "none"]
+    begun = site.begin("--data", str(site.data), *long, "--workers", "2", "--slurm", "time=20")
+    wait_until(lambda: _both_train(site), "both jobs train")
+    begun.send_signal(signal.SIGINT)
+    _, said = begun.communicate(timeout=60)
+    assert begun.returncode == 0
+    assert "--workers 0" in said and "--cancel" in said and "secret" not in said
+    assert len(site.queue()) == 2
+    cancelled = site.begin("--cancel")
+    _, said = cancelled.communicate(timeout=60)
+    assert "told 2 jobs to save and end" in said
+    wait_until(lambda: not site.queue(), "the jobs have ended")
+    states = [trial.state for trial in site.search().trials()]
+    assert TrialState.RUNNING not in states
+    assert all(trial.intermediate_values for trial in site.search().trials()[:2])
+
+
+def _both_train(site: Site) -> bool:
+    """Tell whether two trials have reported something."""
+    try:
+        trials = site.search().trials()
+    except Exception:
+        return False
+    return sum(bool(trial.intermediate_values) for trial in trials) == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"), [("partition=nosuch", "invalid partition"), ("nosuchoption=1", "unrecognized option")]
+)
+def test_what_sbatch_refuses_is_one_error(site: Site, option: str, reason: str) -> None:
+    small = ["--data", str(site.data), "--trials", "2", "--epochs", "2", "--space", "smoke", *_SMALL]
+    refused = site.begin(*small, "--workers", "2", "--slurm", option)
+    _, said = refused.communicate(timeout=120)
+    assert refused.returncode == 1
+    assert reason in said and "Traceback" not in said
