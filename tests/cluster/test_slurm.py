@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from optuna.trial import TrialState
 
 from rnatracker.search.definition import load_search
 from rnatracker.search.launchers.task import STORAGE
-from rnatracker.search.study import Search
+from rnatracker.search.study import RUN_ID, Search
+from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support import slurm
 from tests.support.servers import start_server
@@ -79,8 +82,8 @@ def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def test_study_of_jobs_ends_as_one_on_this_host_does(site: Site) -> None:
     """The transcripts come from the study's run: their file is gone before the jobs begin."""
-    begun = site.begin("--data", str(site.data), "--trials", "5", "--epochs", "3", "--space", "smoke", *_SMALL,
-                       "--sampler", "random", "--workers", "2", "--slurm", "time=20", "--json")  # fmt: skip
+    search_for = ["--trials", "5", "--epochs", "3", "--space", "smoke", *_SMALL, "--sampler", "random"]
+    begun = site.begin("--data", str(site.data), *search_for, "--workers", "2", "--slurm", "time=20", "--json")
     wait_until(lambda: site.queue(), "jobs were submitted")
     site.data.rename(site.folder / "moved.tsv")
     told = _end(begun)
@@ -117,6 +120,28 @@ def _both_train(site: Site) -> bool:
     except Exception:
         return False
     return sum(bool(trial.intermediate_values) for trial in trials) == 2
+
+
+def test_jobs_at_their_time_limit_save_and_are_requeued_and_lose_no_epoch(site: Site) -> None:
+    """SLURM's signal ahead of the limit is sent by hand."""
+    search_for = ["--trials", "3", "--epochs", "150", "--space", "smoke", *_SMALL, "--sampler", "random"]
+    submit = ["--scheduler", "none", "--workers", "2", "--slurm", "time=20", "--json"]
+    begun = site.begin("--data", str(site.data), *search_for, *submit)
+    wait_until(lambda: _both_train(site), "both jobs train")
+    jobs = [line.split()[0] for line in site.queue()]
+    site.cluster.run("scancel", "--signal=USR2", *jobs)
+    wait_until(lambda: not any("RUNNING" in line for line in site.queue()), "both have saved and are requeued")
+    assert sorted(line.split()[0] for line in site.queue()) == sorted(jobs)
+    stopped = [len(trial.intermediate_values) for trial in site.search().trials()]
+    assert 0 < sum(stopped) < 300
+    told = _end(begun)
+    assert (told["state"], told["trials"]["complete"]) == ("FINISHED", 3)
+    search = site.search()
+    tracker = open_tracker(search.request.tracking)
+    for trial in search.trials():
+        log = tracker.find(trial.user_attrs[RUN_ID]).files.log.read_text()
+        epochs = Counter(int(number) for number in re.findall(r"^\S+  epoch +(\d+)/", log, re.MULTILINE))
+        assert epochs == Counter(range(1, 151))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ _CONFIG = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 AuthType=auth/munge
+AuthInfo=cred_expire=5
 SlurmUser=root
 SlurmdUser=root
 StateSaveLocation={folder}/state
@@ -33,7 +34,6 @@ ReturnToService=2
 KillWait=10
 OverTimeLimit=0
 JobRequeue=1
-SchedulerParameters=requeue_delay=1
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={first} CPUs={cpus} RealMemory=4000
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={second} CPUs={cpus} RealMemory=4000
 PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
