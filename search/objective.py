@@ -13,6 +13,7 @@ the best of many trials, a value is optimistic. `refit.py` gives the figure to b
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -25,11 +26,12 @@ from rnatracker.search import memory
 from rnatracker.search.faults.deaths import SEEN, UNREPORTED
 from rnatracker.search.front.cost import COST, of_epochs
 from rnatracker.search.front.size import n_parameters
+from rnatracker.search.launchers.task import JOB
 from rnatracker.search.pruning import PruneReason, step_of
 from rnatracker.search.remote.heartbeat import Heartbeat
 from rnatracker.search.scheduling.freeze_thaw import What
 from rnatracker.search.scheduling.fresh import FRESH
-from rnatracker.search.study import RUN_BEGUN, RUN_ID, Claim, Lost, Search
+from rnatracker.search.study import PLACE, RUN_BEGUN, RUN_ID, Claim, Lost, Search
 from rnatracker.search.trial_runs import Effort, Paused, Pruned, TrialEnd, name_of, trim_weights
 from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import DeletedRunError, NoRunError, TrackedRun, Tracker
@@ -88,6 +90,8 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
         RNATrackerError: if something is wrong that isn't the settings' fault; the trial can be resumed then too.
     """
     run, prepared = _open_run(context, claim), context.prepared_for(claim)
+    threads, device = prepared.threads, str(prepared.device)
+    claim.trial.set_user_attr(PLACE, {"job": os.environ.get(JOB, ""), "threads": threads, "device": device})
     heartbeat = context.search.handed_out.heartbeat(claim.number)
     reports = _Reports(context.search, claim, heartbeat)
     end = TrialEnd(context.search, claim, run, reports.effort)

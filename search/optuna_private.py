@@ -53,6 +53,24 @@ def silent_trials(storage: BaseStorage, study_id: int) -> set[int]:
     return set(storage._get_stale_trial_ids(study_id))  # type: ignore[attr-defined]
 
 
+def signs_of_life(storage: BaseStorage, study: Study) -> dict[int, float]:
+    """Return for how many seconds nothing was heard of running trials, by number; empty where no signs are kept."""
+    backend: Any = getattr(storage, "_backend", storage)
+    if getattr(backend, "heartbeat_interval", None) is None:
+        return {}
+    from optuna.storages._rdb.models import TrialHeartbeatModel, TrialModel
+    from sqlalchemy import func, select
+
+    query = (
+        select(TrialModel.number, TrialHeartbeatModel.heartbeat)
+        .join(TrialHeartbeatModel, TrialHeartbeatModel.trial_id == TrialModel.trial_id)
+        .where(TrialModel.study_id == study._study_id, TrialModel.state == TrialState.RUNNING)
+    )
+    with backend.engine.connect() as connection:
+        now = connection.execute(select(func.now())).scalar_one().replace(tzinfo=None)
+        return {int(number): (now - sign).total_seconds() for number, sign in connection.execute(query)}
+
+
 class Notes:
     """The notes that optuna-dashboard shows of a study and of its trials, as Markdown, kept as it keeps them.
 

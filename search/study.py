@@ -69,6 +69,8 @@ FOLD_VALUES = "fold_values"
 _MAX_REPEATS = 10
 """Suggestions in a row that were tried before; then one is drawn at random that was not."""
 _RANDOM_DRAWS = 1000
+PLACE = "place"
+"""User attribute of a running trial: its worker's cluster job, if it is one, its threads and its device."""
 SCHEDULE = "schedule"
 """User attribute of a trial: when it was paused and resumed, and why: a list of sentences."""
 

@@ -41,6 +41,9 @@ def study(
             **options.DIR,
         ),
     ] = None,
+    workers: Annotated[
+        bool, typer.Option("--workers", help="Show who works on it: host, job, trial, and when last heard of.")
+    ] = False,
     delete_weights: Annotated[
         bool, typer.Option("--delete-weights", help="Delete the weights of all trials of the study.")
     ] = False,
@@ -79,7 +82,9 @@ def study(
         _draw(search, Path(plots))
     if delete_weights:
         _delete_weights(search)
-    if trial is not None:
+    if workers:
+        _print_workers(search, json_)
+    elif trial is not None:
         _print_trial(search, trial, json_)
     elif json_:
         output.print_json(study_tables.study_as_json(search, best))
@@ -97,6 +102,15 @@ def _print_trial(search: Search, number: int, json_: bool) -> None:
         output.print_json(study_trial.trial_as_json(search, found))
     else:
         study_trial.print_trial(search, found)
+
+
+def _print_workers(search: Search, json_: bool) -> None:
+    from rnatracker.terminal import study_workers
+
+    if json_:
+        output.print_json(study_workers.workers_as_json(search))
+    else:
+        study_workers.print_workers(search)
 
 
 def _print_names(names: list[str], start: str, json_: bool) -> None:

@@ -10,9 +10,12 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.storages import JournalStorage
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import InMemoryStorage, JournalStorage, RDBStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from tests.support.waiting import wait_until
 
 
 @contextmanager
@@ -159,3 +162,25 @@ def test_objective_has_its_name_without_a_warning() -> None:
         study = _study()
         name_objective(study, "pcc_mean")
         assert study.metric_names == ["pcc_mean"]
+
+
+def test_signs_of_life_are_kept_and_missed_in_a_database(tmp_path: Path) -> None:
+    with _needs("RDBStorage._get_stale_trial_ids, _CachedStorage._backend and the model of heartbeats"):
+        from rnatracker.search.optuna_private import signs_of_life, silent_trials
+
+        with pytest.warns(ExperimentalWarning):
+            kept = RDBStorage(f"sqlite:///{tmp_path}/studies.db", heartbeat_interval=1, grace_period=2)
+        storage = get_storage(kept)
+        study = optuna.create_study(storage=storage)
+        first, _ = (storage.create_new_trial(study._study_id) for _ in range(2))
+        storage.record_heartbeat(first)  # type: ignore[attr-defined]
+        assert list(signs_of_life(storage, study)) == [0]
+        assert not silent_trials(storage, study._study_id)
+        wait_until(lambda: silent_trials(storage, study._study_id) == {first}, "it counts as silent")
+        assert signs_of_life(storage, study)[0] > 1
+        study.tell(0, 0.5)
+        study.tell(1, 0.5)
+        assert signs_of_life(storage, study) == {}
+        kept.remove_session()
+        kept.engine.dispose()
+    assert signs_of_life(InMemoryStorage(), study) == {}
