@@ -32,7 +32,15 @@ from rnatracker.search.remote.heartbeat import Heartbeat
 from rnatracker.search.scheduling.freeze_thaw import What
 from rnatracker.search.scheduling.fresh import FRESH
 from rnatracker.search.study import PLACE, RUN_BEGUN, RUN_ID, Claim, Lost, Search
-from rnatracker.search.trial_runs import Effort, Paused, Pruned, TrialEnd, name_of, trim_weights
+from rnatracker.search.trial_runs import (
+    Effort,
+    Paused,
+    Pruned,
+    TrialEnd,
+    name_of,
+    trim_weights,
+    waiting_for_runs,
+)
 from rnatracker.tracking import provenance
 from rnatracker.tracking.contract import DeletedRunError, NoRunError, TrackedRun, Tracker
 from rnatracker.tracking.tags import Tag
@@ -94,7 +102,7 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
     claim.trial.set_user_attr(PLACE, {"job": os.environ.get(JOB, ""), "threads": threads, "device": device})
     heartbeat = context.search.handed_out.heartbeat(claim.number)
     reports = _Reports(context.search, claim, heartbeat)
-    end = TrialEnd(context.search, claim, run, reports.effort)
+    end = TrialEnd(context.search, claim, run, context.tracker, reports.effort)
     with heartbeat or nullcontext(), suppress(Lost):
         _run_to_end(context, claim, run, prepared, reports, end, reporter, stop)
 
@@ -155,22 +163,29 @@ def _open_run(context: TrialContext, claim: Claim) -> TrackedRun:
         OSError: if its files can't be written; the same.
     """
     try:
-        run = _earlier_run(context, claim)
-        if run is not None:
-            run.reopen(even_finished=True)
-            if run.tags().get(Tag.PAUSED):
-                run.set_tags({Tag.PAUSED: ""})
-        else:
-            claim.trial.set_user_attr(RUN_BEGUN, True)
-            run = _new_run(context, claim)
+        run = waiting_for_runs(lambda: _begun_run(context, claim), context.tracker)
         if claim.trial.user_attrs.get(RUN_ID) != run.id:
             claim.trial.set_user_attr(RUN_ID, run.id)
         if not run.files.config.exists():
             files.write_text(run.files.config, claim.config.to_yaml())
-    except (TrackingError, OSError):
-        with suppress(OSError):  # what stopped it is the thing to tell, and the next command sees that it is dead
+    except (TrackingError, StudyError, OSError):
+        with suppress(
+            OSError, StudyError
+        ):  # what stopped it is the thing to tell, and the next command sees that it is dead
             context.search.put_back(claim)
         raise
+    return run
+
+
+def _begun_run(context: TrialContext, claim: Claim) -> TrackedRun:
+    """Return the trial's run, RUNNING; may be done again, where a server was lost amid it."""
+    run = _earlier_run(context, claim)
+    if run is None:
+        claim.trial.set_user_attr(RUN_BEGUN, True)
+        return _new_run(context, claim)
+    run.reopen(even_finished=True)
+    if run.tags().get(Tag.PAUSED):
+        run.set_tags({Tag.PAUSED: ""})
     return run
 
 

@@ -30,6 +30,7 @@ from rnatracker.processes import scratch
 from rnatracker.search.faults.journal import STUMBLES, CheckedJournal, cut_torn_line
 from rnatracker.search.optuna_private import JournalFileLock, silence_gp
 from rnatracker.search.remote import database, heartbeat
+from rnatracker.search.remote.patient_storage import PatientStorage
 from rnatracker.tracking import store
 from rnatracker.tracking.names import masked
 
@@ -80,7 +81,7 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         return _open_journal(path if _is_writable(path) else _copied(path), path)
     shown = masked(url)
     try:
-        with lock(url, folder, "storage"):  # two that make tables at once get in each other's way
+        with lock(url, folder, "storage", limit=0):  # two that make tables at once get in each other's way
             return _open_database(url)
     except (ImportError, ModuleNotFoundError) as error:
         raise StudyError(f"--storage {shown}: {store.first_line(error)}", _driver_remedy(url)) from None
@@ -99,9 +100,8 @@ def _open_database(url: str) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         beat = heartbeat.interval()
-        return get_storage(
-            RDBStorage(url, database.engine_options(url), heartbeat_interval=beat, grace_period=heartbeat.GRACE * beat)
-        )
+        options, grace = database.engine_options(url), heartbeat.GRACE * beat
+        return get_storage(PatientStorage(url, options, heartbeat_interval=beat, grace_period=grace))
 
 
 def _driver_remedy(url: str) -> str:
@@ -146,13 +146,14 @@ def _open_journal(path: Path, shown: Path) -> BaseStorage:
 
 
 @contextmanager
-def lock(url: str | None, folder: Path, name: str) -> Iterator[None]:
+def lock(url: str | None, folder: Path, name: str, *, limit: float | None = None) -> Iterator[None]:
     """Hold a study's lock; among processes (on a database server among hosts) one at a time. Not to be taken twice.
 
     Args:
         url: where studies are kept.
         folder: the store, where the lock is if that is no server.
         name: the study's.
+        limit: seconds to wait for a server that is away; None: as the environment says.
 
     Raises:
         StudyError: if the server can't be reached, or another worker keeps the lock for two minutes.
@@ -162,5 +163,5 @@ def lock(url: str | None, folder: Path, name: str) -> Iterator[None]:
         with store.lock(folder / STUDIES / store.slug(name)):
             yield
         return
-    with database.lock(url, name):
+    with database.lock(url, name, limit=limit):
         yield

@@ -339,6 +339,8 @@ class Search:
             number = next((t.number for t in before if courses.is_enqueued(t)), len(before))
         self._set_sampler(before, number)
         trial = self.handed_out.make() if number == len(before) else self.handed_out.take(number)
+        if trial is None:
+            return None
         why = self._resumed(trial, work.why)
         earlier = set(trial.params)
         is_resumed = bool(earlier)  # it was interrupted: others may have drawn the same since

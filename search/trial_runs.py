@@ -8,9 +8,10 @@ from __future__ import annotations
 import logging
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from optuna.trial import TrialState
 
@@ -19,12 +20,14 @@ from rnatracker.errors import StudyError, TrackingError
 from rnatracker.search.front.cost import cost_of
 from rnatracker.search.pruning import PruneReason
 from rnatracker.search.records import dashboard
+from rnatracker.search.remote.patience import patiently
 from rnatracker.search.sampling import REASON
 from rnatracker.search.scheduling.courses import is_paused
 from rnatracker.search.scheduling.fresh import FRESH
 from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SCHEDULE, SECONDS, Claim, Lost, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.store import ServerLostError
 from rnatracker.tracking.tags import Tag
 
 _log = logging.getLogger("rnatracker")
@@ -73,6 +76,19 @@ class Paused(Exception):  # noqa: N818 - not an error
         self.fold, self.epoch, self.why = fold, epoch, why
 
 
+T = TypeVar("T")
+
+
+def waiting_for_runs(ask: Callable[[], T], tracker: Tracker) -> T:
+    """Return what is asked of the place where runs are kept, as soon as it is there: a server may be away for a while.
+
+    Raises:
+        StudyError: if it stays away.
+        TrackingError: if something else is wrong.
+    """
+    return patiently(ask, lambda error: isinstance(error, ServerLostError), tracker.location)
+
+
 @dataclass
 class Effort:
     """What a trial has taken.
@@ -105,11 +121,13 @@ class TrialEnd:
         search: the study.
         claim: the trial.
         run: its run.
+        tracker: where runs are kept.
         effort: what it has taken until it is ended.
     """
 
-    def __init__(self, search: Search, claim: Claim, run: TrackedRun, effort: Effort) -> None:
+    def __init__(self, search: Search, claim: Claim, run: TrackedRun, tracker: Tracker, effort: Effort) -> None:
         self._search, self._claim, self._run, self._effort = search, claim, run, effort
+        self._tracker = tracker
 
     def complete(self, values: list[float], figures: dict[str, float]) -> None:
         """Record its value, which is the mean of these but for those that are undefined (NaN), and its figures."""
@@ -136,7 +154,7 @@ class TrialEnd:
         where = f"fold {pruned.fold}, epoch {pruned.epoch} of {epochs}" if pruned.fold else "before its first epoch"
         self._note(f"{pruned.text} at {where}" if pruned.fold else pruned.text)
         self._run.log_metrics({"saved/epochs": saved, "saved/seconds": seconds} | effort.as_metrics(), SUMMARY_STEP)
-        self._run.set_tags(
+        self._tag(
             {
                 Tag.PRUNED: pruned.text,
                 Tag.PRUNED_FOLD: str(pruned.fold),
@@ -166,12 +184,13 @@ class TrialEnd:
         self._check_own()
         self._note_effort()
         self._run.flush()
-        self._run.set_tags(
-            {Tag.PAUSED: paused.text, Tag.SCHEDULE: "\n".join([*self._schedule(), f"paused: {paused.text}"])}
-        )
+        self._tag({Tag.PAUSED: paused.text, Tag.SCHEDULE: "\n".join([*self._schedule(), f"paused: {paused.text}"])})
         self._close("KILLED", f"paused at {paused.text}")
         self._search.pause(self._claim, paused.text)
         self._tell_dashboard()
+
+    def _tag(self, tags: dict[str, str]) -> None:
+        waiting_for_runs(lambda: self._run.set_tags(tags), self._tracker)
 
     def _check_own(self) -> None:
         """Check that the trial is still this worker's, before anything of it is ended.
@@ -199,7 +218,7 @@ class TrialEnd:
         if reason:
             self._claim.trial.set_user_attr(REASON, reason)
         if self._schedule():
-            self._run.set_tags({Tag.SCHEDULE: "\n".join(self._schedule())})
+            self._tag({Tag.SCHEDULE: "\n".join(self._schedule())})
 
     def _end_without_value(self, state: TrialState, status: Status, message: str) -> None:
         self._run.flush()
@@ -211,8 +230,8 @@ class TrialEnd:
     def _close(self, status: Status, message: str = "") -> None:
         """End the run. Optuna knows already how the trial has ended, and `match_runs` adds what is missing here."""
         try:
-            self._run.finish(status, message)
-        except TrackingError as error:
+            waiting_for_runs(lambda: self._run.finish(status, message), self._tracker)
+        except (TrackingError, StudyError) as error:
             _log.warning("%s could not be recorded as %s: %s", self._run.name, status, error)
 
     def _tell_dashboard(self) -> None:

@@ -6,6 +6,7 @@ module level.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -181,6 +182,15 @@ def tune(
             rich_help_panel=_CLUSTER,
         ),
     ] = None,
+    patience_server: Annotated[
+        str | None,
+        typer.Option(
+            help="How long workers wait for a database or tracking server that is away, as in 10m.",
+            metavar="T",
+            show_default="10m",
+            rich_help_panel=_CLUSTER,
+        ),
+    ] = None,
     cancel: Annotated[
         bool,
         typer.Option(
@@ -208,6 +218,8 @@ def tune(
     if launcher == "local" and (workers is not None or slurm or cancel):
         given = "--workers" if workers is not None else "--slurm" if slurm else "--cancel"
         raise typer.BadParameter(f"{given}: only with --launcher slurm")
+    if patience_server is not None:
+        os.environ["RNATRACKER_PATIENCE"] = f"{seconds_of(patience_server):.0f}"  # for its workers too
     if cancel:
         _cancel(study, storage, options.tracking_settings(store, tracking_uri, experiment, no_track))
         return

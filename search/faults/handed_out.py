@@ -46,11 +46,12 @@ class HandedOut:
         """Make a new trial, and hand it to this process."""
         return self._to_this_process(self._storage.create_new_trial(self._study_id))
 
-    def take(self, number: int) -> Trial:
-        """Hand a trial that waits to this process."""
+    def take(self, number: int) -> Trial | None:
+        """Hand a trial that waits to this process; None if it doesn't wait any more."""
         id_ = self.id_of(number)
         self._sign(id_)  # first: by what an earlier worker has left it would be silent
-        self._storage.set_trial_state_values(id_, TrialState.RUNNING)
+        if not self._storage.set_trial_state_values(id_, TrialState.RUNNING):
+            return None  # handed out already: a lock was lost with its server
         return self._to_this_process(id_)
 
     def _to_this_process(self, id_: int) -> Trial:

@@ -19,7 +19,7 @@ from typing import Any
 
 from rnatracker.errors import StudyError, UsageError
 from rnatracker.search.launchers.task import STORAGE, TRACKING, StudyTask
-from rnatracker.search.remote import database
+from rnatracker.search.remote import database, heartbeat, patience
 from rnatracker.search.request import StudyRequest
 from rnatracker.search.study import Search
 
@@ -162,7 +162,8 @@ def _words(request: StudyRequest) -> list[str]:
 
 def _environment(request: StudyRequest) -> dict[str, str]:
     found = {STORAGE: str(request.storage), TRACKING: str(request.tracking.tracking_uri)}
-    passed = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "RNATRACKER_HEARTBEAT")
+    passed = ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"]
+    passed += [heartbeat.VARIABLE, patience.VARIABLE]
     return found | {name: os.environ[name] for name in passed if name in os.environ}
 
 

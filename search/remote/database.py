@@ -7,8 +7,8 @@ it is gone with its process or host. Must not know studies. Read next: `search/s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from rnatracker.errors import StudyError
+from rnatracker.search.remote.patience import patiently
+from rnatracker.search.remote.patient_storage import is_away
 from rnatracker.tracking.names import masked
 
 _SERVERS = ("postgresql", "mysql", "mariadb")
@@ -38,20 +40,22 @@ def engine_options(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def lock(url: str, name: str) -> Iterator[None]:
+def lock(url: str, name: str, *, limit: float | None = None) -> Iterator[None]:
     """Hold a lock in the database; among all who use it, one at a time. Not to be taken twice.
 
     Args:
         url: the server's address.
         name: the lock's.
+        limit: seconds to wait for a server that is away; None: as the environment says.
 
     Raises:
-        StudyError: if another keeps it for two minutes.
-        sqlalchemy.exc.SQLAlchemyError: if the server can't be reached.
+        StudyError: if another keeps it for two minutes, or the server stays away.
+        sqlalchemy.exc.SQLAlchemyError: if it refuses.
     """
-    with _engine(url).connect() as connection:
-        take, free = (_take_postgresql, _free_postgresql) if _kind(url) == "postgresql" else (_take_mysql, _free_mysql)
-        if not take(connection, name):
+    take, free = (_take_postgresql, _free_postgresql) if _kind(url) == "postgresql" else (_take_mysql, _free_mysql)
+    with ExitStack() as held:
+        connection, is_taken = patiently(lambda: _taken(url, name, take, held), is_away, masked(url), limit=limit)
+        if not is_taken:
             raise StudyError(
                 f"{masked(url)}: another worker has held the lock of {name} for {_LOCK_SECONDS} s",
                 "see which one hangs, with: rnatracker study NAME --workers",
@@ -63,6 +67,19 @@ def lock(url: str, name: str) -> Iterator[None]:
                 free(connection, name)
             except SQLAlchemyError:  # the connection was lost, and the lock with it
                 connection.invalidate()
+
+
+def _taken(url: str, name: str, take: Callable[[Connection, str], bool], held: ExitStack) -> tuple[Connection, bool]:
+    """Return a connection, left open until what holds it is left, and whether the lock is its own."""
+    connection = _engine(url).connect()
+    try:
+        is_taken = take(connection, name)
+    except BaseException:
+        connection.invalidate()
+        connection.close()
+        raise
+    held.callback(connection.close)
+    return connection, is_taken
 
 
 def _take_postgresql(connection: Connection, name: str) -> bool:

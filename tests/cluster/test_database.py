@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ from optuna.trial import TrialState
 from rnatracker.errors import StudyError
 from rnatracker.search import storage
 from rnatracker.search.remote import database as locks
-from rnatracker.search.remote import heartbeat
+from rnatracker.search.remote import heartbeat, patience
 from rnatracker.search.study import WORKER, Claim, Lost, Search, StudyRequest
 from rnatracker.search.worker import run_trials
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.training.reporting import NullReporter
+from tests.support import postgresql
 from tests.support.studies import StopAfter, open_context, small_study
 from tests.support.toys import toy_transcripts, write_table
 from tests.support.waiting import wait_until
@@ -182,3 +184,44 @@ def test_worker_that_lost_its_trial_stops_in_it_and_takes_another(
     assert lost.state == TrialState.RUNNING
     assert context.parent.children()[f"trial{lost.number}"].status() == "RUNNING"
     assert search.counts().complete == request_.trials - 1
+
+
+def test_study_waits_for_a_database_that_is_restarted_and_loses_nothing(
+    request_: StudyRequest, server: postgresql.Server
+) -> None:
+    search, context = open_context(replace(request_, trials=6))
+    stopped, begun = threading.Event(), time.monotonic()
+
+    def restart() -> None:
+        wait_until(lambda: context.parent.children(), "a trial has begun")
+        server.stop()
+        time.sleep(2)
+        server.start()
+        stopped.set()
+
+    away = threading.Thread(target=restart)
+    away.start()
+    run_trials(context, NullReporter(), StopAfter(10**6))
+    away.join()
+    assert stopped.is_set() and time.monotonic() - begun > 2
+    assert [trial.state for trial in search.study.get_trials()] == [TrialState.COMPLETE] * 6
+    assert search.counts().complete == 6
+
+
+def test_database_that_stays_away_is_one_error_and_the_study_goes_on_later(
+    request_: StudyRequest, server: postgresql.Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search, context = open_context(request_)
+    claim = _claimed(search)
+    monkeypatch.setenv(patience.VARIABLE, "2")
+    server.stop()
+    try:
+        with pytest.raises(StudyError) as raised:
+            search.claim()
+        assert "away" in raised.value.problem and "secret" not in str(raised.value)
+    finally:
+        server.start()
+    again, context = open_context(request_)
+    run_trials(context, NullReporter(), StopAfter(10**6))
+    assert again.counts().complete == 4
+    assert again.trial(claim.number).state == TrialState.COMPLETE

@@ -1,0 +1,69 @@
+"""Optuna's storage in a database server that may be away for a while.
+
+Owns which of its calls are tried again: all. Each may be done twice, since what one writes is the same then; a trial
+made in vain belongs to nobody, and is handed out as one that waits. Must not know studies.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from rnatracker.search.remote.patience import patiently
+from rnatracker.tracking.names import masked
+
+_CALLS = [
+    "create_new_study", "get_study_id_from_name", "get_study_name_from_id", "get_study_directions",
+    "get_study_user_attrs", "get_study_system_attrs", "set_study_user_attr", "set_study_system_attr",
+    "get_all_studies", "create_new_trial", "set_trial_param", "get_trial_id_from_study_id_trial_number",
+    "set_trial_state_values", "set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr",
+    "get_trial", "get_all_trials", "get_n_trials", "get_best_trial", "record_heartbeat",
+    "_get_stale_trial_ids", "_get_trials",
+]  # fmt: skip
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Tell whether a failure is that of a connection, and not of what was asked."""
+    if isinstance(error, StorageInternalError):
+        return is_away(error.__cause__)
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, OperationalError | InterfaceError)
+
+
+class PatientStorage(RDBStorage):
+    """Optuna's storage, whose calls wait for the server."""
+
+
+def _patient(name: str) -> Any:
+    asked = getattr(RDBStorage, name)
+
+    @functools.wraps(asked)
+    def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
+        tried = 0
+
+        def ask() -> Any:
+            nonlocal tried
+            tried += 1
+            try:
+                return asked(self, *args, **kwargs)
+            except UpdateFinishedTrialError:
+                if tried > 1 and name == "set_trial_state_values":  # it was done, and only the answer was lost
+                    return True
+                raise
+            except Exception as error:
+                if is_away(error):
+                    self.remove_session()  # the next try has another connection
+                raise
+
+        return patiently(ask, is_away, masked(self.url))
+
+    return call
+
+
+for _name in _CALLS:
+    setattr(PatientStorage, _name, _patient(_name))
