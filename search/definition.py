@@ -44,18 +44,19 @@ _WARM_TRIALS = 3
 """Trials that are taken over from each study that a new one starts from."""
 
 
-def open_search(request: StudyRequest, data_digest: str) -> Search:
+def open_search(request: StudyRequest, data_digest: str, *, limit: float | None = storage.OPENING_SECONDS) -> Search:
     """Create a study, or resume the one of that name.
 
     Args:
         request: what is searched.
         data_digest: what identifies the transcripts.
+        limit: seconds to wait for a server that is away; None: as the environment says.
 
     Raises:
         StudyError: if there is one of that name that searches something else.
     """
     folder = request.tracking.store
-    place = storage.open_storage(request.storage, folder)
+    place = storage.open_storage(request.storage, folder, limit=limit)
     pruner = TwoLevelPruner(request.scheduler, request.config.train.epochs, request.folds)
     with storage.lock(request.storage, folder, request.name):
         study = optuna.create_study(

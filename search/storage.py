@@ -30,13 +30,16 @@ from rnatracker.processes import scratch
 from rnatracker.search.faults.journal import STUMBLES, CheckedJournal, cut_torn_line
 from rnatracker.search.optuna_private import JournalFileLock, silence_gp
 from rnatracker.search.remote import database, heartbeat
-from rnatracker.search.remote.patient_storage import PatientStorage
+from rnatracker.search.remote.patience import patiently
+from rnatracker.search.remote.patient_storage import PatientStorage, is_away
 from rnatracker.tracking import store
 from rnatracker.tracking.names import masked
 
 JOURNAL = "optuna.journal"
 STUDIES = "studies"
 
+OPENING_SECONDS = 20.0
+"""How long a command waits for a server that is away: it may be restarted, or the address may be wrong."""
 _LOCK_SECONDS = 120.0
 _POLL_SECONDS = 0.002
 """The journal is held for about a millisecond at a time."""
@@ -63,12 +66,13 @@ class _SystemLock(JournalFileLock):
         self._lock.release()
 
 
-def open_storage(url: str | None, folder: Path) -> BaseStorage:
+def open_storage(url: str | None, folder: Path, *, limit: float | None = OPENING_SECONDS) -> BaseStorage:
     """Open a storage, made where there is none.
 
     Args:
         url: a database's address, a journal file's path, or None for `optuna.journal` in the store.
         folder: the store.
+        limit: seconds to wait for a server that is away; None: as the environment says.
 
     Raises:
         StudyError: if it can't be opened.
@@ -81,8 +85,8 @@ def open_storage(url: str | None, folder: Path) -> BaseStorage:
         return _open_journal(path if _is_writable(path) else _copied(path), path)
     shown = masked(url)
     try:
-        with lock(url, folder, "storage", limit=0):  # two that make tables at once get in each other's way
-            return _open_database(url)
+        with lock(url, folder, "storage", limit=limit):  # two that make tables at once get in each other's way
+            return patiently(lambda: _open_database(url), is_away, shown, limit=limit)
     except (ImportError, ModuleNotFoundError) as error:
         raise StudyError(f"--storage {shown}: {store.first_line(error)}", _driver_remedy(url)) from None
     except (SQLAlchemyError, ValueError, RuntimeError) as error:

@@ -69,6 +69,8 @@ FOLD_VALUES = "fold_values"
 _MAX_REPEATS = 10
 """Suggestions in a row that were tried before; then one is drawn at random that was not."""
 _RANDOM_DRAWS = 1000
+_SURE = 0.5
+"""Share of the time that is left which trials are planned for: the good ones, which are trained longest, are slower."""
 PLACE = "place"
 """User attribute of a running trial: its worker's cluster job, if it is one, its threads and its device."""
 SCHEDULE = "schedule"
@@ -304,7 +306,7 @@ class Search:
         known = [trial.user_attrs for trial in trials if trial.user_attrs.get(SECONDS)]
         if self.ends_at is not None and known:
             pace = sum(float(each[SECONDS]) for each in known) / sum(int(each[EPOCHS]) for each in known)
-            left = max(self.ends_at - time.time(), 0.0) * self.request.jobs / pace
+            left = _SURE * max(self.ends_at - time.time(), 0.0) * self.request.jobs / pace
         spent = sum(each.epochs for each in self.courses())
         if self.request.until.epochs is not None:
             left = min(left, self.request.until.epochs - spent)

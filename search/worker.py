@@ -62,7 +62,7 @@ def work(task: WorkerTask, channel: Channel, stop: StopSignal) -> StopReason | N
         RNATrackerError: if something is wrong that isn't a trial's fault.
     """
     transcripts = shared.open_shared(task.data)
-    search = open_search(task.request, task.data_digest)
+    search = open_search(task.request, task.data_digest, limit=None)
     search.ends_at = task.ends_at
     context = set_up(task, transcripts, search)
     with stop.polite(), contextlib.suppress(Stopped):

@@ -45,7 +45,7 @@ def patiently(
         ask: asks it; safe to be done twice.
         is_away: tells whether a failure is the server's absence.
         server: what to call it, without a password.
-        limit: seconds to wait; 0: what fails is raised as it is; None: as the environment says.
+        limit: seconds to wait; None: as the environment says.
 
     Raises:
         StudyError: if it stays away for longer.
@@ -55,7 +55,7 @@ def patiently(
         try:
             return ask()
         except Exception as error:
-            if limit == 0 or not is_away(error):
+            if not is_away(error):
                 raise
             gone = time.monotonic() - begun
             if gone + pause > (seconds() if limit is None else limit):

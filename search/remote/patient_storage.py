@@ -16,6 +16,16 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from rnatracker.search.remote.patience import patiently
 from rnatracker.tracking.names import masked
 
+_REFUSALS = (
+    "authentication failed",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "failed to resolve host",
+    "Name or service not known",
+    "Access denied",
+    "Unknown database",
+)
+"""What a connection that waiting doesn't mend has failed by."""
 _CALLS = [
     "create_new_study", "get_study_id_from_name", "get_study_name_from_id", "get_study_directions",
     "get_study_user_attrs", "get_study_system_attrs", "set_study_user_attr", "set_study_system_attr",
@@ -30,6 +40,8 @@ def is_away(error: BaseException | None) -> bool:
     """Tell whether a failure is that of a connection, and not of what was asked."""
     if isinstance(error, StorageInternalError):
         return is_away(error.__cause__)
+    if any(sign in str(error) for sign in _REFUSALS):
+        return False
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
     return isinstance(error, OperationalError | InterfaceError)
