@@ -292,10 +292,11 @@ class Search:
         found = [replace(each, state=State.PAUSED) if each.number == paused else each for each in self.courses()]
         most = 0 if self.request.cost else self.request.fresh_seeds  # with a cost there is no single best
         wanted = 0 if self.is_used_up else self.request.trials
-        planned = min(wanted, self._fitting())
+        fitting = self._fitting()
+        planned, hurry = min(wanted, fitting), fitting < wanted
         decision = Decision(What.NOTHING)
         for n in (*stages(planned), planned, wanted):  # the last where some of its time is left
-            decision = self._freeze_thaw.decide(found, n, most if n >= planned else 0)
+            decision = self._freeze_thaw.decide(found, n, most if n >= planned else 0, in_a_hurry=hurry)
             if decision.what != What.NOTHING:
                 break
         return decision

@@ -86,7 +86,12 @@ def waiting_for_runs(ask: Callable[[], T], tracker: Tracker) -> T:
         StudyError: if it stays away.
         TrackingError: if something else is wrong.
     """
-    return patiently(ask, lambda error: isinstance(error, ServerLostError), tracker.location)
+    return patiently(ask, is_lost, tracker.location)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Tell whether a failure is that of a tracking server that doesn't answer."""
+    return isinstance(error, ServerLostError)
 
 
 @dataclass

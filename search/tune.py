@@ -30,7 +30,7 @@ from rnatracker.search.faults import lost_runs
 from rnatracker.search.records import leave, options
 from rnatracker.search.remote import transcripts as remote_transcripts
 from rnatracker.search.study import CAUTIONS, RUN_BEGUN, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
-from rnatracker.search.trial_runs import match_runs
+from rnatracker.search.trial_runs import match_runs, waiting_for_runs
 from rnatracker.tracking import provenance, ui_views
 from rnatracker.tracking.contract import DatasetInput, DeletedRunError, NoRunError, Status, TrackedRun, Tracker
 from rnatracker.tracking.open import open_tracker
@@ -158,7 +158,7 @@ def tune(
             say(f"study {request.name} ends: {enough}")
         if reason is StopReason.USED_UP:
             say(f"the space {request.space.name} is used up: no settings are left that were not tried; widen it")
-        return _finish(search, run, reason)
+        return _finish(search, run, tracker, reason)
 
 
 def _wait_for_orphans(search: Search, say: Callable[[str], None]) -> None:
@@ -415,7 +415,7 @@ def _start_run(request: StudyRequest, tracker: Tracker, transcripts: Transcripts
     )
 
 
-def _finish(search: Search, run: TrackedRun, reason: StopReason | None) -> TuneOutcome:
+def _finish(search: Search, run: TrackedRun, tracker: Tracker, reason: StopReason | None) -> TuneOutcome:
     """Leave the summary, and end the study's run if nobody else works on the study."""
     with search.lock():
         search.reap()
@@ -423,12 +423,12 @@ def _finish(search: Search, run: TrackedRun, reason: StopReason | None) -> TuneO
     if search.running():
         hand_over(search, run)
         return TuneOutcome(search, run, counts, "RUNNING", StopReason.OTHERS)
-    match_runs(search, run)
-    leave.leave(search, run)
+    waiting_for_runs(lambda: match_runs(search, run), tracker)
+    waiting_for_runs(lambda: leave.leave(search, run), tracker)
     state: Status = "KILLED" if not is_over else "FINISHED" if counts.complete else "FAILED"
     why = f"{reason.value if reason else 'ended'}; the same command resumes it"
     messages = {"KILLED": why, "FINISHED": search.enough() or "", "FAILED": f"no trial has a value; {_reasons(search)}"}
-    _end(search, run, state, messages[state])
+    waiting_for_runs(lambda: _end(search, run, state, messages[state]), tracker)
     return TuneOutcome(search, run, counts, state, reason)
 
 

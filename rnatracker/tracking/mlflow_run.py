@@ -353,7 +353,8 @@ class MlflowRun(TrackedRun):
             values = f"{n_lost} metric value{'s are' if n_lost > 1 else ' is'}"
             lost = f"; {values} not recorded" if n_lost else ""
             folder = self._work if self._backend.is_remote else self.folder
-            raise TrackingError(
+            kind = store.ServerLostError if isinstance(failure, store.ServerLostError) else TrackingError
+            raise kind(
                 f"{failure.problem}{lost}; what run {self.name} has made lies in {folder}", failure.remedy
             ) from failure
         self._is_finished = True

@@ -188,13 +188,17 @@ class FreezeThaw:
         self._latest: CurveModel | None = None
         self._basis: tuple[Sequence[Course], Forecast] | None = None
 
-    def decide(self, courses: Sequence[Course], wanted: int, fresh: int | None = 0) -> Decision:
+    def decide(
+        self, courses: Sequence[Course], wanted: int, fresh: int | None = 0, *, in_a_hurry: bool = False
+    ) -> Decision:
         """Return the next piece of work.
 
         Args:
             courses: all trials that have been begun.
             wanted: how many there are to be.
             fresh: how many trainings with fresh seeds there are to be at most; None: two, if that isn't too much.
+            in_a_hurry: whether the best paused trials go on, one for each who asks, as long as none is complete: time
+                may be over before another worker's is.
         """
         self._basis = None
         can_begin = len(courses) < wanted
@@ -211,7 +215,8 @@ class FreezeThaw:
             return new
         if chosen is None:
             chosen = _on_front(paused, courses, forecast)
-        if chosen is None and not any(each.state in (State.COMPLETE, State.RUNNING) for each in courses):
+        enough = (State.COMPLETE,) if in_a_hurry else (State.COMPLETE, State.RUNNING)
+        if chosen is None and not any(each.state in enough for each in courses):
             chosen = max(paused, key=lambda each: forecast.of(each.number)[0])
         if chosen is None:
             return self._fresh(courses, fresh)

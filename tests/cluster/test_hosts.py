@@ -31,7 +31,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
-_HOSTS, _TRIALS, _EPOCHS = 4, 10, 30
+_HOSTS, _TRIALS, _EPOCHS = 4, 12, 60
 _KILLS, _EVERY_SECONDS = 4, 6.0
 
 
@@ -90,6 +90,10 @@ class Hosts:
         with suppress(StudyError):  # there is no study yet
             return len(self.search().running())
         return 0
+
+    def is_over(self) -> bool:
+        """Tell whether all trials have ended."""
+        return self.search().counts().over == _TRIALS
 
     def search(self) -> Search:
         return load_search("toy", self._database, TrackingSettings(self._folder / "elsewhere", self._uri))
@@ -167,6 +171,7 @@ def test_study_outlives_killed_hosts_and_restarted_servers(
     wait_until(lambda: hosts.at_work() == _HOSTS, "each host has a trial")
     for i in range(_KILLS):
         time.sleep(_EVERY_SECONDS)
+        wait_until(lambda: hosts.at_work() == _HOSTS or hosts.is_over(), "a host that has just begun has a trial too")
         if i == 1:
             server.stop()
             time.sleep(1)

@@ -322,3 +322,12 @@ def test_what_fits_into_so_many_epochs_are_the_trials_of_a_study_that_takes_them
     assert scheduler.fits(0.5 * _EPOCHS) == 1
     assert FreezeThaw(_EPOCHS, 3).fits(3 * 5.4 * _EPOCHS) == scheduler.fits(5.4 * _EPOCHS)
     assert FreezeThaw(3, 1).fits(15) < 8  # a first look is a third of a training
+
+
+def test_in_a_hurry_the_best_go_on_beside_one_that_runs() -> None:
+    courses = [_course(0, 0.5, 4, State.RUNNING), *(_paused(n, 0.5 - 0.05 * n) for n in range(1, 3))]
+    scheduler = FreezeThaw(_EPOCHS, 1)
+    assert scheduler.decide(courses, 3).what == What.NOTHING
+    found = scheduler.decide(courses, 3, in_a_hurry=True)
+    assert (found.what, found.number) == (What.RESUME, 1)
+    assert scheduler.decide([*courses, _done(3, 0.4)], 4, in_a_hurry=True).what != What.NEW
