@@ -124,7 +124,7 @@ def tune(
     check_scheduler(request)
     check_beginning(request)
     tracker = open_tracker(request.tracking)
-    transcripts = transcripts_of(request, tracker)
+    transcripts = waiting_for_runs(lambda: transcripts_of(request, tracker), tracker)
     cautions = check_objective(request, transcripts)
     digest = transcripts.digest()
     search = open_search(request, digest)
@@ -132,8 +132,8 @@ def tune(
     options.keep(search)
     _wait_for_orphans(search, say)
     before = search.study.user_attrs.get(RUN_ID)
-    run = own_run(search, tracker, transcripts)
-    remote_transcripts.keep(search, run, tracker, transcripts)
+    run = waiting_for_runs(lambda: own_run(search, tracker, transcripts), tracker)
+    waiting_for_runs(lambda: remote_transcripts.keep(search, run, tracker, transcripts), tracker)
     if before not in (None, run.id):
         say(f"study {request.name}: its run {before} is gone for good, so a new one is begun: {run.name}")
     retried = _said_of_retries(search.retry_failed()) if retry_failed else []

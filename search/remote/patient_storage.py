@@ -11,7 +11,7 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from rnatracker.search.remote.patience import patiently
 from rnatracker.tracking.names import masked
@@ -44,7 +44,8 @@ def is_away(error: BaseException | None) -> bool:
         return False
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
-    return isinstance(error, OperationalError | InterfaceError)
+    # The last: Optuna goes on in a transaction that a lost connection has ended.
+    return isinstance(error, OperationalError | InterfaceError | PendingRollbackError)
 
 
 class PatientStorage(RDBStorage):

@@ -31,8 +31,8 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
-_HOSTS, _TRIALS, _EPOCHS = 4, 12, 60
-_KILLS, _EVERY_SECONDS = 4, 6.0
+_HOSTS, _TRIALS, _EPOCHS = 4, 8, 40
+_KILLS, _EVERY_SECONDS = 3, 4.0
 
 
 class Hosts:

@@ -88,7 +88,7 @@ _BASELINE = ("baseline", "--data", "x.tsv", "--kind", "length", "--fold", "2")
 _BLEND = ("blend", "exp1", "exp2")
 SWEPT = {
     "train": Swept((_DATA, ("runs",), _TRAIN), _TRAIN, _trained),
-    "promote": Swept((_DATA, _TRAIN), ("promote", "exp1"), _promoted),
+    "promote": Swept((_DATA, _TRAIN), ("promote", "exp1"), _promoted, every=2),
     "predict": Swept((_DATA, _TRAIN, ("promote", "exp1")), ("predict", "x.tsv", "--out", "out.tsv"), _predicted),
     "blend": Swept((_DATA, _BASELINE, (*_TRAIN, "--fold", "2")), _BLEND, _blended, every=3),
     "tune": Swept(
