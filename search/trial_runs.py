@@ -178,7 +178,7 @@ class TrialEnd:
 
     def put_back(self, message: str) -> None:
         """Let a trial be handed out again. Its run ends first: whoever gets the trial opens it anew."""
-        if not self._search.handed_out.is_own(self._claim.number):
+        if self._is_given_away():
             return
         self._close("KILLED", message)
         self._search.put_back(self._claim)
@@ -193,6 +193,12 @@ class TrialEnd:
         self._close("KILLED", f"paused at {paused.text}")
         self._search.pause(self._claim, paused.text)
         self._tell_dashboard()
+
+    def _is_given_away(self) -> bool:
+        """Tell whether the trial is another worker's; of a study that can't be read it isn't known to be."""
+        with suppress(StudyError, OSError):
+            return not self._search.handed_out.is_own(self._claim.number)
+        return False
 
     def _tag(self, tags: dict[str, str]) -> None:
         waiting_for_runs(lambda: self._run.set_tags(tags), self._tracker)

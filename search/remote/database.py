@@ -27,7 +27,7 @@ _LOCK_SECONDS = 120
 
 def is_server(url: str | None) -> bool:
     """Tell whether an address is that of a database server, which hosts may share; an SQLite file is none."""
-    return url is not None and _kind(url) in _SERVERS
+    return url is not None and "://" in url and _kind(url) in _SERVERS
 
 
 def engine_options(url: str) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def search(tmp_path: Path) -> Search:
         for step in range(1, last + 1):
             claim.trial.report(number / 20 + step / 100, step)
         if number == 11:
-            found._put_back(found.trial(claim.number))
+            found.handed_out.put_back(found.trial(claim.number))
         elif number == 10:
             found.study.tell(claim.trial, state=TrialState.FAIL)
         elif last == 2:

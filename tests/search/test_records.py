@@ -163,7 +163,7 @@ def test_value_of_a_trial_that_was_not_completed_is_what_it_had_reached(tmp_path
         if end != "pause":
             search.study.tell(claim.trial, state=TrialState[end])
     paused = next(t for t in search.trials() if t.state.name == "RUNNING")
-    search._put_back(paused)
+    search.handed_out.put_back(paused)
     values = [summary.value_of(trial, search) for trial in search.trials()]
     assert values == [pytest.approx((0.3 + 0.7) / 2), None, None, 0.2]
     assert [trial.number for trial in summary.valued(search)] == [0, 3]

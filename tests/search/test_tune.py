@@ -391,7 +391,7 @@ def test_study_in_which_all_trials_fail_is_failed_with_the_reasons(data: Path, t
     content = {"train.lr": {"float": [1e30, 1e36], "log": True}}
     request = small_study(data, _no_mlflow(tmp_path), trials=2, content=content, settings={"train__lr": 1e33})
     search, context = work_through(request)
-    outcome = tune._finish(search, context.parent, None)
+    outcome = tune._finish(search, context.parent, context.tracker, None)
     assert (outcome.state, context.parent.status()) == ("FAILED", "FAILED")
     with pytest.raises(StudyError, match="none of its 2 trials has a value; trial 0: epoch 1: the training loss is"):
         tune.check_any_value(outcome)
