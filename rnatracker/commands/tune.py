@@ -219,7 +219,9 @@ def tune(
         given = "--workers" if workers is not None else "--slurm" if slurm else "--cancel"
         raise typer.BadParameter(f"{given}: only with --launcher slurm")
     if patience_server is not None:
-        os.environ["RNATRACKER_PATIENCE"] = f"{seconds_of(patience_server):.0f}"  # for its workers too
+        from rnatracker.search.remote import patience
+
+        os.environ[patience.VARIABLE] = f"{seconds_of(patience_server):.0f}"  # for its workers too
     if cancel:
         _cancel(study, storage, options.tracking_settings(store, tracking_uri, experiment, no_track))
         return

@@ -191,8 +191,10 @@ class TrackedRun(abc.ABC):
         """Return the runs started with this one as parent, by name; of one name the latest."""
 
     @abc.abstractmethod
-    def publish(self, *, now: bool = False) -> None:
+    def publish(self, *, now: bool = False) -> bool:
         """Upload what has changed in `folder` to a remote store; with a local one it is there already.
+
+        Return whether all is there.
 
         Cheap enough for every epoch: it does nothing within a minute of the last time, or longer where that took
         long. `finish` uploads all. Never the end of a training: what can't be uploaded is warned of, once, and tried

@@ -346,8 +346,9 @@ class FolderRun(TrackedRun):
 
     @override
     @override
-    def publish(self, *, now: bool = False) -> None:
+    def publish(self, *, now: bool = False) -> bool:
         """Nothing is to be uploaded."""
+        return True
 
     @override
     def reopen(self, *, even_finished: bool = False) -> None:

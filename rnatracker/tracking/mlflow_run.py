@@ -318,16 +318,21 @@ class MlflowRun(TrackedRun):
             return str(self._client.get_run(self._parent_id).info.run_name)
 
     @override
-    def publish(self, *, now: bool = False) -> None:
+    def publish(self, *, now: bool = False) -> bool:
         begun = time.monotonic()
-        if not self._backend.is_remote or (begun < self._publish_at and not now):
-            return
+        if not self._backend.is_remote:
+            return True
+        if begun < self._publish_at and not now:
+            return False
+        is_there = True
         try:
             self._upload()
         except TrackingError as error:
             self._warn(error)
+            is_there = False
         # A slow line, or a server that hangs, must not slow the training: as with metrics.
         self._publish_at = time.monotonic() + max(_PUBLISH_SECONDS, 10 * (time.monotonic() - begun))
+        return is_there
 
     @override
     def reopen(self, *, even_finished: bool = False) -> None:

@@ -44,7 +44,9 @@ class HandedOut:
 
     def make(self) -> Trial:
         """Make a new trial, and hand it to this process."""
-        return self._to_this_process(self._storage.create_new_trial(self._study_id))
+        id_ = self._storage.create_new_trial(self._study_id)
+        self._sign(id_)
+        return self._to_this_process(id_)
 
     def take(self, number: int) -> Trial | None:
         """Hand a trial that waits to this process; None if it doesn't wait any more."""
@@ -55,7 +57,6 @@ class HandedOut:
         return self._to_this_process(id_)
 
     def _to_this_process(self, id_: int) -> Trial:
-        self._sign(id_)
         trial = Trial(self._study, id_)
         trial.set_user_attr(WORKER, identity.own_tags())
         trial.set_user_attr(STARTER, identity.starter_tags())

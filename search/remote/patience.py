@@ -64,7 +64,7 @@ def patiently(
                     f"{server}: has been away for {gone:.0f} s ({reason})",
                     "see why; then give the same command again: trials resume where they were saved",
                 ) from error
-            if gone == 0 or pause == _FIRST_PAUSE:
+            if pause == _FIRST_PAUSE:
                 _log.warning("%s is away; waiting for it", server)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

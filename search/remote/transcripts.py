@@ -25,15 +25,15 @@ def is_here(path: str | None) -> bool:
 
 def keep(search: Search, run: TrackedRun, tracker: Tracker, transcripts: Transcripts) -> None:
     """Keep a study's transcripts among its run's files, if that is on a server and has none yet."""
-    digest = transcripts.digest()
-    if not tracker.is_remote or search.study.user_attrs.get(KEPT) == digest:
+    if not tracker.is_remote or KEPT in search.study.user_attrs:  # a study has one set of transcripts
         return
+    digest = transcripts.digest()
     path = run.files.transcripts(digest)
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         shared.pack(transcripts, path)
-    run.publish(now=True)
-    search.study.set_user_attr(KEPT, digest)
+    if run.publish(now=True):  # else the next command on this study tries again
+        search.study.set_user_attr(KEPT, digest)
 
 
 def fetch(search: Search, tracker: Tracker) -> Transcripts:
