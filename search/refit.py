@@ -33,8 +33,8 @@ from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.verdict import Refitted, Verdict, judge
 from rnatracker.search.sampling import REASON
 from rnatracker.search.study import RUN_ID, Search, state_of
+from rnatracker.search.trial_runs import opened_tracker
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, TrackedRun, Tracker
-from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.beside import Beside, nothing
 from rnatracker.training.reporting import Reporter
@@ -88,7 +88,7 @@ def refit(
     if start.state != TrialState.COMPLETE:
         say(f"refit: the starting config, trial {start.number}, has no value in the study ({_why(start)})")
         trials = [start, *others]  # if it can't be trained at all, that shows at once
-    tracker = open_tracker(search.request.tracking)
+    tracker = opened_tracker(search.request.tracking)
     refitted = [_refit_one(search, tracker, trial, start, reporter, say, seeds, jobs, beside) for trial in trials]
     verdict = judge(_objective(search), refitted)
     _record(search, tracker, verdict)

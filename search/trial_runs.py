@@ -24,9 +24,12 @@ from rnatracker.search.remote.patience import patiently
 from rnatracker.search.sampling import REASON
 from rnatracker.search.scheduling.courses import is_paused
 from rnatracker.search.scheduling.fresh import FRESH
+from rnatracker.search.storage import OPENING_SECONDS
 from rnatracker.search.study import EPOCHS, FOLD_VALUES, RUN_ID, SCHEDULE, SECONDS, Claim, Lost, Search
 from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, Status, TrackedRun, Tracker
+from rnatracker.tracking.names import masked
 from rnatracker.tracking.open import open_tracker
+from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.store import ServerLostError
 from rnatracker.tracking.tags import Tag
 
@@ -77,6 +80,21 @@ class Paused(Exception):  # noqa: N818 - not an error
 
 
 T = TypeVar("T")
+
+
+def opened_tracker(settings: TrackingSettings, *, limit: float | None = OPENING_SECONDS) -> Tracker:
+    """Open the place where runs are kept; a server that is only being restarted is waited for.
+
+    Args:
+        settings: where it is.
+        limit: seconds to wait; None: as the environment says.
+
+    Raises:
+        TrackingError: if it can't be reached or used.
+        StudyError: if a server stays away.
+    """
+    place = masked(settings.tracking_uri or str(settings.store))
+    return patiently(lambda: open_tracker(settings), is_lost, place, limit=limit)
 
 
 def waiting_for_runs(ask: Callable[[], T], tracker: Tracker) -> T:
@@ -315,7 +333,7 @@ def _runs_at_rest(search: Search) -> Iterator[TrackedRun]:
     for trial in search.all_trials():
         run_id = trial.user_attrs.get(RUN_ID)
         if run_id and (trial.state.is_finished() or is_paused(trial)):
-            tracker = tracker or open_tracker(search.request.tracking)
+            tracker = tracker or opened_tracker(search.request.tracking)
             with suppress(NoRunError):
                 yield tracker.find(run_id)
 

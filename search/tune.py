@@ -30,10 +30,9 @@ from rnatracker.search.faults import lost_runs
 from rnatracker.search.records import leave, options
 from rnatracker.search.remote import transcripts as remote_transcripts
 from rnatracker.search.study import CAUTIONS, RUN_BEGUN, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
-from rnatracker.search.trial_runs import match_runs, waiting_for_runs
+from rnatracker.search.trial_runs import match_runs, opened_tracker, waiting_for_runs
 from rnatracker.tracking import provenance, ui_views
 from rnatracker.tracking.contract import DatasetInput, DeletedRunError, NoRunError, Status, TrackedRun, Tracker
-from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.division import divide, said_of_folds
 from rnatracker.training.steps import trunk
@@ -123,7 +122,7 @@ def tune(
     check_name(request.name)
     check_scheduler(request)
     check_beginning(request)
-    tracker = open_tracker(request.tracking)
+    tracker = opened_tracker(request.tracking)
     transcripts = waiting_for_runs(lambda: transcripts_of(request, tracker), tracker)
     cautions = check_objective(request, transcripts)
     digest = transcripts.digest()

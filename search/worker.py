@@ -16,12 +16,9 @@ from rnatracker.processes.stop import StopSignal
 from rnatracker.processes.worker import Channel
 from rnatracker.search.definition import open_search
 from rnatracker.search.objective import TrialContext, run_trial
-from rnatracker.search.remote.patience import patiently
 from rnatracker.search.study import Search, WorkerTask
-from rnatracker.search.trial_runs import is_lost
+from rnatracker.search.trial_runs import opened_tracker, waiting_for_runs
 from rnatracker.search.tune import StopReason
-from rnatracker.tracking.names import masked
-from rnatracker.tracking.open import open_tracker
 from rnatracker.training.division import plan, split_digest
 from rnatracker.training.reporting import NullReporter, Reporter
 from rnatracker.training.request import PreparedRun, RunRequest
@@ -33,9 +30,8 @@ def set_up(task: WorkerTask, transcripts: Transcripts, search: Search) -> TrialC
     config, tracking = task.request.config, task.request.tracking
     torch.set_num_threads(task.threads)  # for the memory probe too: two busy threads get in each other's way
     prepared = PreparedRun(RunRequest(config, tracking), transcripts, pick_device(config.train), task.threads)
-    place = masked(tracking.tracking_uri or str(tracking.store))
-    tracker = patiently(lambda: open_tracker(tracking), is_lost, place)
-    parent = patiently(lambda: tracker.find(task.parent_id), is_lost, place)
+    tracker = opened_tracker(tracking, limit=None)
+    parent = waiting_for_runs(lambda: tracker.find(task.parent_id), tracker)
     return TrialContext(search, tracker, parent, prepared, split_digest(prepared), plan(prepared))
 
 

@@ -49,6 +49,7 @@ def patiently(
 
     Raises:
         StudyError: if it stays away for longer.
+        RNATrackerError: where seconds are given, the failure itself, if it is one.
     """
     begun, pause = time.monotonic(), _FIRST_PAUSE
     while True:
@@ -59,6 +60,8 @@ def patiently(
                 raise
             gone = time.monotonic() - begun
             if gone + pause > (seconds() if limit is None else limit):
+                if limit is not None and isinstance(error, RNATrackerError):
+                    raise  # what to do at the beginning is said by it
                 reason = error.problem if isinstance(error, RNATrackerError) else str(error).strip().split("\n")[0]
                 raise StudyError(
                     f"{server}: has been away for {gone:.0f} s ({reason})",
