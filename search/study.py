@@ -13,11 +13,10 @@ when the scheduler says so.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,11 @@ from rnatracker.search.request import StudyRequest as StudyRequest
 from rnatracker.search.request import WorkerTask as WorkerTask
 from rnatracker.search.sampling import REASON, REPEATS, RETRIES, tried_again
 from rnatracker.search.scheduling import courses, fresh
+from rnatracker.search.scheduling.courses import EPOCHS as EPOCHS
 from rnatracker.search.scheduling.courses import PAUSED
-from rnatracker.search.scheduling.freeze_thaw import LEAST, Course, Decision, FreezeThaw, State, What, stages
-from rnatracker.search.scheduling.stopping import GAIN_TRIALS, expected_gain
+from rnatracker.search.scheduling.courses import SECONDS as SECONDS
+from rnatracker.search.scheduling.freeze_thaw import Course, Decision, Forecast, What
+from rnatracker.search.scheduling.planning import Planner
 from rnatracker.search.scheduling.true_value import Estimate
 from rnatracker.search.space import apply, of_trial
 
@@ -61,16 +62,12 @@ As one of the study: what its own run is found by then (`faults/lost_runs.py`).
 CAUTIONS = "cautions"
 """User attribute of a study: sentences on what a reader of its values should know."""
 
-EPOCHS, SECONDS = "epochs", "seconds"
-"""User attributes: epochs that a trial has trained in all its folds, and how long that took."""
 FOLD_VALUES = "fold_values"
 """User attribute: the value of each fold; None where it is undefined."""
 
 _MAX_REPEATS = 10
 """Suggestions in a row that were tried before; then one is drawn at random that was not."""
 _RANDOM_DRAWS = 1000
-_SURE = 0.5
-"""Share of the time that is left which trials are planned for: the good ones, which are trained longest, are slower."""
 PLACE = "place"
 """User attribute of a running trial: its worker's cluster job, if it is one, its threads and its device."""
 SCHEDULE = "schedule"
@@ -161,23 +158,20 @@ class Search:
         study: Optuna's study.
         storage: where it is kept.
         folder: the store.
-        is_used_up: whether no settings were found any more that had not been tried.
-        ends_at: when this command's time is over, in seconds since 1970; None: never.
         handed_out: its trials that somebody works on.
+        planner: decides what it does next.
     """
 
     request: StudyRequest
     study: Study
     storage: BaseStorage
     folder: Path
-    is_used_up: bool = field(default=False, repr=False)
-    ends_at: float | None = field(default=None, repr=False)
     handed_out: HandedOut = field(init=False, repr=False)
-    _freeze_thaw: FreezeThaw = field(init=False, repr=False)
+    planner: Planner = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.handed_out = HandedOut(self.study, self.storage)
-        self._freeze_thaw = FreezeThaw(self.request.config.train.epochs, self.request.folds)
+        self.planner = Planner(self.request)
 
     def lock(self) -> AbstractContextManager[None]:
         """Return the study's lock, as a context manager."""
@@ -223,116 +217,57 @@ class Search:
         """
         repeats = 0
         while True:
+            ahead = self.planner.ahead(self._work())
             with self.lock():
                 self.reap()
-                work = self._next()
+                work = self.planner.next(self._work(), ahead)
                 if work.what == What.NEW and repeats == _MAX_REPEATS:
                     novel = self._never_tried()
                     if novel is None:
-                        self.is_used_up = True
-                        work = self._next()  # a paused trial may go on
+                        self.planner.is_used_up = True
+                        work = self.planner.next(self._work(), ahead)  # a paused trial may go on
                     else:
                         self.study.enqueue_trial(novel)
                         repeats = 0
                 if work.what == What.NOTHING:
                     return None
-                claim = self._take(work)
+                claim = self._take(work, ahead)
             if claim is not None:
                 return claim
             repeats += 1
 
     def look(self, number: int) -> tuple[Decision, str]:
         """Decide about a trial that has come to where it was to go: what is to be done now, and why."""
+        ahead = self.planner.ahead(self._work())
         with self.lock():
-            enough = self.enough()
-            if enough is not None:
-                return Decision(What.NOTHING), enough
-            return self._decide(paused=number), self._freeze_thaw.outlook(number)
+            return self.planner.look(self._work(), number, ahead)
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether no settings were found any more that had not been tried."""
+        return self.planner.is_used_up
 
     def enough(self) -> str | None:
         """Return why the study ends before it has all its trials; None if it doesn't."""
-        until = self.request.until
-        spent = (each.epochs + each.fresh_epochs for each in self.courses())
-        if until.epochs is not None and sum(spent) >= until.epochs:
-            return f"its {until.epochs} epochs are spent"
-        gain = self.expected_gain() if until.gain is not None else None
-        if gain is not None and until.gain is not None and gain < until.gain:
-            return f"{GAIN_TRIALS} more trials are expected to gain {gain:.4f}, less than {until.gain:g}"
-        return None
+        return self.planner.enough(self._work())
 
     def expected_gain(self) -> float | None:
         """Return how far ten more trials are expected to come above the best; None before there are enough."""
-        found = [each for each in self.courses() if each.values]
-        return expected_gain([float(each) for each in self._freeze_thaw.forecast(found).means]) if found else None
+        return self.planner.expected_gain(self._work())
 
     def is_over(self) -> bool:
         """Tell whether there is nothing more to do; under the lock."""
-        return self._next().what == What.NOTHING
-
-    def _next(self) -> Decision:
-        """Return the next piece of work; under the lock."""
-        trials = self._work()
-        interrupted = next((t.number for t in trials if courses.is_interrupted(t)), None)
-        if interrupted is None and self.enough() is not None:
-            return Decision(What.NOTHING)
-        if self.request.scheduler == "freeze-thaw":
-            return self._decide() if interrupted is None else self._on_to_next_look(interrupted)
-        counts = count(fresh.not_fresh(trials))
-        if counts.over + counts.running >= self.request.trials:
-            return Decision(What.NOTHING)
-        begun = (
-            interrupted if interrupted is not None else next((t.number for t in trials if courses.is_paused(t)), None)
-        )  # paused by another scheduler
-        if begun is None:
-            return Decision(What.NOTHING if self.is_used_up else What.NEW)
-        return Decision(What.RESUME, begun)
-
-    def _decide(self, paused: int | None = None) -> Decision:
-        """Ask the scheduler; one trial may be taken for paused, to see whether it would be resumed."""
-        found = [replace(each, state=State.PAUSED) if each.number == paused else each for each in self.courses()]
-        most = 0 if self.request.cost else self.request.fresh_seeds  # with a cost there is no single best
-        wanted = 0 if self.is_used_up else self.request.trials
-        fitting = self._fitting()
-        planned, hurry = min(wanted, fitting), fitting < wanted
-        decision = Decision(What.NOTHING)
-        for n in (*stages(planned), planned, wanted):  # the last where some of its time is left
-            decision = self._freeze_thaw.decide(found, n, most if n >= planned else 0, in_a_hurry=hurry)
-            if decision.what != What.NOTHING:
-                break
-        return decision
-
-    def _fitting(self) -> int:
-        """Return how many trials the study can bring to an end in the time and the epochs that it has."""
-        trials, left = self.trials(), float("inf")
-        known = [trial.user_attrs for trial in trials if trial.user_attrs.get(SECONDS)]
-        if self.ends_at is not None and known:
-            pace = sum(float(each[SECONDS]) for each in known) / sum(int(each[EPOCHS]) for each in known)
-            left = _SURE * max(self.ends_at - time.time(), 0.0) * self.request.jobs / pace
-        spent = sum(each.epochs for each in self.courses())
-        if self.request.until.epochs is not None:
-            left = min(left, self.request.until.epochs - spent)
-        return self._freeze_thaw.fits(spent + left) if left < float("inf") else self.request.trials
+        return self.planner.next(self._work()).what == What.NOTHING
 
     def estimate(self) -> Estimate | None:
         """Return the true values of the best complete trials; None with too few trials, or where there is a cost."""
-        found = [each for each in self.courses() if each.values]
-        if self.request.cost or len(found) < LEAST or all(each.state != State.COMPLETE for each in found):
-            return None
-        return self._freeze_thaw.estimate(found)
-
-    def _on_to_next_look(self, number: int) -> Decision:
-        if fresh.is_fresh(self.trial(number)):
-            return Decision(What.RESUME, number)
-        course = next(each for each in self.courses() if each.number == number)
-        return self._freeze_thaw.on_to_next_look(course)
+        return self.planner.estimate(self._work())
 
     def courses(self) -> list[Course]:
         """Return how far each trial that was begun has come, more being better."""
-        request = self.request
-        sign = 1.0 if request.maximize else -1.0
-        return courses.courses_of(self._work(), request.space, request.config.train.epochs, sign)
+        return self.planner.courses(self._work())
 
-    def _take(self, work: Decision) -> Claim | None:
+    def _take(self, work: Decision, ahead: Forecast | None) -> Claim | None:
         """Take or make a trial and draw its settings; None if it repeats another, or its settings can't be."""
         request, number = self.request, work.number
         if work.what == What.FRESH:
@@ -340,7 +275,7 @@ class Search:
         before = self.study.get_trials(deepcopy=False)
         if work.what == What.NEW:  # of one that is enqueued its own number
             number = next((t.number for t in before if courses.is_enqueued(t)), len(before))
-        self._set_sampler(before, number)
+        self._set_sampler(before, number, ahead)
         trial = self.handed_out.make() if number == len(before) else self.handed_out.take(number)
         if trial is None:
             return None
@@ -380,7 +315,7 @@ class Search:
         trial.set_user_attr(PAUSED, None)
         return why
 
-    def _set_sampler(self, before: list[FrozenTrial], number: int) -> None:
+    def _set_sampler(self, before: list[FrozenTrial], number: int, ahead: Forecast | None) -> None:
         """Let the study have the sampler of a trial; none is needed for one whose settings are drawn."""
         request = self.request
         if number < len(before) and before[number].params:
@@ -394,18 +329,9 @@ class Search:
             request.seed,
             n_drawn,
             conditional=request.space.has_conditions,
-            forecasts=self._forecasts(),
+            forecasts=self.planner.forecasts(self._work(), ahead),
             has_cost=request.cost is not None,
         )
-
-    def _forecasts(self) -> dict[int, float]:
-        """Return the values that trials would come to that were paused or pruned, by their numbers."""
-        found = [each for each in self.courses() if each.values]
-        if self.request.sampler not in ("tpe", "gp") or all(each.state == State.COMPLETE for each in found):
-            return {}
-        sign = 1.0 if self.request.maximize else -1.0
-        forecast = self._freeze_thaw.forecast(found)
-        return {each.number: sign * forecast.of(each.number)[0] for each in found}
 
     def retry_failed(self) -> dict[int, int]:
         """Enqueue the settings of each failed trial once more; return the new trials' numbers by the failed ones'.

@@ -63,7 +63,7 @@ def work(task: WorkerTask, channel: Channel, stop: StopSignal) -> StopReason | N
     """
     transcripts = shared.open_shared(task.data)
     search = open_search(task.request, task.data_digest, limit=None)
-    search.ends_at = task.ends_at
+    search.planner.ends_at = task.ends_at
     context = set_up(task, transcripts, search)
     with stop.polite(), contextlib.suppress(Stopped):
         run_trials(context, NullReporter(), stop)

@@ -7,13 +7,17 @@ made in vain belongs to nobody, and is handed out as one that waits. Must not kn
 from __future__ import annotations
 
 import functools
+from collections.abc import Container
 from typing import Any
 
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
+from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from rnatracker.search.remote.patience import patiently
+from rnatracker.search.remote.trial_reader import TrialReader
 from rnatracker.tracking.names import masked
 
 _REFUSALS = (
@@ -49,11 +53,27 @@ def is_away(error: BaseException | None) -> bool:
 
 
 class PatientStorage(RDBStorage):
-    """Optuna's storage, whose calls wait for the server."""
+    """Optuna's storage, whose calls wait for the server, and which reads only trials that may have changed."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reader = TrialReader()
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        if states is not None:
+            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        with _create_scoped_session(self.scoped_session) as session:
+            return self._reader.read(session, study_id, included_trial_ids, trial_id_greater_than)
 
 
 def _patient(name: str) -> Any:
-    asked = getattr(RDBStorage, name)
+    asked = PatientStorage.__dict__.get(name) or getattr(RDBStorage, name)
 
     @functools.wraps(asked)
     def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:

@@ -6,6 +6,7 @@ Must not know torch or mlflow. Read next: `freeze_thaw.py`, which decides by the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -13,10 +14,13 @@ from optuna.trial import FrozenTrial, TrialState
 from rnatracker.search.faults.deaths import SEEN
 from rnatracker.search.front.cost import cost_of
 from rnatracker.search.pruning import START, place_of
+from rnatracker.search.scheduling.curve_model import Array
 from rnatracker.search.scheduling.freeze_thaw import Course, State
 from rnatracker.search.scheduling.fresh import is_fresh, not_fresh, source_of
 from rnatracker.search.space import Space
 
+EPOCHS, SECONDS = "epochs", "seconds"
+"""User attributes: epochs that a trial has trained in all its folds, and how long that took."""
 PAUSED = "paused"
 """User attribute of a trial that is paused: why. None once it is resumed."""
 
@@ -36,12 +40,32 @@ def is_enqueued(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.WAITING and SEEN not in trial.user_attrs and not is_fresh(trial)
 
 
-def courses_of(trials: Iterable[FrozenTrial], space: Space, epochs: int, sign: float) -> list[Course]:
+class Scaled:
+    """Trials' settings as numbers between 0 and 1, which are found once for each.
+
+    Args:
+        space: what is searched.
+    """
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._known: dict[int, tuple[dict[str, Any], Array]] = {}
+
+    def of(self, trial: FrozenTrial) -> Array:
+        """Return a trial's settings (D,)."""
+        params, settings = self._known.get(trial.number, (None, None))
+        if settings is None or params != trial.params:
+            settings = np.array(self._space.scaled(trial.params))
+            self._known[trial.number] = dict(trial.params), settings
+        return settings
+
+
+def courses_of(trials: Iterable[FrozenTrial], scaled: Scaled, epochs: int, sign: float) -> list[Course]:
     """Return how far each trial that was begun has come, with its settings' trainings with fresh seeds.
 
     Args:
         trials: those of a study.
-        space: what is searched.
+        scaled: has their settings.
         epochs: of each fold.
         sign: -1 where less of the objective is better.
     """
@@ -52,7 +76,7 @@ def courses_of(trials: Iterable[FrozenTrial], space: Space, epochs: int, sign: f
             number, round_ = source_of(each)
             again.setdefault(number, {})[round_] = _values(each, epochs, sign)
     begun = [each for each in not_fresh(known) if not is_enqueued(each)]
-    return [_course(each, space, _values(each, epochs, sign), again.get(each.number, {})) for each in begun]
+    return [_course(each, scaled, _values(each, epochs, sign), again.get(each.number, {})) for each in begun]
 
 
 def _values(trial: FrozenTrial, epochs: int, sign: float) -> dict[int, dict[int, float]]:
@@ -67,12 +91,12 @@ def _values(trial: FrozenTrial, epochs: int, sign: float) -> dict[int, dict[int,
 
 def _course(
     trial: FrozenTrial,
-    space: Space,
+    scaled: Scaled,
     values: dict[int, dict[int, float]],
     again: dict[int, dict[int, dict[int, float]]],
 ) -> Course:
-    settings, is_start = np.array(space.scaled(trial.params)), bool(trial.user_attrs.get(START))
-    return Course(trial.number, settings, values, _state(trial), is_start, again, cost_of(trial))
+    is_start = bool(trial.user_attrs.get(START))
+    return Course(trial.number, scaled.of(trial), values, _state(trial), is_start, again, cost_of(trial))
 
 
 def _state(trial: FrozenTrial) -> State:

@@ -64,6 +64,8 @@ LEAST = 6
 """Trials that an estimate of true values looks at: so many at least, or a third. With fewer there is none."""
 _POINTS = 250
 """Points of curves that the model is fitted to: its time grows with their cube; so a decision takes half a second."""
+_AT_ONCE = 64
+"""Trials that are forecast together: a covariance of all of a large study's would be large."""
 
 
 class State(StrEnum):
@@ -170,6 +172,10 @@ class Forecast:
     def _by_number(self) -> dict[int, tuple[float, float]]:
         return {n: (float(m), float(s)) for n, m, s in zip(self.numbers, self.means, self.sds, strict=True)}
 
+    def has(self, number: int) -> bool:
+        """Tell whether a trial is in it."""
+        return number in self._by_number
+
     def of(self, number: int) -> tuple[float, float]:
         """Return mean and standard deviation for a trial."""
         return self._by_number[number]
@@ -189,7 +195,13 @@ class FreezeThaw:
         self._basis: tuple[Sequence[Course], Forecast] | None = None
 
     def decide(
-        self, courses: Sequence[Course], wanted: int, fresh: int | None = 0, *, in_a_hurry: bool = False
+        self,
+        courses: Sequence[Course],
+        wanted: int,
+        fresh: int | None = 0,
+        *,
+        in_a_hurry: bool = False,
+        ahead: Forecast | None = None,
     ) -> Decision:
         """Return the next piece of work.
 
@@ -199,16 +211,17 @@ class FreezeThaw:
             fresh: how many trainings with fresh seeds there are to be at most; None: two, if that isn't too much.
             in_a_hurry: whether the best paused trials go on, one for each who asks, as long as none is complete: time
                 may be over before another worker's is.
+            ahead: what was forecast a moment ago; of trials that are not in it, it is made now.
         """
         self._basis = None
         can_begin = len(courses) < wanted
         new = Decision(What.NEW, epoch=self._looks[0])
         paused = [each for each in courses if each.state == State.PAUSED]
-        if can_begin and (not paused or self._looked_less(courses)):
+        if can_begin and not self.is_asked(courses, wanted):
             return new
         if not paused:
             return self._fresh(courses, fresh)
-        forecast = self.forecast(courses)
+        forecast = self.forecast(courses, ahead)
         self._basis = courses, forecast
         chosen = self._to_go_on(courses, forecast)
         if chosen is None and can_begin:
@@ -221,6 +234,12 @@ class FreezeThaw:
         if chosen is None:
             return self._fresh(courses, fresh)
         return self._go_on(chosen, self.outlook(chosen.number))
+
+    def is_asked(self, courses: Sequence[Course], wanted: int) -> bool:
+        """Tell whether a decision needs forecasts: some trials are paused, and new ones aren't all there is to do."""
+        if not any(each.state == State.PAUSED for each in courses):
+            return False
+        return len(courses) >= wanted or not self._looked_less(courses)
 
     def _to_go_on(self, courses: Sequence[Course], forecast: Forecast) -> Course | None:
         """Return the paused trial that goes on, the farthest first; None if none does."""
@@ -320,11 +339,19 @@ class FreezeThaw:
         """Return the mean over folds of the last value; None if there is none."""
         return _mean(course.values) if any(course.values.values()) else None
 
-    def forecast(self, courses: Sequence[Course]) -> Forecast:
-        """Return what trials are expected to come to."""
+    def forecast(self, courses: Sequence[Course], ahead: Forecast | None = None) -> Forecast:
+        """Return what trials are expected to come to.
+
+        Args:
+            courses: the trials.
+            ahead: what was forecast a moment ago, and is taken as it is.
+        """
         seen = [each for each in courses if each.values]
-        model = self._model(seen)
-        means, sds = self._last(model, np.array([each.settings for each in seen]), range(len(seen)))
+        if ahead is None or not all(ahead.has(each.number) for each in seen):
+            model = self._model(seen)
+            means, sds = self._last(model, np.array([each.settings for each in seen]), range(len(seen)))
+        else:
+            means, sds = (np.array(column) for column in zip(*map(ahead.of, (e.number for e in seen)), strict=True))
         for i, each in enumerate(seen):  # what is known is not forecast
             if each.state == State.COMPLETE:
                 means[i], sds[i] = self.value(each) or 0.0, 0.0
@@ -344,12 +371,15 @@ class FreezeThaw:
             settings: which.
             indices: the trials' places in the model, or others.
         """
-        n, folds = len(settings), self._folds
-        own = [_training(i, fold) for i in indices for fold in range(1, folds + 1)]
-        repeated = np.repeat(settings, folds, axis=0)
-        mean, covariance = model.predict(repeated, np.full(n * folds, float(self._epochs)), np.array(own))
-        variances = np.diag(covariance.reshape(n, folds, n, folds).mean(axis=(1, 3)))
-        return mean.reshape(n, folds).mean(axis=1), np.sqrt(np.maximum(variances, 0.0))
+        folds, places, means, variances = self._folds, list(indices), [], []
+        for i in range(0, len(settings), _AT_ONCE):
+            some = settings[i : i + _AT_ONCE]
+            n, own = len(some), [_training(j, fold) for j in places[i : i + _AT_ONCE] for fold in range(1, folds + 1)]
+            repeated = np.repeat(some, folds, axis=0)
+            mean, covariance = model.predict(repeated, np.full(n * folds, float(self._epochs)), np.array(own))
+            means.append(mean.reshape(n, folds).mean(axis=1))
+            variances.append(np.diag(covariance.reshape(n, folds, n, folds).mean(axis=(1, 3))))
+        return np.concatenate(means), np.sqrt(np.maximum(np.concatenate(variances), 0.0))
 
     def _points(self, courses: Sequence[Course]) -> Points:
         """Return what the model is to know: each training's last value, and those at its looks, up to `_POINTS`.

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from rnatracker.search import space
 from rnatracker.search.faults.deaths import SEEN
 from rnatracker.search.pruning import START, step_of
-from rnatracker.search.scheduling.courses import PAUSED, courses_of
+from rnatracker.search.scheduling.courses import PAUSED, Scaled, courses_of
 from rnatracker.search.scheduling.freeze_thaw import Course, Decision, FreezeThaw, State, What, looks, stages
 
 _EPOCHS = 27
@@ -204,7 +204,7 @@ def _trial(number: int, state: TrialState, values: dict[int, float] | None = Non
     ],
 )
 def test_state_of_a_trial(state: TrialState, attributes: dict[str, Any], expected: State) -> None:
-    (course,) = courses_of([_trial(7, state, {1: 0.2}, **attributes)], _SPACE, 3, 1.0)
+    (course,) = courses_of([_trial(7, state, {1: 0.2}, **attributes)], Scaled(_SPACE), 3, 1.0)
     assert (course.number, course.state, course.is_start) == (7, expected, False)
     assert course.settings.tolist() == pytest.approx([0.5])
 
@@ -215,7 +215,7 @@ def test_enqueued_trials_have_no_course_and_failed_ones_no_values() -> None:
         _trial(1, TrialState.WAITING),
         _trial(2, TrialState.FAIL, {1: 0.9}),
     ]
-    courses = courses_of(trials, _SPACE, 3, 1.0)
+    courses = courses_of(trials, Scaled(_SPACE), 3, 1.0)
     assert [each.number for each in courses] == [0, 2]
     assert courses[0].is_start
     assert courses[1].values == {}
@@ -223,7 +223,7 @@ def test_enqueued_trials_have_no_course_and_failed_ones_no_values() -> None:
 
 def test_values_are_by_fold_and_epoch_and_more_is_better() -> None:
     values = {step_of(1, 1, 3): 0.5, step_of(1, 3, 3): 0.4, step_of(2, 2, 3): 0.3}
-    (course,) = courses_of([_trial(0, TrialState.RUNNING, values, **{SEEN: 1.0})], _SPACE, 3, -1.0)
+    (course,) = courses_of([_trial(0, TrialState.RUNNING, values, **{SEEN: 1.0})], Scaled(_SPACE), 3, -1.0)
     assert course.values == {1: {1: -0.5, 3: -0.4}, 2: {2: -0.3}}
     assert course.epochs == 5
     assert FreezeThaw(3, 2).value(course) == pytest.approx(-0.35)

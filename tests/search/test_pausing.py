@@ -316,9 +316,11 @@ def test_time_that_is_left_limits_how_many_trials_are_begun(data: Path, tracking
     search, _ = work_through(_request(data, tracking, trials=6))
     taken = [(float(t.user_attrs[SECONDS]), int(t.user_attrs[EPOCHS])) for t in search.trials()]
     pace, spent = sum(s for s, _ in taken) / sum(e for _, e in taken), sum(e for _, e in taken)
-    search.request = replace(search.request, trials=1000, jobs=2)
-    assert search._fitting() == 1000
-    search.ends_at = time.time() + 2 * 30 * _EPOCHS * pace / 2  # half of it is planned for
-    assert search._fitting() == pytest.approx(FreezeThaw(_EPOCHS, 1).fits(spent + 30 * _EPOCHS), abs=5)
-    search.ends_at = time.time() - 1
-    assert search._fitting() == FreezeThaw(_EPOCHS, 1).fits(spent)
+    search.planner.request = replace(search.request, trials=1000, jobs=2)
+    assert search.planner.fitting(search.trials()) == 1000
+    search.planner.ends_at = time.time() + 2 * 30 * _EPOCHS * pace / 2  # half of it is planned for
+    assert search.planner.fitting(search.trials()) == pytest.approx(
+        FreezeThaw(_EPOCHS, 1).fits(spent + 30 * _EPOCHS), abs=5
+    )
+    search.planner.ends_at = time.time() - 1
+    assert search.planner.fitting(search.trials()) == FreezeThaw(_EPOCHS, 1).fits(spent)
