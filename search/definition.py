@@ -26,6 +26,7 @@ from rnatracker.search import hints, space, storage
 from rnatracker.search.front import cost
 from rnatracker.search.pruning import START, TwoLevelPruner
 from rnatracker.search.records.options import DATA_PATH, kept, kept_settings, kept_space
+from rnatracker.search.remote import surroundings
 from rnatracker.search.scheduling.fresh import not_fresh
 from rnatracker.search.study import OUTSIDE, Search, StudyRequest
 from rnatracker.tracking.open import open_tracker
@@ -87,6 +88,7 @@ def _begin(study: Study, request: StudyRequest) -> None:
     if study.get_trials(deepcopy=False):
         return
     study.set_user_attr(DATA_PATH, request.config.data.path)
+    study.set_user_attr(surroundings.VERSIONS, surroundings.versions())
     inside, outside = request.space.params_of(request.config.flat())
     study.enqueue_trial(inside, user_attrs={START: True, OUTSIDE: outside})
 

@@ -13,11 +13,12 @@ the best of many trials, a value is optimistic. `refit.py` gives the figure to b
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
+
+import torch
 
 from rnatracker import files
 from rnatracker.errors import RNATrackerError, StudyError, TrackingError
@@ -26,8 +27,8 @@ from rnatracker.search import memory
 from rnatracker.search.faults.deaths import SEEN, UNREPORTED
 from rnatracker.search.front.cost import COST, of_epochs
 from rnatracker.search.front.size import n_parameters
-from rnatracker.search.launchers.task import JOB
 from rnatracker.search.pruning import PruneReason, step_of
+from rnatracker.search.remote import surroundings
 from rnatracker.search.remote.heartbeat import Heartbeat
 from rnatracker.search.scheduling.freeze_thaw import What
 from rnatracker.search.scheduling.fresh import FRESH
@@ -98,8 +99,12 @@ def run_trial(context: TrialContext, claim: Claim, reporter: Reporter, stop: Sto
         RNATrackerError: if something is wrong that isn't the settings' fault; the trial can be resumed then too.
     """
     run, prepared = _open_run(context, claim), context.prepared_for(claim)
-    threads, device = prepared.threads, str(prepared.device)
-    claim.trial.set_user_attr(PLACE, {"job": os.environ.get(JOB, ""), "threads": threads, "device": device})
+    place = surroundings.place(_name_of(prepared.device), prepared.threads)
+    moved = surroundings.moved(claim.trial.user_attrs.get(PLACE), place)
+    if moved:
+        context.search.explain(claim.trial, moved)
+        claim = replace(claim, why="; ".join(filter(None, [claim.why, moved])))
+    claim.trial.set_user_attr(PLACE, place)
     heartbeat = context.search.handed_out.heartbeat(claim.number)
     reports = _Reports(context.search, claim, heartbeat)
     end = TrialEnd(context.search, claim, run, context.tracker, reports.effort)
@@ -153,6 +158,11 @@ def _run_to_end(
     else:
         end.complete(reports.values, reports.summary())
         trim_weights(context.search, context.tracker, context.trimmed)
+
+
+def _name_of(device: torch.device) -> str:
+    """Return what a device is called: of a GPU its model."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _open_run(context: TrialContext, claim: Claim) -> TrackedRun:

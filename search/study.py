@@ -69,7 +69,7 @@ _MAX_REPEATS = 10
 """Suggestions in a row that were tried before; then one is drawn at random that was not."""
 _RANDOM_DRAWS = 1000
 PLACE = "place"
-"""User attribute of a running trial: its worker's cluster job, if it is one, its threads and its device."""
+"""User attribute of a running trial: its worker's cluster job, if it is one, and what computes there."""
 SCHEDULE = "schedule"
 """User attribute of a trial: when it was paused and resumed, and why: a list of sentences."""
 
@@ -311,7 +311,7 @@ class Search:
         if not trial.user_attrs.get(PAUSED):
             return ""
         why = why or "the study's scheduler is another now"
-        self._explain(trial, f"resumed: {why}")
+        self.explain(trial, f"resumed: {why}")
         trial.set_user_attr(PAUSED, None)
         return why
 
@@ -388,7 +388,7 @@ class Search:
             Lost: if it is another worker's by now.
         """
         with self._own(claim):
-            self._explain(claim.trial, f"paused: {why}")
+            self.explain(claim.trial, f"paused: {why}")
             self.handed_out.set(self.trial(claim.number), PAUSED, why)
             self.handed_out.put_back(self.trial(claim.number))
 
@@ -409,7 +409,8 @@ class Search:
                 raise Lost(claim.number)
             yield
 
-    def _explain(self, trial: Trial, what: str) -> None:
+    def explain(self, trial: Trial, what: str) -> None:
+        """Note what has become of a trial that is handed out to this process, for people."""
         known = trial.user_attrs.get(SCHEDULE, [])
         trial.set_user_attr(SCHEDULE, [*known, what])
 

@@ -28,6 +28,7 @@ from rnatracker.search import summary
 from rnatracker.search.definition import check_name, find_search, open_search, warm_start
 from rnatracker.search.faults import lost_runs
 from rnatracker.search.records import leave, options
+from rnatracker.search.remote import surroundings
 from rnatracker.search.remote import transcripts as remote_transcripts
 from rnatracker.search.study import CAUTIONS, RUN_BEGUN, RUN_ID, WORKER, Counts, Search, StudyRequest, WorkerTask
 from rnatracker.search.trial_runs import match_runs, opened_tracker, waiting_for_runs
@@ -334,7 +335,7 @@ def _threads(request: StudyRequest) -> int:
 
 def _greeting(search: Search) -> list[str]:
     request, counts = search.request, search.counts()
-    lines = []
+    lines = [each for each in [surroundings.other_versions(search.study)] if each]
     if counts.over:
         lines.append(f"study {request.name} resumes: {counts.over} of {request.trials} trials are over")
     if request.config.train.seeds > 1:

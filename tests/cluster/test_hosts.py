@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -12,16 +13,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 from optuna.trial import TrialState
 
 from rnatracker.errors import StudyError
+from rnatracker.processes.identity import HOST
 from rnatracker.search.definition import load_search
 from rnatracker.search.launchers.task import STORAGE
 from rnatracker.search.remote import heartbeat
-from rnatracker.search.study import RUN_ID, Search
+from rnatracker.search.study import RUN_ID, WORKER, Search
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support import postgresql
@@ -31,8 +35,25 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
-_HOSTS, _TRIALS, _EPOCHS = 4, 8, 40
-_KILLS, _EVERY_SECONDS = 3, 4.0
+_AT_ONCE = 16
+_AN_EPOCH = 1.0
+"""Seconds that an epoch takes, about."""
+_LONG_TESTS = "RNATRACKER_LONG_TESTS"
+"""Environment variable: the test with kills takes ten minutes or more."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a test is: hosts at a time, trials, epochs, kills, and seconds before each."""
+
+    hosts: int
+    trials: int
+    epochs: int
+    kills: int
+    seconds: float
+
+
+_SHORT, _LONG = Size(4, 8, 40, 3, 4.0), Size(8, 40, 300, 60, 8.0)
 
 
 class Hosts:
@@ -61,13 +82,13 @@ class Hosts:
                 start_new_session=True,
             )
 
-    def kill(self, rng: random.Random) -> None:
-        """Kill all processes of a host at once, as a power cut would."""
-        alive = [number for number, each in self._running.items() if each.poll() is None]
-        if alive:
-            killed = self._running.pop(rng.choice(alive))
-            os.killpg(killed.pid, signal.SIGKILL)
-            killed.wait()
+    def kill(self, rng: random.Random) -> str:
+        """Kill all processes of a host at once, as a power cut would; return the host's name."""
+        number = rng.choice([number for number, each in self._running.items() if each.poll() is None])
+        killed = self._running.pop(number)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+        return f"host{number}"
 
     def wait(self, seconds: float) -> None:
         """Wait until all have ended.
@@ -93,7 +114,8 @@ class Hosts:
 
     def is_over(self) -> bool:
         """Tell whether all trials have ended."""
-        return self.search().counts().over == _TRIALS
+        search = self.search()
+        return search.counts().over == search.request.trials
 
     def search(self) -> Search:
         return load_search("toy", self._database, TrackingSettings(self._folder / "elsewhere", self._uri))
@@ -154,31 +176,72 @@ def _check(search: Search, trials: int, epochs: int) -> None:
 
 
 def test_hosts_that_begin_in_the_same_second_make_one_study(tmp_path: Path, hosts: Hosts) -> None:
-    words = [*_small(tmp_path, 3, _TRIALS), "--scheduler", "none", "--threads", "1"]
-    for _ in range(_HOSTS):
+    words = [*_small(tmp_path, 2, _AT_ONCE), "--scheduler", "none", "--threads", "1"]
+    for _ in range(_AT_ONCE):
         hosts.begin(*words)
-    hosts.wait(300)
-    _check(hosts.search(), _TRIALS, 3)
+    hosts.wait(500)
+    _check(hosts.search(), _AT_ONCE, 2)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """A host that was killed.
+
+    Attributes:
+        second: when, of the test.
+        trial: which it worked on; None: it had none.
+        epochs: how many of them had been reported,
+        kept: and how many of these are where another host finds them.
+        lost: seconds that the others took; `_AN_EPOCH` for each whose time isn't known.
+    """
+
+    second: float
+    trial: int | None = None
+    epochs: int = 0
+    kept: int = 0
+    lost: float = 0.0
+
+
+def _killed(hosts: Hosts, rng: random.Random, begun: float) -> Kill:
+    """Kill a host; tell what that cost."""
+    host = hosts.kill(rng)
+    search = hosts.search()
+    trial = next((t for t in search.running() if (t.user_attrs.get(WORKER) or {}).get(HOST) == host), None)
+    if trial is None or RUN_ID not in trial.user_attrs:
+        return Kill(time.monotonic() - begun)
+    run_id, reported = trial.user_attrs[RUN_ID], max(trial.intermediate_values, default=0)
+    log = open_tracker(search.request.tracking).find(run_id).files.log
+    kept = len(re.findall(r"  epoch +\d+/", log.read_text())) if log.is_file() else 0
+    took = MlflowClient(search.request.tracking.tracking_uri).get_metric_history(run_id, "time/epoch_seconds")
+    lost = sum(each.value for each in took if each.step > kept) + (reported - len(took)) * _AN_EPOCH
+    return Kill(time.monotonic() - begun, trial.number, reported, kept, lost)
 
 
 def test_study_outlives_killed_hosts_and_restarted_servers(
     tmp_path: Path, hosts: Hosts, server: postgresql.Server, tracking: tuple[str, Restart]
 ) -> None:
     """Whoever comes next needs no file of transcripts: that is gone after the first host has begun."""
-    rng, words = random.Random(1), [*_small(tmp_path, _EPOCHS, _TRIALS), "--scheduler", "none", "--threads", "1"]
-    for _ in range(_HOSTS):
+    size, rng = _LONG if os.environ.get(_LONG_TESTS) else _SHORT, random.Random(1)
+    words = [*_small(tmp_path, size.epochs, size.trials), "--scheduler", "none", "--threads", "1"]
+    kills: list[Kill] = []
+    begun = time.monotonic()
+    for _ in range(size.hosts):
         hosts.begin(*words)
-    wait_until(lambda: hosts.at_work() == _HOSTS, "each host has a trial")
-    for i in range(_KILLS):
-        time.sleep(_EVERY_SECONDS)
-        wait_until(lambda: hosts.at_work() == _HOSTS or hosts.is_over(), "a host that has just begun has a trial too")
-        if i == 1:
+    wait_until(lambda: hosts.at_work() == size.hosts, "each host has a trial")
+    (tmp_path / "toy.tsv").unlink()
+    while len(kills) < size.kills and not hosts.is_over():
+        time.sleep(size.seconds)
+        if len(kills) == size.kills // 3:
             server.stop()
             time.sleep(1)
             server.start()
-        if i == 2:
+        if len(kills) == 2 * size.kills // 3:
             tracking[1]()
-        hosts.kill(rng)
-        hosts.begin(*(words if i == 0 else []))
-    hosts.wait(400)
-    _check(hosts.search(), _TRIALS, _EPOCHS)
+        kills.append(_killed(hosts, rng, begun))
+        hosts.begin()
+    hosts.wait(900)
+    for kill in kills:
+        print(kill)
+    print(f"{len(kills)} kills in {time.monotonic() - begun:.0f} s")
+    _check(hosts.search(), size.trials, size.epochs)
+    assert max(kill.lost for kill in kills) < 60

@@ -11,14 +11,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
 
+from rnatracker.errors import RNATrackerError
 from rnatracker.search.definition import load_search
 from rnatracker.search.launchers.task import STORAGE
+from rnatracker.search.remote import heartbeat
 from rnatracker.search.study import RUN_ID, Search
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
@@ -29,6 +32,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
+_OFTEN = {heartbeat.VARIABLE: "3"}
 _SMALL = ["--set", "encoding.max_length=60", "--set", "train.batch_size=8", "--set", "model.rnn_hidden=4"]
 
 
@@ -51,7 +55,7 @@ class Site:
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Begin a `tune` command."""
-        environment = os.environ | self.cluster.environment | {STORAGE: self.database, "OMP_NUM_THREADS": "1"}
+        environment = os.environ | self.cluster.environment | {STORAGE: self.database, "OMP_NUM_THREADS": "1"} | _OFTEN
         command = [sys.executable, "-m", "rnatracker", "tune", "--study", "toy", "--tracking-uri", self.uri]
         command += ["--store", str(self.folder / "store"), "--launcher", "slurm", *words]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -98,7 +102,7 @@ def test_study_of_jobs_ends_as_one_on_this_host_does(site: Site) -> None:
 def test_study_is_left_watched_again_and_cancelled(site: Site) -> None:
     long = ["--trials", "4", "--epochs", "2000", "--space", "smoke", *_SMALL, "--scheduler", "none"]
     begun = site.begin("--data", str(site.data), *long, "--workers", "2", "--slurm", "time=20")
-    wait_until(lambda: _both_train(site), "both jobs train")
+    wait_until(lambda: _training(site) == 2, "both jobs train")
     begun.send_signal(signal.SIGINT)
     _, said = begun.communicate(timeout=60)
     assert begun.returncode == 0
@@ -113,35 +117,38 @@ def test_study_is_left_watched_again_and_cancelled(site: Site) -> None:
     assert all(trial.intermediate_values for trial in site.search().trials()[:2])
 
 
-def _both_train(site: Site) -> bool:
-    """Tell whether two trials have reported something."""
-    try:
-        trials = site.search().trials()
-    except Exception:
-        return False
-    return sum(bool(trial.intermediate_values) for trial in trials) == 2
+def _training(site: Site) -> int:
+    """Return how many trials have reported something."""
+    with suppress(RNATrackerError):  # there is no study yet
+        return sum(bool(trial.intermediate_values) for trial in site.search().trials())
+    return 0
 
 
-def test_jobs_at_their_time_limit_save_and_are_requeued_and_lose_no_epoch(site: Site) -> None:
-    """SLURM's signal ahead of the limit is sent by hand."""
-    search_for = ["--trials", "3", "--epochs", "80", "--space", "smoke", *_SMALL, "--sampler", "random"]
-    submit = ["--scheduler", "none", "--workers", "2", "--slurm", "time=20", "--json"]
-    begun = site.begin("--data", str(site.data), *search_for, *submit)
-    wait_until(lambda: _both_train(site), "both jobs train")
-    jobs = [line.split()[0] for line in site.queue()]
-    site.cluster.run("scancel", "--signal=USR2", *jobs)
-    wait_until(lambda: not any("RUNNING" in line for line in site.queue()), "both have saved and are requeued")
-    assert sorted(line.split()[0] for line in site.queue()) == sorted(jobs)
-    stopped = [len(trial.intermediate_values) for trial in site.search().trials()]
-    assert 0 < sum(stopped) < 240
+def test_study_outlives_time_limits_and_a_node_that_is_lost_and_finds_what_one_worker_does(site: Site) -> None:
+    """Each trial goes on where it was, whichever job takes it over: each epoch is trained once."""
+    epochs, trials = 60, 12
+    search_for = ["--trials", str(trials), "--epochs", str(epochs), "--space", "smoke", *_SMALL]
+    search_for += ["--data", str(site.data), "--sampler", "random", "--scheduler", "none", "--no-baseline"]
+    begun = site.begin(*search_for, "--workers", "4", "--slurm", "time=1", "--json")
+    wait_until(lambda: _training(site) == 4, "four jobs train")
+    site.cluster.run("scontrol", "update", "nodename=n2", "state=down", "reason=test")
+    wait_until(lambda: any("PENDING" in line for line in site.queue()), "the jobs of that node are requeued")
+    site.cluster.run("scontrol", "update", "nodename=n2", "state=resume")
     told = _end(begun)
-    assert (told["state"], told["trials"]["complete"]) == ("FINISHED", 3)
+    assert (told["state"], told["trials"]["complete"]) == ("FINISHED", trials)
     search = site.search()
-    tracker = open_tracker(search.request.tracking)
+    assert [trial.number for trial in search.trials()] == list(range(trials))
+    tracker, starts = open_tracker(search.request.tracking), 0
     for trial in search.trials():
         log = tracker.find(trial.user_attrs[RUN_ID]).files.log.read_text()
-        epochs = Counter(int(number) for number in re.findall(r"^\S+  epoch +(\d+)/", log, re.MULTILINE))
-        assert epochs == Counter(range(1, 81))
+        trained = Counter(int(number) for number in re.findall(r"  epoch +(\d+)/", log))
+        assert trained == Counter(range(1, epochs + 1))
+        starts += len(re.findall("transcripts of toy.tsv", log))
+    assert starts >= trials + 4
+    alone = ["--store", str(site.folder / "alone"), "--no-track", "--json", "--threads", "1"]
+    command = [sys.executable, "-m", "rnatracker", "tune", "--study", "toy", *search_for, *alone]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    assert json.loads(done.stdout)["best"]["value"] == told["best"]["value"]
 
 
 @pytest.mark.parametrize(
