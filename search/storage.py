@@ -84,6 +84,11 @@ def open_storage(url: str | None, folder: Path, *, limit: float | None = OPENING
         path = folder / JOURNAL if url is None else Path(url).expanduser().resolve()
         return _open_journal(path if _is_writable(path) else _copied(path), path)
     shown = masked(url)
+    if url.startswith("grpc"):
+        raise StudyError(
+            f"--storage {shown}: Optuna's proxy has neither the locks nor the signs of life that workers need",
+            "give the database behind it, as in postgresql://USER:PASSWORD@HOST/NAME",
+        )
     try:
         with lock(url, folder, "storage", limit=limit):  # two that make tables at once get in each other's way
             return patiently(lambda: _open_database(url), is_away, shown, limit=limit)
@@ -99,6 +104,7 @@ def open_storage(url: str | None, folder: Path, *, limit: float | None = OPENING
 
 def _open_database(url: str) -> BaseStorage:
     """Open a database, with a cache as Optuna's studies have it: one for both."""
+    database.check_no_runs(url)
     if not database.is_server(url):
         return get_storage(RDBStorage(url))
     with warnings.catch_warnings():

@@ -14,12 +14,14 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
 import shlex
 import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -317,6 +319,26 @@ def check_server(uri: str) -> None:
         )
 
 
+def check_version(uri: str) -> None:
+    """Check that a server's MLflow has the same first number as this host's, where the server tells.
+
+    Raises:
+        TrackingError: if it hasn't.
+    """
+    import requests
+
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/version", timeout=_REACH_SECONDS).text.strip()
+    except requests.RequestException:
+        return  # the next request says what is wrong
+    own = metadata.version("mlflow")
+    if re.fullmatch(r"\d+\.\d+[\w.+-]{0,20}", answer) and answer.split(".")[0] != own.split(".")[0]:
+        raise TrackingError(
+            f"tracking server {masked(uri)} has MLflow {answer}, and this host {own}: they don't understand each other",
+            f"install on both what is alike, as with: pip install 'mlflow=={own}'",
+        )
+
+
 def first_line(error: BaseException | str) -> str:
     """Return an error's first line that says something, at most 300 characters of it, and short for a lost server."""
     for sign, short in _LOST.items():
@@ -425,6 +447,7 @@ def reach(settings: TrackingSettings) -> Place:
         )
     if scheme in ("http", "https"):
         check_server(uri)
+        check_version(uri)
     return Place(uri, None)
 
 

@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from rnatracker.errors import StudyError
 from rnatracker.search.remote.patience import patiently
@@ -37,6 +38,24 @@ def engine_options(url: str) -> dict[str, Any]:
     """
     options = {"options": "-c timezone=utc"} if _kind(url) == "postgresql" else {}
     return {"pool_pre_ping": True, "connect_args": options}
+
+
+def check_no_runs(url: str) -> None:
+    """Check that a database isn't the one in which MLflow keeps runs.
+
+    Optuna would add its tables to MLflow's, and then take the version of those for its own.
+
+    Raises:
+        StudyError: if it is.
+        sqlalchemy.exc.SQLAlchemyError: if it can't be read.
+    """
+    engine = create_engine(url, poolclass=NullPool)
+    tables = set(inspect(engine).get_table_names())
+    if {"experiments", "runs"} <= tables and "studies" not in tables:
+        raise StudyError(
+            f"--storage {masked(url)}: MLflow keeps runs in this database, and studies can't be in the same",
+            "give another; on a server make one with: CREATE DATABASE studies",
+        )
 
 
 @contextmanager

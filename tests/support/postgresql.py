@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+_PASSWORD = "secret"
 _USER = "postgres"
 """As root PostgreSQL doesn't run: Debian's package has made this user."""
 
@@ -36,7 +37,7 @@ class Server:
     def new_database(self, name: str) -> str:
         """Make a database; return its address."""
         _run("psql", "-h", "127.0.0.1", "-p", str(self.port), "-U", _USER, "-c", f'create database "{name}"', _USER)
-        return f"postgresql://{_USER}:secret@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://{_USER}:{_PASSWORD}@127.0.0.1:{self.port}/{name}"
 
     def stop(self) -> None:
         """Stop it, as a restart of its machine would."""
@@ -61,7 +62,10 @@ def new_server() -> Server:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    _run("initdb", "-D", str(folder / "data"), "-U", _USER, "-A", "trust", "--no-sync")
+    secret = folder / "secret"
+    secret.write_text(_PASSWORD, encoding="utf-8")
+    kinds = ["-A", "scram-sha-256", f"--pwfile={secret}"]
+    _run("initdb", "-D", str(folder / "data"), "-U", _USER, *kinds, "--no-sync")
     server = Server(folder, port)
     server.start()
     return server
@@ -71,4 +75,4 @@ def _run(program: str, *arguments: str) -> None:
     as_user = ["runuser", "-u", _USER, "--"] if os.geteuid() == 0 else []
     command = [*as_user, str((programs() or Path()) / program), *arguments]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # a pipe would be the server's too
-    subprocess.run(command, check=True, cwd="/", **quiet)
+    subprocess.run(command, check=True, cwd="/", env=os.environ | {"PGPASSWORD": _PASSWORD}, **quiet)

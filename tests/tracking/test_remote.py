@@ -6,9 +6,13 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -169,6 +173,25 @@ class TestServer:
         assert "http://127.0.0.1:9 can't be reached" in caught.value.problem
         assert "--no-track" in caught.value.remedy
         assert time.monotonic() - begun < 10
+
+    @pytest.mark.parametrize(("version", "is_refused"), [("2.9.1", True), (metadata.version("mlflow"), False)])
+    def test_open_says_so_when_a_server_has_another_mlflow(self, version: str, is_refused: bool) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(version.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            settings = TrackingSettings(Path("nowhere"), f"http://127.0.0.1:{server.server_port}")
+            refusal = pytest.raises(TrackingError, match="has MLflow 2.9.1, and this host")
+            with refusal if is_refused else nullcontext():
+                assert store.reach(settings).database is None
+            server.shutdown()
 
     @pytest.mark.slow
     def test_open_says_so_within_ten_seconds_when_a_server_never_answers(self, tmp_path: Path) -> None:
