@@ -37,6 +37,8 @@ _OPTIONS_ELSEWHERE = {
     "--env-manager": "mlflow's",
     "--backend-store-uri": "mlflow's",
     "--artifacts-destination": "mlflow's",
+    "--detach": "docker's",
+    "--username": "createdb's",
 }
 _NOT_MODULES = {value for value in vars(Tag).values() if isinstance(value, str)}
 """Dotted names that begin like a module's."""
