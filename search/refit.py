@@ -17,6 +17,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -38,7 +39,7 @@ from rnatracker.tracking.contract import SUMMARY_STEP, NoRunError, TrackedRun, T
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.beside import Beside, nothing
 from rnatracker.training.reporting import Reporter
-from rnatracker.training.request import RunRequest
+from rnatracker.training.request import RunFolds, RunRequest
 from rnatracker.training.run import resume, train
 
 _FOLDS = 3
@@ -57,6 +58,7 @@ def refit(
     best: int,
     seeds: int,
     jobs: int,
+    run_folds: RunFolds | None = None,
     beside: Beside = nothing,
 ) -> Verdict:
     """Cross-validate the best settings and the starting config with fresh seeds; resumes where it was interrupted.
@@ -68,6 +70,7 @@ def refit(
         best: how many of the best settings beside the starting config; in a study with a cost the front's first.
         seeds: how many fresh seeds.
         jobs: folds that are trained at a time.
+        run_folds: trains folds elsewhere; None: they are trained here.
         beside: compares each cross-validation with simple models.
 
     Raises:
@@ -89,10 +92,21 @@ def refit(
         say(f"refit: the starting config, trial {start.number}, has no value in the study ({_why(start)})")
         trials = [start, *others]  # if it can't be trained at all, that shows at once
     tracker = opened_tracker(search.request.tracking)
-    refitted = [_refit_one(search, tracker, trial, start, reporter, say, seeds, jobs, beside) for trial in trials]
+    means = _Means(reporter, jobs, run_folds, beside)
+    refitted = [_refit_one(search, tracker, trial, start, means, say, seeds) for trial in trials]
     verdict = judge(_objective(search), refitted)
     _record(search, tracker, verdict)
     return verdict
+
+
+@dataclass(frozen=True)
+class _Means:
+    """By what settings are trained: see `refit`."""
+
+    reporter: Reporter
+    jobs: int
+    run_folds: RunFolds | None
+    beside: Beside
 
 
 def _why(trial: FrozenTrial) -> str:
@@ -112,17 +126,15 @@ def _refit_one(
     tracker: Tracker,
     trial: FrozenTrial,
     start: FrozenTrial,
-    reporter: Reporter,
+    means: _Means,
     say: Callable[[str], None],
     seeds: int,
-    jobs: int,
-    beside: Beside,
 ) -> Refitted:
     runs, values = [], []
     for i in range(seeds):
         seed = (search.request.seed + _SEEDS_FROM + i) % 2**32
         say(f"refit: trial {trial.number}, seed {seed}, {i + 1} of {seeds}")
-        run = _trained(search, tracker, trial, seed, reporter, jobs, beside)
+        run = _trained(search, tracker, trial, seed, means)
         values.append(_fold_values(search, run))
         runs.append(run)
     return Refitted(
@@ -161,9 +173,7 @@ def _claimed(search: Search, tracker: Tracker, trial: FrozenTrial) -> float:
         return math.nan
 
 
-def _trained(
-    search: Search, tracker: Tracker, trial: FrozenTrial, seed: int, reporter: Reporter, jobs: int, beside: Beside
-) -> TrackedRun:
+def _trained(search: Search, tracker: Tracker, trial: FrozenTrial, seed: int, means: _Means) -> TrackedRun:
     """Return the finished cross-validation of a trial's settings with a seed, made or resumed if need be."""
     networks = search.request.config.train.seeds
     study, key = search.study, _RUN.format(f"{trial.number}:{seed}" + (f":{networks}" if networks > 1 else ""))
@@ -177,7 +187,8 @@ def _trained(
     if begun is not None:
         if begun.status() != "FINISHED":
             _complete(begun, _config(search, trial, seed))
-            resume(begun.id, tracking, reporter, jobs=jobs, beside=beside)
+            reporter, jobs, run_folds = means.reporter, means.jobs, means.run_folds
+            resume(begun.id, tracking, reporter, jobs=jobs, run_folds=run_folds, beside=means.beside)
         return begun
 
     def note(run: TrackedRun) -> None:
@@ -185,8 +196,9 @@ def _trained(
 
     tags = {Tag.STUDY: search.request.name, Tag.REFIT: f"trial {trial.number}", Tag.BEGUN: token}
     name = f"{search.request.name}-refit-trial{trial.number}-seed{seed}"
-    request = RunRequest(_config(search, trial, seed), tracking, log_name=name, jobs=jobs, tags=tags)
-    return tracker.find(train(request, reporter, started=note, beside=beside).run_id)
+    settings, jobs, run_folds = _config(search, trial, seed), means.jobs, means.run_folds
+    request = RunRequest(settings, tracking, log_name=name, jobs=jobs, tags=tags, run_folds=run_folds)
+    return tracker.find(train(request, means.reporter, started=note, beside=means.beside).run_id)
 
 
 def _complete(run: TrackedRun, settings: Config) -> None:

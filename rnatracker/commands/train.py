@@ -7,7 +7,7 @@ module level.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,10 +17,11 @@ from rnatracker.errors import RNATrackerError, UsageError
 from rnatracker.terminal import options, output
 
 if TYPE_CHECKING:
+    from rnatracker.config import Config
     from rnatracker.tracking.settings import TrackingSettings
     from rnatracker.training.beside import Beside
     from rnatracker.training.reporting import Reporter
-    from rnatracker.training.request import Outcome, RunRequest
+    from rnatracker.training.request import Outcome, RunFolds, RunRequest
 
 _RUN = "Run"
 
@@ -149,6 +150,8 @@ def train(
     ] = None,
     threads: options.ThreadsSetting = None,
     jobs: options.Jobs = 1,
+    launcher: options.Launcher = "local",
+    slurm: options.Slurm = None,
     log_name: Annotated[
         str | None,
         typer.Option(help="Added to the run's name: exp7_NAME.", metavar="NAME", rich_help_panel=_RUN),
@@ -209,15 +212,20 @@ def train(
     }
     tracking = options.tracking_settings(store, tracking_uri, experiment, no_track)
 
+    def elsewhere(config: Config | None) -> RunFolds | None:
+        if config is not None and not config.data.fold and launcher != "local":
+            raise UsageError("--launcher slurm: jobs train folds, and there are none", "give a number with --fold")
+        return run_folds(launcher, slurm, tracking)
+
     def work(reporter: Reporter) -> Outcome:
         if resume is None:
             beginning = _Beginning(weights, transfer)
             request = _request(tracking, config, settings_given, set_ or [], beginning, log_name, tensorboard, jobs)
-            return _start(request, reporter, no_baseline)
+            return _start(replace(request, run_folds=elsewhere(request.config)), reporter, no_baseline)
         others = {"--config": config, "--set": set_, "--weights": weights, "--transfer": transfer}
         others |= {"--log-name": log_name}
         given = [name for name, value in others.items() if value]
-        return _resume(resume, tracking, jobs, settings_given, given, reporter, no_baseline)
+        return _resume(resume, tracking, jobs, elsewhere(None), settings_given, given, reporter, no_baseline)
 
     _run(work, tracking, json_)
 
@@ -280,6 +288,7 @@ def _resume(
     resume: str,
     tracking: TrackingSettings,
     jobs: int,
+    run_folds: RunFolds | None,
     settings_given: dict[str, Any],
     others: list[str],
     reporter: Reporter,
@@ -295,7 +304,37 @@ def _resume(
     from rnatracker.training.run import resume as resume_run
 
     data, place = settings_given["data.path"], settings_of_run(resume, tracking)
-    return resume_run(resume, place, reporter, data=data, jobs=jobs, beside=_beside(no_baseline))
+    if run_folds is None:
+        _check_no_jobs(resume, place)
+    return resume_run(resume, place, reporter, data=data, jobs=jobs, run_folds=run_folds, beside=_beside(no_baseline))
+
+
+def _check_no_jobs(run: str, tracking: TrackingSettings) -> None:
+    """Check that a run's folds are no jobs of a cluster, which this host would train beside."""
+    if not (tracking.tracking_uri or "").startswith("http"):
+        return
+    from rnatracker.search.launchers.folds import check_no_jobs
+    from rnatracker.tracking.open import open_tracker
+
+    check_no_jobs(open_tracker(tracking).find(run))
+
+
+def run_folds(launcher: str, slurm: list[str] | None, tracking: TrackingSettings) -> RunFolds | None:
+    """Return what trains folds as jobs of SLURM; None where they are trained here.
+
+    Raises:
+        RNATrackerError: if they can't be submitted here, or an option of sbatch is none.
+    """
+    if launcher == "local":
+        if slurm:
+            raise typer.BadParameter("--slurm: only with --launcher slurm")
+        return None
+    from rnatracker.search.launchers import folds
+    from rnatracker.search.launchers import slurm as jobs
+
+    options = jobs.parse(slurm or [])
+    jobs.check_place(tracking)
+    return folds.SlurmFolds(options)
 
 
 def _run(work: Callable[[Reporter], Outcome], tracking: TrackingSettings, json_: bool) -> None:

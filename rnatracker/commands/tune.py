@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rnatracker.commands.train import run_folds
 from rnatracker.errors import StudyError
 from rnatracker.terminal import options, output
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 _RUN = "Study"
 _SEARCH = "Search"
-_CLUSTER = "Cluster"
 _OR_KEPT = ", or as the study began"
 
 
@@ -160,10 +160,7 @@ def tune(
     refit_best: Annotated[int, typer.Option(help="Number of best settings to refit.", min=1, rich_help_panel=_RUN)] = 3,
     refit_seeds: Annotated[int, typer.Option(help="Number of fresh seeds for each.", min=1, rich_help_panel=_RUN)] = 3,
     no_baseline: options.NoBaseline = False,
-    launcher: Annotated[
-        Literal["local", "slurm"],
-        typer.Option(help="Where workers run: here (--jobs), or as jobs of SLURM.", rich_help_panel=_CLUSTER),
-    ] = "local",
+    launcher: options.Launcher = "local",
     workers: Annotated[
         int | None,
         typer.Option(
@@ -171,30 +168,25 @@ def tune(
             metavar="N",
             min=0,
             show_default="1",
-            rich_help_panel=_CLUSTER,
+            rich_help_panel=options.CLUSTER_PANEL,
         ),
     ] = None,
-    slurm: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An option of sbatch for each job, as in partition=gpu, time=4:00:00 or gres=gpu:1. Repeatable.",
-            metavar="KEY=VALUE",
-            rich_help_panel=_CLUSTER,
-        ),
-    ] = None,
+    slurm: options.Slurm = None,
     patience_server: Annotated[
         str | None,
         typer.Option(
             help="How long workers wait for a database or tracking server that is away, as in 10m.",
             metavar="T",
             show_default="10m",
-            rich_help_panel=_CLUSTER,
+            rich_help_panel=options.CLUSTER_PANEL,
         ),
     ] = None,
     cancel: Annotated[
         bool,
         typer.Option(
-            "--cancel", help="End the study's SLURM jobs, which save their trials first.", rich_help_panel=_CLUSTER
+            "--cancel",
+            help="End the study's SLURM jobs, which save their trials first.",
+            rich_help_panel=options.CLUSTER_PANEL,
         ),
     ] = False,
     json_: options.Json = False,
@@ -275,7 +267,7 @@ def tune(
     try:
         check_any_value(outcome)
         if refit and not stopped and outcome.state != "RUNNING":  # when its time is over too
-            verdict = _refit(outcome, refit_best, refit_seeds, no_baseline)
+            verdict = _refit(outcome, refit_best, refit_seeds, no_baseline, launcher, slurm)
             stopped = verdict is None
     except StudyError as error:
         _print_outcome(outcome, json_, error)
@@ -286,7 +278,9 @@ def tune(
         raise typer.Exit(130)
 
 
-def _refit(outcome: TuneOutcome, best: int, seeds: int, no_baseline: bool) -> Verdict | None:
+def _refit(
+    outcome: TuneOutcome, best: int, seeds: int, no_baseline: bool, launcher: str, slurm: list[str] | None
+) -> Verdict | None:
     """Refit under a progress display; None if it was stopped."""
     from rnatracker.baselines.beside import beside
     from rnatracker.processes.stop import Interrupted
@@ -295,10 +289,12 @@ def _refit(outcome: TuneOutcome, best: int, seeds: int, no_baseline: bool) -> Ve
     from rnatracker.training.beside import nothing
 
     search, compare = outcome.search, nothing if no_baseline else beside
-    jobs = search.request.jobs
+    jobs, elsewhere = search.request.jobs, run_folds(launcher, slurm, search.request.tracking)
     try:
         with reporter() as display:
-            return refit_study(search, display, display.line, best=best, seeds=seeds, jobs=jobs, beside=compare)
+            return refit_study(
+                search, display, display.line, best=best, seeds=seeds, jobs=jobs, run_folds=elsewhere, beside=compare
+            )
     except Interrupted:
         return None
 
@@ -318,8 +314,6 @@ def _slurm(request: StudyRequest, workers: int | None, typed: list[str] | None) 
 
     slurm.check(request)
     wanted = slurm.parse(typed or [])
-    if "time" in wanted:
-        slurm.minutes_in(wanted["time"])
     n = 1 if workers is None else workers
     return lambda search, _task, say: SlurmWorkers(search, n, wanted, say)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -39,6 +39,7 @@ DATA_PANEL = "Data"
 TRAINING_PANEL = "Model and training"
 VALIDATION_PANEL = "Validation"
 COMPUTING_PANEL = "Computing"
+CLUSTER_PANEL = "Cluster"
 STORE_PANEL = "Store"
 
 # Where two types share one definition, the first is a setting that may come from a config file instead (None: not
@@ -179,6 +180,21 @@ Jobs = Annotated[
     int,
     typer.Option(
         help="Folds, or trials of a study, to train at the same time.", min=1, rich_help_panel=COMPUTING_PANEL
+    ),
+]
+Launcher = Annotated[
+    Literal["local", "slurm"],
+    typer.Option(
+        help="Where workers of a study, or folds, run: here (--jobs), or as jobs of SLURM.",
+        rich_help_panel=CLUSTER_PANEL,
+    ),
+]
+Slurm = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="An option of sbatch for each job, as in partition=gpu, time=4:00:00 or gres=gpu:1. Repeatable.",
+        metavar="KEY=VALUE",
+        rich_help_panel=CLUSTER_PANEL,
     ),
 ]
 

@@ -22,9 +22,10 @@ _BEGINNINGS = {"--weights": Tag.WEIGHTS, "--transfer": Tag.TRANSFER}
 """Options of `train` that say what a run begins from, which its config doesn't."""
 
 
-def resume_command(run: TrackedRun, tracking: TrackingSettings, jobs: int = 1) -> str:
-    """Return what to type to resume a run that was interrupted."""
+def resume_command(run: TrackedRun, tracking: TrackingSettings, jobs: int = 1, *, on_cluster: bool = False) -> str:
+    """Return what to type to resume a run that was interrupted; of one whose folds are jobs of a cluster, as such."""
     words = ["--jobs", str(jobs)] if jobs > 1 else []
+    words += ["--launcher", "slurm"] if on_cluster or run.tags().get(Tag.JOBS) else []
     return _about_run(["train", "--resume"], run.name, run.folder, words, tracking)
 
 

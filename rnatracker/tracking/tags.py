@@ -70,6 +70,8 @@ class Tag:
     REFIT: Final = "rnatracker.refit"
     BEGUN: Final = "rnatracker.begun"
     """Of a study's run and those of its refit: what the study has noted before it made the run, to find it by."""
+    JOBS: Final = "rnatracker.jobs"
+    """Of a cross-validation whose folds are jobs of a cluster: each fold's job and the folder of its logs, as JSON."""
     WINNER: Final = "rnatracker.winner"
     """Of a study: the run of what fresh seeds have shown to be best."""
 

@@ -53,7 +53,9 @@ def cross_validate(
         done = {name for name, child in run.children().items() if child.status() == "FINISHED"}
         pending = [each for each in trainings if each.name not in done]
         log.line(f"{len(trainings)} folds" + (f", {len(done)} of them finished before" if done else ""))
-        if prepared.request.jobs > 1 and len(pending) > 1:
+        if prepared.request.run_folds is not None and pending:
+            prepared.request.run_folds(run, prepared, pending, log, stop)
+        elif prepared.request.jobs > 1 and len(pending) > 1:
             run_in_parallel(run, prepared, pending, log, stop)
         else:
             run_folds(tracker, run, prepared, pending, log, stop)

@@ -117,7 +117,7 @@ def run_in_parallel(
         "rnatracker.training.fold_workers:work", prepared.request.jobs, on_message=pass_on, on_end=failures.take_end
     )
     with scratch.folder() as folder, stop.polite():
-        light = _without_transcripts(prepared, folder)
+        light = without_transcripts(prepared, folder)
         for fold in folds:
             pool.add(fold.name, _FoldTask(light, run.id, fold, folder))
         try:
@@ -129,7 +129,7 @@ def run_in_parallel(
     failures.check()
 
 
-def _without_transcripts(prepared: PreparedRun, folder: Path) -> PreparedRun:
+def without_transcripts(prepared: PreparedRun, folder: Path) -> PreparedRun:
     """Write all transcripts of a run into a folder that workers share; return the rest, which is light to send."""
     shared.dump(prepared.transcripts, folder)
     for number, each in enumerate(prepared.others):
@@ -140,8 +140,8 @@ def _without_transcripts(prepared: PreparedRun, folder: Path) -> PreparedRun:
     return replace(prepared, transcripts=_NO_TRANSCRIPTS, others=others)
 
 
-def _with_transcripts(prepared: PreparedRun, folder: Path) -> PreparedRun:
-    """Return what `_without_transcripts` was given."""
+def with_transcripts(prepared: PreparedRun, folder: Path) -> PreparedRun:
+    """Return what `without_transcripts` was given."""
     others = (
         replace(each, transcripts=shared.open_shared(folder / str(number)))
         for number, each in enumerate(prepared.others)
@@ -151,7 +151,7 @@ def _with_transcripts(prepared: PreparedRun, folder: Path) -> PreparedRun:
 
 def work(task: _FoldTask, channel: Channel, stop: StopSignal) -> None:
     """Run one fold in a worker process."""
-    prepared = _with_transcripts(task.prepared, task.data)
+    prepared = with_transcripts(task.prepared, task.data)
     tracker = open_tracker(prepared.request.tracking)
     run_folds(tracker, tracker.find(task.parent_id), prepared, [task.fold], _Relay(channel), stop)
 

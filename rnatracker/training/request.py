@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -23,11 +24,31 @@ from rnatracker.model import checkpoint
 from rnatracker.model.checkpoint import Checkpoint
 from rnatracker.model.device import pick_device
 from rnatracker.model.threads import pick_threads
+from rnatracker.tracking.contract import TrackedRun
 from rnatracker.tracking.settings import TrackingSettings
 from rnatracker.tracking.tags import Tag
 from rnatracker.training.parents import parent as parents
 from rnatracker.training.parents.parent import Parent
 from rnatracker.training.steps import trunk
+
+if TYPE_CHECKING:
+    from rnatracker.processes.stop import StopSignal
+    from rnatracker.training.division import Training
+    from rnatracker.training.reporting import Reporter
+
+
+class RunFolds(Protocol):
+    """Trains and measures folds, each in a child run, until all have finished."""
+
+    def __call__(
+        self, run: TrackedRun, prepared: PreparedRun, folds: list[Training], reporter: Reporter, stop: StopSignal, /
+    ) -> None:
+        """Train them.
+
+        Raises:
+            Stopped: if it was asked to.
+            TrainingError: if any fold failed.
+        """
 
 
 @dataclass(frozen=True)
@@ -43,6 +64,7 @@ class RunRequest:
         jobs: folds that are trained at a time.
         transfer: a run or a file of weights from whose trunk to begin.
         tags: further tags that the run has from the first moment on.
+        run_folds: trains folds elsewhere than on this host; None: they are trained here.
     """
 
     config: Config
@@ -53,6 +75,7 @@ class RunRequest:
     jobs: int = 1
     transfer: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    run_folds: RunFolds | None = None
 
 
 @dataclass(frozen=True)

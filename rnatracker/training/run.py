@@ -29,7 +29,7 @@ from rnatracker.training.fold_loop import Trained, into, train_all
 from rnatracker.training.parents import parent as parents
 from rnatracker.training.parents import unseen
 from rnatracker.training.reporting import LogFile, Reporter
-from rnatracker.training.request import Outcome, PreparedRun, RunRequest, prepare
+from rnatracker.training.request import Outcome, PreparedRun, RunFolds, RunRequest, prepare
 from rnatracker.training.session import describe_start, ending, start_run
 from rnatracker.training.steps import seeds
 
@@ -75,6 +75,7 @@ def resume(
     *,
     data: str | None = None,
     jobs: int = 1,
+    run_folds: RunFolds | None = None,
     beside: Beside = nothing,
 ) -> Outcome:
     """Resume a run that was interrupted, in the same run, as if nothing had happened.
@@ -85,6 +86,7 @@ def resume(
         reporter: takes in how it goes.
         data: where the data lie now, if they were moved.
         jobs: folds that are trained at a time.
+        run_folds: trains folds elsewhere; None: they are trained here.
         beside: as for `train`.
 
     Raises:
@@ -103,7 +105,7 @@ def resume(
             _instead_of_resuming(run, tags.get(Tag.KIND, ""), tracking),
         )
     check_reopenable(run)
-    prepared = _prepare_again(run, tags, tracking, data, jobs)
+    prepared = _prepare_again(run, tags, tracking, data, jobs, run_folds)
     _wait_for_orphans(run, reporter)
     with StopSignal() as stop:
         with stop.shielded():
@@ -131,7 +133,12 @@ def _wait_for_orphans(run: TrackedRun, reporter: Reporter) -> None:
 
 
 def _prepare_again(
-    run: TrackedRun, tags: Mapping[str, str], tracking: TrackingSettings, data: str | None, jobs: int
+    run: TrackedRun,
+    tags: Mapping[str, str],
+    tracking: TrackingSettings,
+    data: str | None,
+    jobs: int,
+    run_folds: RunFolds | None,
 ) -> PreparedRun:
     """Prepare what a run has recorded, with the data that it began with."""
     settings = _recorded_config(run, data)
@@ -141,6 +148,7 @@ def _prepare_again(
         weights=None if run.files.training().last.exists() else tags.get(Tag.WEIGHTS),
         tensorboard=tags.get(Tag.TENSORBOARD) == "true",
         jobs=jobs,
+        run_folds=run_folds,
         transfer=None if _all_begun(run, settings) else parents.recorded(run.name, tags, tracking),
     )
     prepared = prepare(request, threads=int(tags.get(Tag.THREADS, "0")) or None, recorded=tags)

@@ -155,7 +155,7 @@ def ending(
         TrainingError: in place of what says that memory or disk have run out.
     """
     if request is not None and not command:
-        command = resume_command(run, request.tracking, request.jobs)
+        command = resume_command(run, request.tracking, request.jobs, on_cluster=request.run_folds is not None)
     settings = None if request is None else request.config
     try:
         yield

@@ -1,8 +1,8 @@
-"""A study's workers as jobs of SLURM, submitted through submitit: an array of which each task joins the study.
+"""Jobs of SLURM, submitted through submitit: an array of workers of a study, or of the folds of a cross-validation.
 
-Owns submitting, asking what has become of the jobs, and cancelling them. The study itself knows nothing of SLURM: its
+Owns submitting, asking what has become of the jobs, and cancelling them. A study itself knows nothing of SLURM: its
 workers find each other through its storage. Must not know torch or typer. Read next: `task.py` for what a job does,
-`monitor.py` for who watches.
+`monitor.py` for who watches a study, `folds.py` for folds.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from rnatracker.errors import StudyError, UsageError
-from rnatracker.search.launchers.task import STORAGE, TRACKING, StudyTask
+from rnatracker.search.launchers.task import STORAGE, TRACKING, Task
 from rnatracker.search.remote import database, heartbeat, patience
 from rnatracker.search.request import StudyRequest
 from rnatracker.search.study import Search
+from rnatracker.tracking.settings import TrackingSettings
 
 JOBS = "slurm_jobs"
 """Attribute of a study: the job arrays that were submitted for it."""
@@ -65,12 +66,22 @@ def check(request: StudyRequest) -> None:
         UsageError: if it is kept in files.
         StudyError: if SLURM or submitit is not installed here.
     """
+    check_place(request.tracking)
     if not database.is_server(request.storage):
         raise UsageError(
             "--launcher slurm: workers on other hosts can't reach a study that is kept in a file",
             "give a database server with --storage postgresql://USER:PASSWORD@HOST/NAME",
         )
-    if not (request.tracking.tracking_uri or "").startswith("http"):
+
+
+def check_place(tracking: TrackingSettings) -> None:
+    """Check that jobs can be submitted here, and can reach the place where runs are kept.
+
+    Raises:
+        UsageError: if that is a folder.
+        StudyError: if SLURM or submitit is not installed here.
+    """
+    if not (tracking.tracking_uri or "").startswith("http"):
         raise UsageError(
             "--launcher slurm: workers on other hosts can't reach runs that are kept in a folder",
             "give an MLflow server with --tracking-uri http://HOST:PORT",
@@ -89,7 +100,7 @@ def parse(texts: Sequence[str]) -> dict[str, str]:
     """Return what `--slurm KEY=VALUE` options say.
 
     Raises:
-        UsageError: if one is no such pair.
+        UsageError: if one is no such pair, or has a time that is none.
     """
     found: dict[str, str] = {}
     for text in texts:
@@ -99,6 +110,8 @@ def parse(texts: Sequence[str]) -> dict[str, str]:
             raise UsageError(f"--slurm {text}: not KEY=VALUE", "give options of sbatch, as in --slurm partition=gpu")
         if name in found:
             raise UsageError(f"--slurm {text}: {name} is given twice", "give it once")
+        if name == "time":
+            minutes_in(value)
         found[name] = value
     return found
 
@@ -126,42 +139,49 @@ def submit(search: Search, workers: int, options: Mapping[str, str]) -> Array:
     Raises:
         StudyError: if SLURM refuses it.
     """
-    from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError
-
-    folder = search.folder / _FOLDER / search.request.name
-    folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(stat.S_IRWXU)  # what jobs are given has the addresses in it, with passwords
-    executor = SlurmExecutor(folder, max_num_timeout=_TIMEOUTS)
-    task = StudyTask(_words(search.request), _environment(search.request))
-    try:
-        executor.update_parameters(**_parameters(search.request.name, options, executor._valid_parameters()))
-        jobs = _submit(executor, task, workers)
-    except (FailedJobError, subprocess.SubprocessError, OSError, ValueError) as error:
-        raise StudyError(
-            f"--launcher slurm: the jobs could not be submitted ({_reason(error)})",
-            "correct it with --slurm KEY=VALUE; sinfo shows which partitions there are",
-        ) from None
-    array = Array(jobs[0].split("_")[0], workers, str(folder))
+    request = search.request
+    words = ["rnatracker", "tune", "--study", request.name, "--experiment", request.tracking.experiment, "--jobs", "1"]
+    task = Task(words, environment(request.tracking) | {STORAGE: str(request.storage)})
+    array = submit_tasks([task] * workers, folder_of(search.folder, request.name), request.name, options)
     with search.lock():
         search.study.set_user_attr(JOBS, [*search.study.user_attrs.get(JOBS, []), asdict(array)])
     return array
 
 
-def _submit(executor: Any, task: StudyTask, workers: int) -> list[str]:
-    """Submit a task so many times as one array; return what SLURM calls each."""
-    with executor.batch():
-        jobs = [executor.submit(task) for _ in range(workers)]
-    return [str(job.job_id) for job in jobs]
+def folder_of(store: Path, name: str) -> Path:
+    """Return the folder for the files of a study's or a run's jobs, made; only this user may read it."""
+    folder = store / _FOLDER / name
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(stat.S_IRWXU)  # what jobs are given has the addresses in it, with passwords
+    return folder
 
 
-def _words(request: StudyRequest) -> list[str]:
-    """Return the command of a job, whose addresses are in its environment."""
-    return ["tune", "--study", request.name, "--experiment", request.tracking.experiment, "--jobs", "1"]
+def submit_tasks(tasks: Sequence[Task], folder: Path, name: str, options: Mapping[str, str]) -> Array:
+    """Submit tasks as one array.
+
+    Raises:
+        StudyError: if SLURM refuses it.
+    """
+    from submitit import SlurmExecutor
+    from submitit.core.utils import FailedJobError
+
+    executor = SlurmExecutor(folder, max_num_timeout=_TIMEOUTS)
+    try:
+        executor.update_parameters(**_parameters(name, options, executor._valid_parameters()))
+        with executor.batch():
+            jobs = [executor.submit(task) for task in tasks]
+        first = str(jobs[0].job_id)
+    except (FailedJobError, subprocess.SubprocessError, OSError, ValueError) as error:
+        raise StudyError(
+            f"--launcher slurm: the jobs could not be submitted ({_reason(error)})",
+            "correct it with --slurm KEY=VALUE; sinfo shows which partitions there are",
+        ) from None
+    return Array(first.split("_")[0], len(tasks), str(folder))
 
 
-def _environment(request: StudyRequest) -> dict[str, str]:
-    found = {STORAGE: str(request.storage), TRACKING: str(request.tracking.tracking_uri)}
+def environment(tracking: TrackingSettings) -> dict[str, str]:
+    """Return the variables that a job needs to reach the place where runs are kept, and those that set its patience."""
+    found = {TRACKING: str(tracking.tracking_uri)}
     passed = ["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN"]
     passed += [heartbeat.VARIABLE, patience.VARIABLE]
     return found | {name: os.environ[name] for name in passed if name in os.environ}

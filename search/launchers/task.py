@@ -1,7 +1,7 @@
-"""What a job of a cluster does: join a study, until that is over or its time is.
+"""What a job of a cluster does: one command, until that has ended or the job's time is over.
 
-Owns the one command that a job runs, and how it is told to save. It is pickled, and loaded on another host. Must not
-know the study. Read next: `slurm.py`, which submits it.
+Owns how a job runs it and tells it to save. It is pickled, and loaded on another host. Must not know what the command
+does. Read next: `slurm.py`, which submits it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _SAVE_SECONDS = 600.0
 _POLL_SECONDS = 0.2
 
 
-class StudyTask:
-    """Joins a study with one worker. Submitit calls it, and `checkpoint` ahead of a time limit or a preemption.
+class Task:
+    """Runs a command. Submitit calls it, and `checkpoint` ahead of a time limit or a preemption.
 
     Args:
-        words: of the command after `rnatracker`.
+        words: of the command: a module of Python and its arguments; `--store` with a temporary folder is added.
         environment: variables that it needs, addresses with passwords among them.
     """
 
@@ -46,7 +46,7 @@ class StudyTask:
             RuntimeError: if it fails.
         """
         with tempfile.TemporaryDirectory(prefix="rnatracker.") as folder:
-            command = [sys.executable, "-m", "rnatracker", *self._words, "--store", folder]
+            command = [sys.executable, "-m", *self._words, "--store", folder]
             environment = os.environ | self._environment | {JOB: _job()}
             process = self._process = subprocess.Popen(command, env=environment)  # noqa: S603
             previous = signal.signal(signal.SIGTERM, lambda *_: self._ask_to_save())
@@ -59,14 +59,14 @@ class StudyTask:
         return code
 
     def checkpoint(self) -> Any:
-        """Let the worker save its trial and put it back; return what to run when the job is requeued."""
+        """Let the command save and end; return what to run when the job is requeued."""
         from submitit.helpers import DelayedSubmission
 
         self._ask_to_save()
         until = time.monotonic() + _SAVE_SECONDS
         while self._process is not None and _lives(self._process.pid) and time.monotonic() < until:
             time.sleep(_POLL_SECONDS)
-        return DelayedSubmission(StudyTask(self._words, self._environment))
+        return DelayedSubmission(Task(self._words, self._environment))
 
     def _ask_to_save(self) -> None:
         if self._process is not None and _lives(self._process.pid):

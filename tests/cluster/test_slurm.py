@@ -55,9 +55,13 @@ class Site:
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Begin a `tune` command."""
+        return self.run("tune", "--study", "toy", "--launcher", "slurm", *words)
+
+    def run(self, *words: str) -> subprocess.Popen[str]:
+        """Begin a command."""
         environment = os.environ | self.cluster.environment | {STORAGE: self.database, "OMP_NUM_THREADS": "1"} | _OFTEN
-        command = [sys.executable, "-m", "rnatracker", "tune", "--study", "toy", "--tracking-uri", self.uri]
-        command += ["--store", str(self.folder / "store"), "--launcher", "slurm", *words]
+        command = [sys.executable, "-m", "rnatracker", *words, "--tracking-uri", self.uri]
+        command += ["--store", str(self.folder / "store")]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         return subprocess.Popen(command, env=environment, text=True, cwd=self.folder, **pipes)  # type: ignore[call-overload]
 
@@ -149,6 +153,25 @@ def test_study_outlives_time_limits_and_a_node_that_is_lost_and_finds_what_one_w
     command = [sys.executable, "-m", "rnatracker", "tune", "--study", "toy", *search_for, *alone]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     assert json.loads(done.stdout)["best"]["value"] == told["best"]["value"]
+
+
+def test_folds_that_are_jobs_come_to_what_they_do_on_this_host(site: Site) -> None:
+    """The command is left, the run isn't resumed beside its jobs, and one that watches them again sums them up."""
+    small = ["--data", str(site.data), "--fold", "3", "--epochs", "60", *_SMALL, "--threads", "1", "--no-baseline"]
+    begun = site.run("train", *small, "--launcher", "slurm", "--slurm", "time=20")
+    wait_until(lambda: any("RUNNING" in line for line in site.queue()), "a fold is trained")
+    begun.send_signal(signal.SIGINT)
+    _, said = begun.communicate(timeout=60)
+    assert begun.returncode == 130
+    assert "the jobs go on" in said and "train --resume exp1 --launcher slurm" in said
+    beside = site.run("train", "--resume", "exp1")
+    _, said = beside.communicate(timeout=60)
+    assert beside.returncode == 1 and "its folds are jobs of SLURM that have not ended" in said
+    told = _end(site.run("train", "--resume", "exp1", "--launcher", "slurm", "--json", "--no-baseline"))
+    alone = _end(site.run("train", *small, "--json"))
+    assert told["state"] == "FINISHED"
+    assert told["metrics"] == alone["metrics"]
+    assert not site.queue()
 
 
 @pytest.mark.parametrize(
