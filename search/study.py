@@ -14,7 +14,7 @@ when the scheduler says so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,9 +189,13 @@ class Search:
         """Return what somebody works on: trials and trainings with fresh seeds. Not to be changed."""
         return [trial for trial in self._work() if trial.state == TrialState.RUNNING]
 
-    def _work(self) -> list[FrozenTrial]:
-        """Return all trials that count, and trainings with fresh seeds."""
-        trials = self.all_trials()
+    def _work(self, read: Sequence[FrozenTrial] | None = None) -> list[FrozenTrial]:
+        """Return all trials that count, and trainings with fresh seeds.
+
+        Args:
+            read: all, if they were just read.
+        """
+        trials = self.all_trials() if read is None else _not_repeats(read)
         again = tried_again(trials)
         return [trial for trial in trials if trial.number not in again]
 
@@ -200,7 +204,7 @@ class Search:
 
         Not to be changed.
         """
-        return [t for t in self.study.get_trials(deepcopy=False) if REPEATS not in t.user_attrs]
+        return _not_repeats(self.study.get_trials(deepcopy=False))
 
     def trial(self, number: int) -> FrozenTrial:
         """Return one trial, by its number. Not to be changed."""
@@ -217,28 +221,28 @@ class Search:
         """
         repeats = 0
         while True:
-            ahead = self.planner.ahead(self._work())
+            ahead = self._ahead()
             with self.lock():
-                self.reap()
-                work = self.planner.next(self._work(), ahead)
+                trials = self._reaped()
+                work = self.planner.next(self._work(trials), ahead)
                 if work.what == What.NEW and repeats == _MAX_REPEATS:
                     novel = self._never_tried()
                     if novel is None:
                         self.planner.is_used_up = True
-                        work = self.planner.next(self._work(), ahead)  # a paused trial may go on
+                        work = self.planner.next(self._work(trials), ahead)  # a paused trial may go on
                     else:
                         self.study.enqueue_trial(novel)
-                        repeats = 0
+                        trials, repeats = self.study.get_trials(deepcopy=False), 0
                 if work.what == What.NOTHING:
                     return None
-                claim = self._take(work, ahead)
+                claim = self._take(work, trials, ahead)
             if claim is not None:
                 return claim
             repeats += 1
 
     def look(self, number: int) -> tuple[Decision, str]:
         """Decide about a trial that has come to where it was to go: what is to be done now, and why."""
-        ahead = self.planner.ahead(self._work())
+        ahead = self._ahead()
         with self.lock():
             return self.planner.look(self._work(), number, ahead)
 
@@ -267,12 +271,27 @@ class Search:
         """Return how far each trial that was begun has come, more being better."""
         return self.planner.courses(self._work())
 
-    def _take(self, work: Decision, ahead: Forecast | None) -> Claim | None:
-        """Take or make a trial and draw its settings; None if it repeats another, or its settings can't be."""
+    def _ahead(self) -> Forecast | None:
+        """Return what the planner forecasts before the lock is taken."""
+        return self.planner.ahead(self._work()) if self.planner.forecasts_ahead else None
+
+    def _reaped(self) -> list[FrozenTrial]:
+        """Return all trials, those of dead workers put back; under the lock."""
+        trials = self.study.get_trials(deepcopy=False)
+        return self.study.get_trials(deepcopy=False) if self.handed_out.reap(trials) else trials
+
+    def _take(self, work: Decision, before: list[FrozenTrial], ahead: Forecast | None) -> Claim | None:
+        """Take or make a trial and draw its settings; None if it repeats another, or its settings can't be.
+
+        Args:
+            work: what to take.
+            before: all trials, just read.
+            ahead: what was forecast.
+        """
         request, number = self.request, work.number
         if work.what == What.FRESH:
             number = fresh.enqueue(self.study, self.trial(number), work.round, (START, OUTSIDE))
-        before = self.study.get_trials(deepcopy=False)
+            before = self.study.get_trials(deepcopy=False)
         if work.what == What.NEW:  # of one that is enqueued its own number
             number = next((t.number for t in before if courses.is_enqueued(t)), len(before))
         self._set_sampler(before, number, ahead)
@@ -329,7 +348,7 @@ class Search:
             request.seed,
             n_drawn,
             conditional=request.space.has_conditions,
-            forecasts=self.planner.forecasts(self._work(), ahead),
+            forecasts=self.planner.forecasts(self._work(before), ahead),
             has_cost=request.cost is not None,
         )
 
@@ -367,7 +386,7 @@ class Search:
 
     def reap(self) -> None:
         """Put back the trials whose process has died; under the lock. One at which three died is FAILED."""
-        self.handed_out.reap()
+        self._reaped()
 
     def put_back_those_of(self, pids: Collection[int]) -> None:
         """Put back the trials of processes of this machine that were ended on request."""
@@ -413,6 +432,10 @@ class Search:
         """Note what has become of a trial that is handed out to this process, for people."""
         known = trial.user_attrs.get(SCHEDULE, [])
         trial.set_user_attr(SCHEDULE, [*known, what])
+
+
+def _not_repeats(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if REPEATS not in trial.user_attrs]
 
 
 def state_of(trial: FrozenTrial) -> str:

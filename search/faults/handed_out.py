@@ -10,7 +10,7 @@ Of a worker on this machine its process is looked at. Of one on another host, a 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -94,13 +94,22 @@ class HandedOut:
         """Set a user attribute."""
         self._storage.set_trial_user_attr(self.id_of(trial.number), key, value)
 
-    def reap(self) -> None:
-        """Put back the trials whose worker has died; under the lock. One at which three died is FAILED."""
-        running = self._running()
+    def reap(self, trials: Sequence[FrozenTrial]) -> bool:
+        """Put back the trials whose worker has died; under the lock. One at which three died is FAILED.
+
+        Args:
+            trials: all, just read.
+
+        Returns:
+            Whether there were any.
+        """
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        n_dead = 0
         silent = silent_trials(self._storage, self._study_id) if self._beats and running else set()
         for trial in running:
             if self._is_worked_on(trial, silent):
                 continue
+            n_dead += 1
             n_deaths = deaths.count_after(trial)
             if deaths.is_its_own(trial.user_attrs):
                 self.set(trial, DEATHS, n_deaths)
@@ -110,6 +119,7 @@ class HandedOut:
                 self._study.tell(trial.number, state=TrialState.FAIL)
             else:
                 self.put_back(trial)
+        return n_dead > 0
 
     def _is_worked_on(self, trial: FrozenTrial, silent: Collection[int]) -> bool:
         """Tell whether a running trial's process lives, and is not this one, which has just come to ask for a trial."""

@@ -50,13 +50,16 @@ class Planner:
         sign = 1.0 if self.request.maximize else -1.0
         return courses.courses_of(trials, self._scaled, self.request.config.train.epochs, sign)
 
+    @property
+    def forecasts_ahead(self) -> bool:
+        """Whether forecasts can be needed at all."""
+        return self.request.scheduler == "freeze-thaw"
+
     def ahead(self, trials: Trials) -> Forecast | None:
         """Forecast where trials will come to before others are kept waiting; None if it isn't needed.
 
         What others do until the decision isn't in it: that can be by forecasts of half a second ago.
         """
-        if self.request.scheduler != "freeze-thaw":
-            return None
         found = self.courses(trials)
         return self._freeze_thaw.forecast(found) if self._freeze_thaw.is_asked(found, self.request.trials) else None
 

@@ -142,7 +142,7 @@ def _training(site: Site) -> int:
 
 def test_study_outlives_time_limits_and_a_node_that_is_lost_and_finds_what_one_worker_does(site: Site) -> None:
     """Each trial goes on where it was, whichever job takes it over: each epoch is trained once."""
-    epochs, trials = 300, 12
+    epochs, trials = 130, 12
     search_for = ["--trials", str(trials), "--epochs", str(epochs), "--space", "smoke", *_SMALL]
     search_for += ["--data", str(site.data), "--sampler", "random", "--scheduler", "none", "--no-baseline"]
     begun = site.begin(*search_for, "--workers", "4", "--slurm", "time=2", "--json")
@@ -161,7 +161,7 @@ def test_study_outlives_time_limits_and_a_node_that_is_lost_and_finds_what_one_w
         trained = Counter(int(number) for number in re.findall(r"  epoch +(\d+)/", log))
         assert trained == Counter(range(1, epochs + 1))
         starts += len(re.findall("transcripts of toy.tsv", log))
-    assert starts >= trials + 4
+    assert starts >= trials + 2
     alone = ["--store", str(site.folder / "alone"), "--no-track", "--json", "--threads", "1"]
     command = [sys.executable, "-m", "rnatracker", "tune", "--study", "toy", *search_for, *alone]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
