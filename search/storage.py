@@ -16,7 +16,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import filelock
@@ -153,6 +153,12 @@ def _open_journal(path: Path, shown: Path) -> BaseStorage:
             f"{shown}: studies can't be kept there ({error.strerror or error})",
             "free or allow it, or choose another place with --storage or --store",
         ) from None
+
+
+def together(storage: BaseStorage) -> AbstractContextManager[None]:
+    """Return a context in which settings and attributes of trials are set all at once at its end, on a server."""
+    backend = getattr(storage, "_backend", None)
+    return backend.together() if isinstance(backend, PatientStorage) else nullcontext()
 
 
 @contextmanager

@@ -295,14 +295,15 @@ class Search:
         if work.what == What.NEW:  # of one that is enqueued its own number
             number = next((t.number for t in before if courses.is_enqueued(t)), len(before))
         self._set_sampler(before, number, ahead)
-        trial = self.handed_out.make() if number == len(before) else self.handed_out.take(number)
-        if trial is None:
-            return None
-        why = self._resumed(trial, work.why)
-        earlier = set(trial.params)
-        is_resumed = bool(earlier)  # it was interrupted: others may have drawn the same since
-        outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
-        drawn = request.space.draw(trial, without=outside)
+        with storages.together(self.storage):
+            trial = self.handed_out.make() if number == len(before) else self.handed_out.take(number)
+            if trial is None:
+                return None
+            why = self._resumed(trial, work.why)
+            earlier = set(trial.params)
+            is_resumed = bool(earlier)  # it was interrupted: others may have drawn the same since
+            outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
+            drawn = request.space.draw(trial, without=outside)
         if is_resumed and earlier != set(drawn) and not is_given(self.trial(trial.number)):
             # Interrupted amid its drawing: the rest would not be what it would have been, so all is drawn anew.
             trial.set_user_attr(REPEATS, trial.number)

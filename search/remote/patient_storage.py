@@ -7,13 +7,19 @@ made in vain belongs to nobody, and is handed out as one that waits. Must not kn
 from __future__ import annotations
 
 import functools
-from collections.abc import Container
+import json
+import threading
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import delete, insert
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from rnatracker.search.remote.patience import patiently
@@ -36,7 +42,7 @@ _CALLS = [
     "get_all_studies", "create_new_trial", "set_trial_param", "get_trial_id_from_study_id_trial_number",
     "set_trial_state_values", "set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr",
     "get_trial", "get_all_trials", "get_n_trials", "get_best_trial", "record_heartbeat",
-    "_get_stale_trial_ids", "_get_trials",
+    "_get_stale_trial_ids", "_get_trials", "_write",
 ]  # fmt: skip
 
 
@@ -52,12 +58,63 @@ def is_away(error: BaseException | None) -> bool:
     return isinstance(error, OperationalError | InterfaceError | PendingRollbackError)
 
 
+class _Held(threading.local):
+    """What a thread has yet to write: settings and attributes of trials."""
+
+    params: list[dict[str, Any]] | None = None
+    attributes: dict[tuple[int, str], str] | None = None
+
+
 class PatientStorage(RDBStorage):
     """Optuna's storage, whose calls wait for the server, and which reads only trials that may have changed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._reader = TrialReader()
+        self._reader, self._held = TrialReader(), _Held()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write the settings and user attributes of trials that are set within this in one transaction at its end.
+
+        Optuna takes four statements for each. Nothing of it is read back before; nothing is written after an error.
+        """
+        self._held.params, self._held.attributes = [], {}
+        try:
+            yield
+            params, attributes = self._held.params, self._held.attributes
+        finally:
+            self._held.params = self._held.attributes = None
+        self._write(params, attributes)
+
+    def _write(self, params: list[dict[str, Any]], attributes: dict[tuple[int, str], str]) -> None:
+        """Write rows, in place of earlier ones; safe to be done twice."""
+        param, attribute = models.TrialParamModel, models.TrialUserAttributeModel
+        rows = [{"trial_id": id_, "key": key, "value_json": text} for (id_, key), text in attributes.items()]
+        with _create_scoped_session(self.scoped_session) as session:
+            for table, named, wanted in ((param, "param_name", params), (attribute, "key", rows)):
+                for id_ in {row["trial_id"] for row in wanted}:
+                    names = [row[named] for row in wanted if row["trial_id"] == id_]
+                    where = (table.trial_id == id_, getattr(table, named).in_(names))
+                    session.execute(delete(table).where(*where).execution_options(synchronize_session=False))
+                if wanted:
+                    session.execute(insert(table), wanted)
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        """Set a setting, or keep it until the end of `together`."""
+        if self._held.params is None:
+            super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+            return
+        row = {"param_name": param_name, "param_value": param_value_internal}
+        self._held.params.append({"trial_id": trial_id, **row, "distribution_json": distribution_to_json(distribution)})
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Set a user attribute, or keep it until the end of `together`."""
+        if self._held.attributes is None:
+            super().set_trial_user_attr(trial_id, key, value)
+        else:
+            self._held.attributes[trial_id, key] = json.dumps(value)
 
     def _get_trials(
         self,
