@@ -39,10 +39,10 @@ _REFUSALS = (
 _CALLS = [
     "create_new_study", "get_study_id_from_name", "get_study_name_from_id", "get_study_directions",
     "get_study_user_attrs", "get_study_system_attrs", "set_study_user_attr", "set_study_system_attr",
-    "get_all_studies", "create_new_trial", "set_trial_param", "get_trial_id_from_study_id_trial_number",
+    "get_all_studies", "create_new_trial", "_set_trial_param", "get_trial_id_from_study_id_trial_number",
     "set_trial_state_values", "set_trial_intermediate_value", "set_trial_user_attr", "set_trial_system_attr",
     "get_trial", "get_all_trials", "get_n_trials", "get_best_trial", "record_heartbeat",
-    "_get_stale_trial_ids", "_get_trials", "_write",
+    "_get_stale_trial_ids", "_get_trials", "_create_new_trial", "_get_best_trial_id", "_write",
 ]  # fmt: skip
 
 
@@ -99,12 +99,26 @@ class PatientStorage(RDBStorage):
                 if wanted:
                     session.execute(insert(table), wanted)
 
-    def set_trial_param(
-        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        """Return a trial as it is now.
+
+        Raises:
+            KeyError: if there is none.
+        """
+        with _create_scoped_session(self.scoped_session) as session:
+            return self._reader.read_one(session, trial_id)
+
+    def _set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+        previous_distribution: BaseDistribution | None,
     ) -> None:
         """Set a setting, or keep it until the end of `together`."""
         if self._held.params is None:
-            super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+            super()._set_trial_param(trial_id, param_name, param_value_internal, distribution, previous_distribution)
             return
         row = {"param_name": param_name, "param_value": param_value_internal}
         self._held.params.append({"trial_id": trial_id, **row, "distribution_json": distribution_to_json(distribution)})

@@ -58,6 +58,17 @@ class TrialReader:
                 self._at_rest.pop(head.trial_id, None)
         return found
 
+    def read_one(self, session: Session, trial_id: int) -> FrozenTrial:
+        """Return a trial, whatever was read before.
+
+        Raises:
+            KeyError: if there is none of that id.
+        """
+        heads = list(session.execute(_all_heads().where(models.TrialModel.trial_id == trial_id)))
+        if not heads:
+            raise KeyError(f"there is no trial with the id {trial_id}")
+        return _built(session, heads)[0]
+
     def _is_at_rest(self, head: Row[Any]) -> bool:
         before = self._at_rest.get(head.trial_id, "never read")
         return bool(head.state == TrialState.WAITING and before == head.sign)
@@ -65,22 +76,23 @@ class TrialReader:
 
 def _heads(study_id: int, known: Collection[int], above: int) -> Select[Any]:
     """Return what asks for the state of trials, of others too where naming those that are wanted would take longer."""
-    trial, beat = models.TrialModel, models.TrialHeartbeatModel
+    trial = models.TrialModel
     above_all = trial.trial_id > min([above, *(id_ - 1 for id_ in known)])
     wanted = or_(trial.trial_id.in_(known), trial.trial_id > above) if len(known) <= _NAMED else above_all
-    return (
-        select(
-            trial.trial_id,
-            trial.number,
-            trial.state,
-            trial._datetime_start_utc.label("start"),
-            trial._datetime_complete_utc.label("complete"),
-            beat.heartbeat.label("sign"),
-        )
-        .outerjoin(beat, beat.trial_id == trial.trial_id)
-        .where(trial.study_id == study_id, wanted)
-        .order_by(trial.trial_id)
-    )
+    return _all_heads().where(trial.study_id == study_id, wanted).order_by(trial.trial_id)
+
+
+def _all_heads() -> Select[Any]:
+    """Return what asks for the state of all trials."""
+    trial, beat = models.TrialModel, models.TrialHeartbeatModel
+    return select(
+        trial.trial_id,
+        trial.number,
+        trial.state,
+        trial._datetime_start_utc.label("start"),
+        trial._datetime_complete_utc.label("complete"),
+        beat.heartbeat.label("sign"),
+    ).outerjoin(beat, beat.trial_id == trial.trial_id)
 
 
 def _built(session: Session, heads: list[Row[Any]]) -> list[FrozenTrial]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +12,12 @@ from pathlib import Path
 import optuna
 import pytest
 from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage
+from optuna.storages import RDBStorage, _cached_storage
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from rnatracker.search.remote.patient_storage import _CALLS, PatientStorage
 from rnatracker.search.remote.trial_reader import TrialReader
 
 pytestmark = pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")
@@ -102,3 +105,35 @@ def test_trial_that_waits_is_read_once_and_again_after_it_was_handed_out(storage
 
 def test_who_knows_nothing_yet_is_given_all(read: Read) -> None:
     assert len(read(set(), -1)) == len(read(set(), -1)) == 6
+
+
+def test_one_trial_is_read_as_optuna_reads_it(storage: RDBStorage, study: Study) -> None:
+    reader = TrialReader()
+    for expected in storage._get_trials(study._study_id, None, set(), -1):
+        with _create_scoped_session(storage.scoped_session) as session:
+            assert _plain([reader.read_one(session, expected._trial_id)]) == _plain([expected])
+    with _create_scoped_session(storage.scoped_session) as session, pytest.raises(KeyError):
+        reader.read_one(session, 99)
+
+
+def test_what_is_set_together_is_there_at_its_end_as_if_set_one_by_one(tmp_path: Path) -> None:
+    storage = PatientStorage(f"sqlite:///{tmp_path}/studies.db")
+    study = optuna.create_study(storage=storage, sampler=optuna.samplers.RandomSampler(seed=1))
+    trial = study.ask()
+    with storage.together():
+        rate, kind = trial.suggest_float("rate", 1e-4, 1e-1, log=True), trial.suggest_categorical("kind", ["a", None])
+        trial.set_user_attr("worker", None)
+        trial.set_user_attr("worker", {"host": "n1"})
+        assert storage.get_trial(trial._trial_id).params == {}
+    (found,) = study.get_trials()
+    assert (found.params, found.user_attrs) == ({"rate": rate, "kind": kind}, {"worker": {"host": "n1"}})
+    with pytest.raises(ZeroDivisionError), storage.together():
+        trial.set_user_attr("worker", 1 / 0)
+    trial.set_user_attr("seen", 1)
+    assert study.get_trials()[0].user_attrs == {"worker": {"host": "n1"}, "seen": 1}
+
+
+def test_all_that_optunas_cache_asks_of_a_database_waits_for_it() -> None:
+    asked = set(re.findall(r"_backend\.(\w+)\(", inspect.getsource(_cached_storage)))
+    told_once = {"delete_study", "get_heartbeat_interval", "get_heartbeat_stale_trial_callback"}  # or not by studies
+    assert asked - told_once <= set(_CALLS)
