@@ -7,14 +7,16 @@ and to MLflow's runs, and how long a claim, a report with its pruning decision, 
 percentile. A trial reports as one of 30 epochs does. Without an address the rows are the journal, SQLite, and the
 journal with MLflow; with that of a database server they are that, and with `--proxy` Optuna's gRPC proxy in front of
 it, which is asked through Optuna alone, as it has neither the locks nor the signs of life that a study needs. Workers
-are processes; with `--epoch-seconds` each waits as long before a report as an epoch would take, so that one machine can
-stand for the hosts of many.
+are processes; with `--epoch-seconds` each waits about as long before a report as an epoch would take, so that one
+machine can stand for the hosts of many.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
+import random
 import socket
 import tempfile
 import time
@@ -76,6 +78,7 @@ def _work(request: StudyRequest, parent: str, load: _Load, barrier: Any, told: Q
     search, numbers = open_search(request, "benchmark"), []
     tracker = open_tracker(request.tracking) if parent else None
     run = tracker.find(parent) if tracker else None
+    rng = random.Random(os.getpid())  # noqa: S311
     barrier.wait()
     begun, laps = time.time(), _Laps()
     while (claim := search.claim()) is not None:
@@ -91,7 +94,7 @@ def _work(request: StudyRequest, parent: str, load: _Load, barrier: Any, told: Q
         beats = search.handed_out.heartbeat(claim.number) or nullcontext()
         with beats:
             for epoch in range(first, load.epochs + 1):
-                time.sleep(load.seconds)
+                time.sleep(load.seconds * rng.uniform(0.5, 1.5))
                 laps.begin()
                 claim.trial.report(claim.config.train.lr * epoch / 30, epoch)
                 claim.trial.should_prune()
@@ -120,6 +123,7 @@ def _work_by_optuna(make: Callable[[str], BaseStorage], at: str, load: _Load, ba
     """Do the same through Optuna alone."""
     study = optuna.load_study(study_name="cost", storage=make(at), sampler=RandomSampler())
     found, numbers = space.load("default"), []
+    rng = random.Random(os.getpid())  # noqa: S311
     barrier.wait()
     begun, laps = time.time(), _Laps()
     for _ in range(load.trials // load.workers):
@@ -130,7 +134,7 @@ def _work_by_optuna(make: Callable[[str], BaseStorage], at: str, load: _Load, ba
         laps.end("handing out")
         numbers.append(trial.number)
         for epoch in range(1, load.epochs + 1):
-            time.sleep(load.seconds)
+            time.sleep(load.seconds * rng.uniform(0.5, 1.5))
             laps.begin()
             trial.report(epoch / 30, epoch)
             trial.should_prune()

@@ -59,7 +59,7 @@ def open_search(request: StudyRequest, data_digest: str, *, limit: float | None 
     folder = request.tracking.store
     place = storage.open_storage(request.storage, folder, limit=limit)
     pruner = TwoLevelPruner(request.scheduler, request.config.train.epochs, request.folds)
-    with storage.lock(request.storage, folder, request.name):
+    with storage.lock(request.storage, folder, request.name, storage=place):
         study = optuna.create_study(
             storage=place,
             study_name=request.name,

@@ -162,13 +162,16 @@ def together(storage: BaseStorage) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def lock(url: str | None, folder: Path, name: str, *, limit: float | None = None) -> Iterator[None]:
+def lock(
+    url: str | None, folder: Path, name: str, *, storage: BaseStorage | None = None, limit: float | None = None
+) -> Iterator[None]:
     """Hold a study's lock; among processes (on a database server among hosts) one at a time. Not to be taken twice.
 
     Args:
         url: where studies are kept.
         folder: the store, where the lock is if that is no server.
         name: the study's.
+        storage: of that address, if it is open: it then needs no connection but that which holds the lock.
         limit: seconds to wait for a server that is away; None: as the environment says.
 
     Raises:
@@ -179,5 +182,7 @@ def lock(url: str | None, folder: Path, name: str, *, limit: float | None = None
         with store.lock(folder / STUDIES / store.slug(name)):
             yield
         return
-    with database.lock(url, name, limit=limit):
+    backend = getattr(storage, "_backend", None)
+    connect = backend.on_one_connection if isinstance(backend, PatientStorage) else None
+    with database.lock(url, name, connect=connect, limit=limit):
         yield

@@ -175,7 +175,7 @@ class Search:
 
     def lock(self) -> AbstractContextManager[None]:
         """Return the study's lock, as a context manager."""
-        return storages.lock(self.request.storage, self.folder, self.request.name)
+        return storages.lock(self.request.storage, self.folder, self.request.name, storage=self.storage)
 
     def trials(self) -> list[FrozenTrial]:
         """Return all trials that count, by number: no repeats, and none that another tries again. Not to be changed."""

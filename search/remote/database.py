@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cache
 from typing import Any
 
@@ -25,6 +25,9 @@ from rnatracker.tracking.names import masked
 _SERVERS = ("postgresql", "mysql", "mariadb")
 _LOCK_SECONDS = 120
 
+Connect = Callable[[], AbstractContextManager[Connection]]
+"""Opens a connection."""
+
 
 def is_server(url: str | None) -> bool:
     """Tell whether an address is that of a database server, which hosts may share; an SQLite file is none."""
@@ -32,12 +35,17 @@ def is_server(url: str | None) -> bool:
 
 
 def engine_options(url: str) -> dict[str, Any]:
-    """Return how SQLAlchemy is to connect to a server: on another connection where one was lost, and in one time zone.
+    """Return how SQLAlchemy is to connect to a server for Optuna: by as few connections as can be.
 
-    Times of signs of life are kept without a zone, so all connections have to have the same.
+    A server has a hundred, if it isn't told otherwise: each worker keeps one, and has others only for moments, as for a
+    sign of life. On another connection where one was lost.
     """
-    options = {"options": "-c timezone=utc"} if _kind(url) == "postgresql" else {}
-    return {"pool_pre_ping": True, "connect_args": options}
+    return {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 4, "connect_args": _connect_args(url)}
+
+
+def _connect_args(url: str) -> dict[str, Any]:
+    """Return what connections have in common: times of signs of life are kept without a zone, so that is UTC."""
+    return {"options": "-c timezone=utc"} if _kind(url) == "postgresql" else {}
 
 
 def check_no_runs(url: str) -> None:
@@ -59,12 +67,13 @@ def check_no_runs(url: str) -> None:
 
 
 @contextmanager
-def lock(url: str, name: str, *, limit: float | None = None) -> Iterator[None]:
+def lock(url: str, name: str, *, connect: Connect | None = None, limit: float | None = None) -> Iterator[None]:
     """Hold a lock in the database; among all who use it, one at a time. Not to be taken twice.
 
     Args:
         url: the server's address.
         name: the lock's.
+        connect: gives the connection that is to hold it; None: a new one does.
         limit: seconds to wait for a server that is away; None: as the environment says.
 
     Raises:
@@ -72,8 +81,9 @@ def lock(url: str, name: str, *, limit: float | None = None) -> Iterator[None]:
         sqlalchemy.exc.SQLAlchemyError: if it refuses.
     """
     take, free = (_take_postgresql, _free_postgresql) if _kind(url) == "postgresql" else (_take_mysql, _free_mysql)
+    opened = connect or _engine(url).connect
     with ExitStack() as held:
-        connection, is_taken = patiently(lambda: _taken(url, name, take, held), is_away, masked(url), limit=limit)
+        connection, is_taken = patiently(lambda: _taken(opened, name, take, held), is_away, masked(url), limit=limit)
         if not is_taken:
             raise StudyError(
                 f"{masked(url)}: another worker has held the lock of {name} for {_LOCK_SECONDS} s",
@@ -84,20 +94,24 @@ def lock(url: str, name: str, *, limit: float | None = None) -> Iterator[None]:
         finally:
             try:
                 free(connection, name)
+                connection.commit()
             except SQLAlchemyError:  # the connection was lost, and the lock with it
                 connection.invalidate()
 
 
-def _taken(url: str, name: str, take: Callable[[Connection, str], bool], held: ExitStack) -> tuple[Connection, bool]:
+def _taken(
+    connect: Connect, name: str, take: Callable[[Connection, str], bool], held: ExitStack
+) -> tuple[Connection, bool]:
     """Return a connection, left open until what holds it is left, and whether the lock is its own."""
-    connection = _engine(url).connect()
-    try:
-        is_taken = take(connection, name)
-    except BaseException:
-        connection.invalidate()
-        connection.close()
-        raise
-    held.callback(connection.close)
+    with ExitStack() as trying:
+        connection = trying.enter_context(connect())
+        try:
+            is_taken = take(connection, name)
+            connection.commit()  # the lock stays: it is the connection's, not the transaction's
+        except BaseException:
+            connection.invalidate()
+            raise
+        held.push(trying.pop_all())
     return connection, is_taken
 
 
@@ -107,6 +121,7 @@ def _take_postgresql(connection: Connection, name: str) -> bool:
         connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _number(name)})
     except DBAPIError as error:
         if getattr(error.orig, "sqlstate", None) == "55P03":  # lock_not_available
+            connection.rollback()
             return False
         raise
     return True
@@ -127,8 +142,8 @@ def _free_mysql(connection: Connection, name: str) -> None:
 
 @cache
 def _engine(url: str) -> Engine:
-    """Return connections for locks: others than Optuna's, whose transactions come and go under a lock."""
-    return create_engine(url, pool_size=1, isolation_level="AUTOCOMMIT", **engine_options(url))
+    """Return connections for locks that are taken before Optuna has any; each is closed with its lock."""
+    return create_engine(url, poolclass=NullPool, connect_args=_connect_args(url))
 
 
 def _kind(url: str) -> str:

@@ -63,11 +63,15 @@ def patiently(
                 if limit is not None and isinstance(error, RNATrackerError):
                     raise  # what to do at the beginning is said by it
                 reason = error.problem if isinstance(error, RNATrackerError) else str(error).strip().split("\n")[0]
-                raise StudyError(
-                    f"{server}: has been away for {gone:.0f} s ({reason})",
-                    "see why; then give the same command again: trials resume where they were saved",
-                ) from error
+                raise StudyError(f"{server}: has been away for {gone:.0f} s ({reason})", _remedy(reason)) from error
             if pause == _FIRST_PAUSE:
                 _log.warning("%s is away; waiting for it", server)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _remedy(reason: str) -> str:
+    then = "then give the same command again: trials resume where they were saved"
+    if "too many" in reason.lower():  # clients of PostgreSQL, connections of MySQL
+        return f"let it have more connections (max_connections): two for each worker; {then}"
+    return f"see why; {then}"

@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import delete, insert
+from sqlalchemy import Connection, delete, insert
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
 from rnatracker.search.remote.patience import patiently
@@ -71,6 +71,21 @@ class PatientStorage(RDBStorage):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._reader, self._held = TrialReader(), _Held()
+
+    @contextmanager
+    def on_one_connection(self) -> Iterator[Connection]:
+        """Let all that this thread asks for within this go through one connection, which is given.
+
+        Where that is lost, the rest goes through another.
+        """
+        with self.engine.connect() as connection:
+            session = self.scoped_session()
+            session.bind = connection
+            try:
+                yield connection
+            finally:
+                session.close()
+                session.bind = self.engine
 
     @contextmanager
     def together(self) -> Iterator[None]:
