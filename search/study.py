@@ -221,7 +221,8 @@ class Search:
         """
         repeats = 0
         while True:
-            ahead = self._ahead()
+            trials = self._work()  # before the lock, so that little is left to be read while others wait for it
+            ahead = self.planner.ahead(trials)
             with self.lock():
                 trials = self._reaped()
                 work = self.planner.next(self._work(trials), ahead)
@@ -242,7 +243,7 @@ class Search:
 
     def look(self, number: int) -> tuple[Decision, str]:
         """Decide about a trial that has come to where it was to go: what is to be done now, and why."""
-        ahead = self._ahead()
+        ahead = self.planner.ahead(self._work())
         with self.lock():
             return self.planner.look(self._work(), number, ahead)
 
@@ -270,10 +271,6 @@ class Search:
     def courses(self) -> list[Course]:
         """Return how far each trial that was begun has come, more being better."""
         return self.planner.courses(self._work())
-
-    def _ahead(self) -> Forecast | None:
-        """Return what the planner forecasts before the lock is taken."""
-        return self.planner.ahead(self._work()) if self.planner.forecasts_ahead else None
 
     def _reaped(self) -> list[FrozenTrial]:
         """Return all trials, those of dead workers put back; under the lock."""

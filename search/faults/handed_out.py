@@ -110,6 +110,7 @@ class HandedOut:
             if self._is_worked_on(trial, silent):
                 continue
             n_dead += 1
+            trial = self._storage.get_trial(self.id_of(trial.number))  # as it is now, whatever was read of it before
             n_deaths = deaths.count_after(trial)
             if deaths.is_its_own(trial.user_attrs):
                 self.set(trial, DEATHS, n_deaths)

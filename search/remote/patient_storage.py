@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Connection, delete, insert
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 
+from rnatracker.search.faults.deaths import WORKER
 from rnatracker.search.remote.patience import patiently
 from rnatracker.search.remote.trial_reader import TrialReader
 from rnatracker.tracking.names import masked
@@ -70,7 +71,8 @@ class PatientStorage(RDBStorage):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._reader, self._held = TrialReader(), _Held()
+        self._reader = TrialReader(WORKER, remembers=self.engine.dialect.name == "postgresql")
+        self._held = _Held()
 
     @contextmanager
     def on_one_connection(self) -> Iterator[Connection]:
@@ -105,6 +107,8 @@ class PatientStorage(RDBStorage):
         """Write rows, in place of earlier ones; safe to be done twice."""
         param, attribute = models.TrialParamModel, models.TrialUserAttributeModel
         rows = [{"trial_id": id_, "key": key, "value_json": text} for (id_, key), text in attributes.items()]
+        for id_ in {row["trial_id"] for row in [*params, *rows]}:
+            self._reader.forget(id_)
         with _create_scoped_session(self.scoped_session) as session:
             for table, named, wanted in ((param, "param_name", params), (attribute, "key", rows)):
                 for id_ in {row["trial_id"] for row in wanted}:
@@ -142,6 +146,7 @@ class PatientStorage(RDBStorage):
         """Set a user attribute, or keep it until the end of `together`."""
         if self._held.attributes is None:
             super().set_trial_user_attr(trial_id, key, value)
+            self._reader.forget(trial_id)
         else:
             self._held.attributes[trial_id, key] = json.dumps(value)
 

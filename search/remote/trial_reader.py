@@ -4,7 +4,8 @@ Owns which of them those are. Optuna reads all trials that haven't ended, each t
 row; a study that pauses trials has hundreds. Must not know studies. Read next: `patient_storage.py`, which uses it.
 
 A trial that waits is at rest: what becomes of it does so while it is handed out, and that begins with a sign of life
-(`search/faults/handed_out.py`). So one that waits, and whose last sign of life is the same as before, is as it was.
+(`search/faults/handed_out.py`). So one that waits, and whose last sign of life is the same as before, is as it was. One
+that is handed out, and has a worker, is as it was but for some of its attributes until its next sign of life or report.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Row, Select, or_, select
+from sqlalchemy import Row, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 _AT_ONCE = 1000
@@ -30,11 +31,21 @@ _NAMED = 100
 _distribution = lru_cache(maxsize=1024)(json_to_distribution)
 
 
-class TrialReader:
-    """Reads trials, and remembers which it has read that are at rest."""
+_State = tuple[TrialState, datetime.datetime | None, int]
+"""By what a trial is known to be as it was: its state, its last sign of life, how many values it has reported."""
 
-    def __init__(self) -> None:
-        self._at_rest: dict[int, datetime.datetime | None] = {}
+
+class TrialReader:
+    """Reads trials, and remembers which it has read that are as they were.
+
+    Args:
+        owner: the user attribute that says to whom a trial is handed out.
+        remembers: whether it remembers at all: signs of life have to be told apart, and times in whole seconds don't.
+    """
+
+    def __init__(self, owner: str, *, remembers: bool = True) -> None:
+        self._owner, self._remembers = owner, remembers
+        self._known: dict[int, _State] = {}
 
     def read(self, session: Session, study_id: int, known: Collection[int], above: int) -> list[FrozenTrial]:
         """Return the trials of a study that may have changed since they were read, by number.
@@ -46,17 +57,30 @@ class TrialReader:
             above: all trials with a greater id are wanted too.
         """
         if not known and above < 0:
-            self._at_rest.clear()  # whoever asks knows nothing
+            self._known.clear()  # whoever asks knows nothing
         all_heads = session.execute(_heads(study_id, known, above))
         wanted = (head for head in all_heads if head.trial_id > above or head.trial_id in known)
-        heads = [head for head in wanted if not self._is_at_rest(head)]
-        found = _built(session, heads)
-        for head in heads:
-            if head.state == TrialState.WAITING:
-                self._at_rest[head.trial_id] = head.sign
+        heads, reports = list(wanted), dict[int, int]()
+        running = [head.trial_id for head in heads if head.state == TrialState.RUNNING]
+        if running:
+            report = models.TrialIntermediateValueModel
+            count = select(report.trial_id, func.count()).where(report.trial_id.in_(running)).group_by(report.trial_id)
+            reports = {int(row[0]): int(row[1]) for row in session.execute(count)}
+        states: dict[int, _State] = {
+            head.trial_id: (head.state, head.sign, reports.get(head.trial_id, 0)) for head in heads
+        }
+        found = _built(session, [head for head in heads if self._known.get(head.trial_id) != states[head.trial_id]])
+        for trial in found:
+            is_whole = trial.state == TrialState.WAITING or trial.user_attrs.get(self._owner)
+            if self._remembers and is_whole and not trial.state.is_finished():
+                self._known[trial._trial_id] = states[trial._trial_id]
             else:
-                self._at_rest.pop(head.trial_id, None)
+                self._known.pop(trial._trial_id, None)
         return found
+
+    def forget(self, trial_id: int) -> None:
+        """Read a trial anew next time: this process has changed it."""
+        self._known.pop(trial_id, None)
 
     def read_one(self, session: Session, trial_id: int) -> FrozenTrial:
         """Return a trial, whatever was read before.
@@ -68,10 +92,6 @@ class TrialReader:
         if not heads:
             raise KeyError(f"there is no trial with the id {trial_id}")
         return _built(session, heads)[0]
-
-    def _is_at_rest(self, head: Row[Any]) -> bool:
-        before = self._at_rest.get(head.trial_id, "never read")
-        return bool(head.state == TrialState.WAITING and before == head.sign)
 
 
 def _heads(study_id: int, known: Collection[int], above: int) -> Select[Any]:

@@ -41,7 +41,7 @@ def is_enqueued(trial: FrozenTrial) -> bool:
 
 
 class Scaled:
-    """Trials' settings as numbers between 0 and 1, which are found once for each.
+    """Trials' settings as numbers between 0 and 1, and their values by epoch, which are found once for each.
 
     Args:
         space: what is searched.
@@ -50,6 +50,7 @@ class Scaled:
     def __init__(self, space: Space) -> None:
         self._space = space
         self._known: dict[int, tuple[dict[str, Any], Array]] = {}
+        self._values: dict[int, tuple[tuple[Any, ...], dict[int, dict[int, float]]]] = {}
 
     def of(self, trial: FrozenTrial) -> Array:
         """Return a trial's settings (D,)."""
@@ -58,6 +59,15 @@ class Scaled:
             settings = np.array(self._space.scaled(trial.params))
             self._known[trial.number] = dict(trial.params), settings
         return settings
+
+    def values_of(self, trial: FrozenTrial, epochs: int, sign: float) -> dict[int, dict[int, float]]:
+        """Return what a trial has come to, by fold and epoch; not to be changed. A report is never changed."""
+        sign_of_it = (trial.state == TrialState.FAIL, len(trial.intermediate_values), epochs, sign)
+        known, values = self._values.get(trial.number, (None, None))
+        if values is None or known != sign_of_it:
+            values = _values(trial, epochs, sign)
+            self._values[trial.number] = sign_of_it, values
+        return values
 
 
 def courses_of(trials: Iterable[FrozenTrial], scaled: Scaled, epochs: int, sign: float) -> list[Course]:
@@ -76,7 +86,7 @@ def courses_of(trials: Iterable[FrozenTrial], scaled: Scaled, epochs: int, sign:
             number, round_ = source_of(each)
             again.setdefault(number, {})[round_] = _values(each, epochs, sign)
     begun = [each for each in not_fresh(known) if not is_enqueued(each)]
-    return [_course(each, scaled, _values(each, epochs, sign), again.get(each.number, {})) for each in begun]
+    return [_course(each, scaled, scaled.values_of(each, epochs, sign), again.get(each.number, {})) for each in begun]
 
 
 def _values(trial: FrozenTrial, epochs: int, sign: float) -> dict[int, dict[int, float]]:

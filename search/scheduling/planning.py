@@ -60,6 +60,8 @@ class Planner:
 
         What others do until the decision isn't in it: that can be by forecasts of half a second ago.
         """
+        if not self.forecasts_ahead:
+            return None
         found = self.courses(trials)
         return self._freeze_thaw.forecast(found) if self._freeze_thaw.is_asked(found, self.request.trials) else None
 
@@ -71,11 +73,12 @@ class Planner:
             ahead: what was forecast a moment ago.
         """
         interrupted = next((t.number for t in trials if courses.is_interrupted(t)), None)
-        found = self.courses(trials)
-        if interrupted is None and self._enough(found) is not None:
-            return Decision(What.NOTHING)
-        if self.request.scheduler == "freeze-thaw":
-            return self._decide(trials, found, ahead) if interrupted is None else self._go_on(interrupted, found)
+        if self.forecasts_ahead or self._has_limit:
+            found = self.courses(trials)
+            if interrupted is None and self._enough(found) is not None:
+                return Decision(What.NOTHING)
+            if self.forecasts_ahead:
+                return self._decide(trials, found, ahead) if interrupted is None else self._go_on(interrupted, found)
         begun = sum(trial.state != TrialState.WAITING for trial in not_fresh(trials))
         if begun >= self.request.trials:
             return Decision(What.NOTHING)
@@ -102,7 +105,11 @@ class Planner:
 
     def enough(self, trials: Trials) -> str | None:
         """Return why the study ends before it has all its trials; None if it doesn't."""
-        return self._enough(self.courses(trials))
+        return self._enough(self.courses(trials)) if self._has_limit else None
+
+    @property
+    def _has_limit(self) -> bool:
+        return self.request.until.epochs is not None or self.request.until.gain is not None
 
     def expected_gain(self, trials: Trials) -> float | None:
         """Return how far ten more trials are expected to come above the best; None before there are enough."""

@@ -16,6 +16,7 @@ from optuna.storages import RDBStorage, _cached_storage
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
 
 from rnatracker.search.remote.patient_storage import _CALLS, PatientStorage
 from rnatracker.search.remote.trial_reader import TrialReader
@@ -54,7 +55,7 @@ def study(storage: RDBStorage) -> Study:
 
 @pytest.fixture
 def read(storage: RDBStorage, study: Study) -> Read:
-    reader = TrialReader()
+    reader = TrialReader("worker")
 
     def call(known: set[int], above: int) -> list[FrozenTrial]:
         with _create_scoped_session(storage.scoped_session) as session:
@@ -76,31 +77,49 @@ def test_trials_of_every_kind_are_as_optuna_reads_them(storage: RDBStorage, stud
 
 def test_trials_are_read_that_are_named_or_newer(read: Read) -> None:
     ids = [trial._trial_id for trial in read(set(), -1)]
-    assert [t.number for t in read({ids[0], ids[3]}, ids[2])] == [0, 3]
-    assert [t.number for t in read({ids[0]}, ids[1])] == [0, 2, 3]
+    assert [t.number for t in read({ids[0], ids[2]}, ids[2])] == [0, 2]
+    assert [t.number for t in read({ids[0]}, ids[0])] == [0, 1, 2]
 
 
 def test_many_named_trials_are_found_without_naming_them(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnatracker.search.remote.trial_reader._NAMED", 1)
     monkeypatch.setattr("rnatracker.search.remote.trial_reader._AT_ONCE", 2)
     ids = [trial._trial_id for trial in read(set(), -1)]
-    assert [t.number for t in read({ids[0], ids[1], ids[3]}, ids[3])] == [0, 1, 3]
+    assert [t.number for t in read({ids[0], ids[1], ids[2]}, ids[2])] == [0, 1, 2]
 
 
 def test_trial_that_waits_is_read_once_and_again_after_it_was_handed_out(storage: RDBStorage, read: Read) -> None:
     ids = {trial.number: trial._trial_id for trial in read(set(), -1)}
     unfinished = {ids[3], ids[4], ids[5]}
-    assert [t.number for t in read(unfinished, ids[2])] == [3]
+    assert read(unfinished, ids[2]) == []
     for state in (TrialState.RUNNING, TrialState.WAITING):
         storage.record_heartbeat(ids[4])
         storage.set_trial_state_values(ids[4], state)
-    (_, paused) = read(unfinished, ids[2])
+    (paused,) = read(unfinished, ids[2])
     assert (paused.number, paused.state) == (4, TrialState.WAITING)
-    assert [t.number for t in read(unfinished, ids[2])] == [3]
+    assert read(unfinished, ids[2]) == []
     storage.record_heartbeat(ids[5])
     storage.set_trial_state_values(ids[5], TrialState.RUNNING)
     storage.set_trial_state_values(ids[5], TrialState.COMPLETE, [0.5])
-    assert [t.number for t in read(unfinished, ids[2])] == [3, 5]
+    assert [t.number for t in read(unfinished, ids[2])] == [5]
+
+
+def test_trial_that_is_worked_on_is_read_again_after_each_report_and_sign_of_life(
+    storage: RDBStorage, study: Study, read: Read
+) -> None:
+    ids = {trial.number: trial._trial_id for trial in read(set(), -1)}
+    assert read({ids[3]}, ids[5]) == []
+    storage.set_trial_intermediate_value(ids[3], 7, 0.5)
+    assert [t.intermediate_values[7] for t in read({ids[3]}, ids[5])] == [0.5]
+    storage.set_trial_user_attr(ids[3], "seen", 1)
+    assert read({ids[3]}, ids[5]) == []
+    storage.record_heartbeat(ids[3])
+    assert [t.user_attrs["seen"] for t in read({ids[3]}, ids[5])] == [1]
+    storage.set_trial_user_attr(ids[3], "worker", None)
+    with storage.engine.begin() as connection:  # SQLite's clock would tell the same second
+        connection.execute(text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00.000000'"))
+    for _ in range(2):  # handed out, and its worker is yet to be told
+        assert [t.user_attrs["worker"] for t in read({ids[3]}, ids[5])] == [None]
 
 
 def test_who_knows_nothing_yet_is_given_all(read: Read) -> None:
@@ -108,7 +127,7 @@ def test_who_knows_nothing_yet_is_given_all(read: Read) -> None:
 
 
 def test_one_trial_is_read_as_optuna_reads_it(storage: RDBStorage, study: Study) -> None:
-    reader = TrialReader()
+    reader = TrialReader("worker")
     for expected in storage._get_trials(study._study_id, None, set(), -1):
         with _create_scoped_session(storage.scoped_session) as session:
             assert _plain([reader.read_one(session, expected._trial_id)]) == _plain([expected])
