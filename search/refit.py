@@ -29,6 +29,7 @@ from rnatracker.search import summary
 from rnatracker.search.faults import lost_runs
 from rnatracker.search.front.pareto import to_measure
 from rnatracker.search.hints import study_command
+from rnatracker.search.launchers.folds import check_no_jobs
 from rnatracker.search.records import leave
 from rnatracker.search.records import verdict as verdicts
 from rnatracker.search.records.verdict import Refitted, Verdict, judge
@@ -188,6 +189,8 @@ def _trained(search: Search, tracker: Tracker, trial: FrozenTrial, seed: int, me
         if begun.status() != "FINISHED":
             _complete(begun, _config(search, trial, seed))
             reporter, jobs, run_folds = means.reporter, means.jobs, means.run_folds
+            if run_folds is None:
+                check_no_jobs(begun)
             resume(begun.id, tracking, reporter, jobs=jobs, run_folds=run_folds, beside=means.beside)
         return begun
 

@@ -297,9 +297,10 @@ class Search:
             if trial is None:
                 return None
             why = self._resumed(trial, work.why)
-            earlier = set(trial.params)
-            is_resumed = bool(earlier)  # it was interrupted: others may have drawn the same since
-            outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
+        earlier = set(trial.params)
+        is_resumed = bool(earlier)  # it was interrupted: others may have drawn the same since
+        outside = tuple(trial.user_attrs.get(OUTSIDE, ()))
+        with storages.together(self.storage):  # apart: that may take long, and the trial has its worker by then
             drawn = request.space.draw(trial, without=outside)
         if is_resumed and earlier != set(drawn) and not is_given(self.trial(trial.number)):
             # Interrupted amid its drawing: the rest would not be what it would have been, so all is drawn anew.

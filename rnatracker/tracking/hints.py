@@ -25,7 +25,7 @@ _BEGINNINGS = {"--weights": Tag.WEIGHTS, "--transfer": Tag.TRANSFER}
 def resume_command(run: TrackedRun, tracking: TrackingSettings, jobs: int = 1, *, on_cluster: bool = False) -> str:
     """Return what to type to resume a run that was interrupted; of one whose folds are jobs of a cluster, as such."""
     words = ["--jobs", str(jobs)] if jobs > 1 else []
-    words += ["--launcher", "slurm"] if on_cluster or run.tags().get(Tag.JOBS) else []
+    words += ["--launcher", "slurm"] if on_cluster else []
     return _about_run(["train", "--resume"], run.name, run.folder, words, tracking)
 
 
@@ -37,7 +37,7 @@ def finish_advice(run: TrackedRun, tracking: TrackingSettings) -> str:
     if tags.get(Tag.KIND) in ("baseline", "blend"):
         return f"run it again with: {retrain_command(run, tracking)}"
     if tags.get(Tag.KIND) != "trial":
-        return f"finish it first with: {resume_command(run, tracking)}"
+        return f"finish it first with: {resume_command(run, tracking, on_cluster=bool(tags.get(Tag.JOBS)))}"
     if Tag.PRUNED in tags:
         return f"train its settings to their end with: {retrain_command(run, tracking)}"
     if Tag.REPLAYS in tags:

@@ -84,6 +84,8 @@ class _Measure(Watcher):
             f"{destination.training.name}: {trained.model} measured on the fold: PCC mean "
             f"{metrics.shown(scores['pcc_mean'])}, overall {metrics.shown(scores['pcc_overall'])}"
         )
+        destination.run.flush()
+        destination.run.publish(now=True)  # before the run may be taken for finished elsewhere
         if singles:
             said = seeds.said_beside(singles, scores, len(trained.networks))
             destination.log.line(f"{destination.training.name}: {said}")

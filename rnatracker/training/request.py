@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -33,7 +33,6 @@ from rnatracker.training.steps import trunk
 
 if TYPE_CHECKING:
     from rnatracker.processes.stop import StopSignal
-    from rnatracker.training.division import Training
     from rnatracker.training.reporting import Reporter
 
 
@@ -41,9 +40,9 @@ class RunFolds(Protocol):
     """Trains and measures folds, each in a child run, until all have finished."""
 
     def __call__(
-        self, run: TrackedRun, prepared: PreparedRun, folds: list[Training], reporter: Reporter, stop: StopSignal, /
+        self, run: TrackedRun, prepared: PreparedRun, folds: list[Any], reporter: Reporter, stop: StopSignal, /
     ) -> None:
-        """Train them.
+        """Train them: `division.Training`, which knows this module.
 
         Raises:
             Stopped: if it was asked to.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from rnatracker import config, metrics
 from rnatracker.config import Config
 from rnatracker.data.transcripts import Transcripts
-from rnatracker.errors import DataError, TrackingError
+from rnatracker.errors import DataError, TrackingError, UsageError
 from rnatracker.escapes import markdown
 from rnatracker.lineage.others import check_same
 from rnatracker.processes import identity
@@ -106,7 +106,10 @@ def resume(
         )
     check_reopenable(run)
     prepared = _prepare_again(run, tags, tracking, data, jobs, run_folds)
-    _wait_for_orphans(run, reporter)
+    if run_folds is None:
+        _wait_for_orphans(run, reporter)
+    elif not prepared.config.data.fold:
+        raise UsageError("--launcher slurm: jobs train folds, and this run has none", "leave it out")
     with StopSignal() as stop:
         with stop.shielded():
             run.reopen()

@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from rnatracker.errors import RNATrackerError
+from rnatracker.escapes import printable_lines
 from rnatracker.model.device import pick_device
 from rnatracker.processes.stop import Interrupted, StopSignal
 from rnatracker.search.launchers.folds import FoldTask
 from rnatracker.search.trial_runs import opened_tracker, waiting_for_runs
-from rnatracker.tracking.contract import TrackedRun
+from rnatracker.tracking.contract import TrackedRun, check_reopenable
 from rnatracker.training.fold_run import run_folds
 from rnatracker.training.fold_workers import with_transcripts
 from rnatracker.training.reporting import NullReporter
@@ -58,6 +59,7 @@ def _is_to_do(child: TrackedRun) -> bool:
     """Tell whether a fold has not finished; end the run of an earlier job of it that was lost with its node."""
     status = child.status()
     if status == "RUNNING":
+        check_reopenable(child)  # another job of this host may train it
         child.finish("KILLED", "its job was lost")
     return status != "FINISHED"
 
@@ -75,7 +77,7 @@ def main() -> int:
         except (Interrupted, Stopped, KeyboardInterrupt):
             return _STOPPED
         except RNATrackerError as error:
-            print(f"Error: {error}", file=sys.stderr)
+            sys.stderr.write(printable_lines(f"Error: {error}") + "\n")
             return 1
     return 0
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +35,8 @@ from rnatracker.training.trainer import Stopped
 _ASK_SECONDS = 5.0
 """How often SLURM and the tracking server are asked."""
 _TICK_SECONDS = 0.2
+_DATA = "data-"
+_SERVER = "the tracking server"
 _MODULE = "rnatracker.search.launchers.fold_job"
 
 
@@ -73,23 +77,23 @@ class SlurmFolds:
             StudyError: if SLURM refuses them.
             TrainingError: if a job ends and its fold has not finished.
         """
-        folder = slurm.folder_of(prepared.request.tracking.store, run.name)
+        folder = slurm.folder_of(prepared.request.tracking.store, f"{run.name}-{run.id[:8]}")
         jobs = jobs_of(run)
         alive = slurm.states(list(jobs.values()))
         new = [fold for fold in folds if fold.name not in jobs or jobs[fold.name].job not in alive]
         if new:
-            jobs |= self._submit(run, prepared, new, folder)
-            noted = {name: {"job": each.job, "folder": each.folder} for name, each in jobs.items()}
-            run.set_tags({Tag.JOBS: json.dumps(noted)})
+            with stop.shielded():  # a job that isn't noted would be submitted again
+                jobs |= self._submit(run, prepared, new, folder)
+                noted = {"folder": str(folder), "jobs": {name: each.job for name, each in jobs.items()}}
+                patiently(lambda: run.set_tags({Tag.JOBS: json.dumps(noted)}), is_lost, _SERVER)
             reporter.line(f"submitted {', '.join(each.name for each in new)} as jobs; their logs: {folder}")
         _Watch(run, {fold.name: jobs[fold.name] for fold in folds}, reporter).wait(stop)
-        shutil.rmtree(folder / "data", ignore_errors=True)
+        for data in folder.glob(f"{_DATA}*"):
+            shutil.rmtree(data, ignore_errors=True)
 
     def _submit(self, run: TrackedRun, prepared: PreparedRun, folds: list[Training], folder: Path) -> dict[str, Array]:
         """Submit folds as one array; return each one's job."""
-        data = folder / "data"
-        shutil.rmtree(data, ignore_errors=True)
-        data.mkdir()
+        data = Path(tempfile.mkdtemp(prefix=_DATA, dir=folder))  # another's may be read by jobs that go on
         request = replace(prepared.request, run_folds=None, jobs=1)
         light = without_transcripts(replace(prepared, request=request), data)
         tasks = []
@@ -103,18 +107,24 @@ class SlurmFolds:
 
 def jobs_of(run: TrackedRun) -> dict[str, Array]:
     """Return the jobs that a cross-validation's folds were submitted as, by the fold's name."""
-    noted = json.loads(run.tags().get(Tag.JOBS) or "{}")
-    return {name: Array(each["job"], 1, each["folder"]) for name, each in noted.items()}
+    noted = json.loads(run.tags().get(Tag.JOBS) or '{"folder": "", "jobs": {}}')
+    return {name: Array(job, 1, noted["folder"]) for name, job in noted["jobs"].items()}
 
 
 def check_no_jobs(run: TrackedRun) -> None:
     """Check that no fold of a run is a job that hasn't ended: it would be trained twice.
 
     Raises:
-        TrackingError: if one is.
+        TrackingError: if one is, or that can't be seen here.
     """
-    if not run.tags().get(Tag.JOBS) or shutil.which("squeue") is None:
+    if not run.tags().get(Tag.JOBS):
         return
+    if shutil.which("squeue") is None:
+        raise TrackingError(
+            f"run {run.name}: its folds were submitted as jobs of SLURM, and this host has no squeue to see whether "
+            "they have ended",
+            "resume it on a login node with --launcher slurm",
+        )
     alive = sorted(slurm.states(list(jobs_of(run).values())))
     if alive:
         raise TrackingError(
@@ -143,19 +153,22 @@ class _Watch:
             while not stop():
                 if time.monotonic() - asked >= _ASK_SECONDS:
                     asked = time.monotonic()
-                    if self._look():
-                        return
+                    with suppress(slurm.SilentError):  # it is asked again
+                        if self._look():
+                            return
                 time.sleep(_TICK_SECONDS)
         self._reporter.line("the jobs go on; resume the run to watch them and to sum the folds up")
         raise Stopped
 
     def _look(self) -> bool:
-        """Tell whether all folds have finished."""
+        """Tell whether all folds have finished, and their jobs have ended: what they made is on the server then."""
         alive = slurm.states(list(self._jobs.values()))  # first: a fold that ends in between has finished
-        states = patiently(self._states, is_lost, "the tracking server")
+        states = patiently(self._states, is_lost, _SERVER)
+        is_done = {name: states.get(name) == "FINISHED" for name in self._jobs}
         for name, each in self._jobs.items():
-            self._tell(name, "has finished" if states.get(name) == "FINISHED" else alive.get(each.job, "").lower())
-        open_folds = [name for name in self._jobs if states.get(name) != "FINISHED"]
+            ended = "has finished" if is_done[name] else "its job has ended before the fold had finished"
+            self._tell(name, alive.get(each.job, ended).lower())
+        open_folds = [name for name, each in self._jobs.items() if not is_done[name] or each.job in alive]
         gone = [name for name in open_folds if self._jobs[name].job not in alive]
         if gone and len(gone) == len(open_folds):
             logs = ", ".join(str(self._jobs[name].log(self._jobs[name].job)) for name in gone)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from rnatracker.errors import StudyError
@@ -46,26 +47,31 @@ class SlurmWorkers:
         Raises:
             StudyError: if they can't be submitted, or all have ended before the study has.
         """
-        if self._workers:
+        if self._workers and not self._is_done():
             array = slurm.submit(search, self._workers, self._options)
             self._say(f"submitted {self._workers} workers as job {array.job}; their logs: {array.folder}")
         asked = -_ASK_SECONDS
         while not stop():
             if time.monotonic() - asked >= _ASK_SECONDS:
                 asked = time.monotonic()
-                if self._is_over(slurm.states(slurm.arrays(search))):
-                    return None
+                with suppress(slurm.SilentError):  # it is asked again
+                    if self._is_over(slurm.states(slurm.arrays(search))):
+                        return None
             watch(search, None)
             time.sleep(_TICK_SECONDS)
         return StopReason.LEFT
 
+    def _is_done(self) -> bool:
+        """Tell whether there is nothing more to do, and nobody works on anything."""
+        with self._search.lock():
+            self._search.reap()
+            return self._search.is_over() and not self._search.running()
+
     def _is_over(self, alive: Mapping[str, str]) -> bool:
         """Tell whether the study is over; name jobs that have ended before it was."""
         search = self._search
-        with search.lock():
-            search.reap()
-            if search.is_over() and not search.running():
-                return True
+        if self._is_done():
+            return True
         arrays = slurm.arrays(search)
         gone = [(name, each.log(name)) for each in arrays for name in each.names if name not in alive]
         for name, log in gone:

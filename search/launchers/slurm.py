@@ -35,6 +35,10 @@ _FOLDER = "slurm"
 _TIME = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 
+class SilentError(StudyError):
+    """SLURM does not answer: what has become of jobs is not known."""
+
+
 @dataclass(frozen=True)
 class Array:
     """A job array that was submitted.
@@ -219,11 +223,17 @@ def arrays(search: Search) -> list[Array]:
 
 
 def states(found: Sequence[Array]) -> dict[str, str]:
-    """Return what SLURM says of each job that isn't over, by its name: `RUNNING`, `PENDING`, ..."""
+    """Return what SLURM says of each job that isn't over, by its name: `RUNNING`, `PENDING`, ...
+
+    Raises:
+        SilentError: if SLURM doesn't answer.
+    """
     if not found:
         return {}
     command = ["squeue", "--noheader", "--array", "--format=%i %T", f"--jobs={','.join(each.job for each in found)}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode and "Invalid job id" not in done.stderr:  # that is what it says of jobs that are long over
+        raise SilentError(f"SLURM does not answer ({done.stderr.strip() or 'squeue failed'})", "try again later")
     known = {name for each in found for name in each.names}
     pairs = (line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip())
     return {name: state for name, state in pairs if name in known}

@@ -159,8 +159,12 @@ class PatientStorage(RDBStorage):
     ) -> list[FrozenTrial]:
         if states is not None:
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
-        with _create_scoped_session(self.scoped_session) as session:
-            return self._reader.read(session, study_id, included_trial_ids, trial_id_greater_than)
+        try:
+            with _create_scoped_session(self.scoped_session) as session:
+                return self._reader.read(session, study_id, included_trial_ids, trial_id_greater_than)
+        except BaseException:
+            self._reader.forget_all()
+            raise
 
 
 def _patient(name: str) -> Any:

@@ -71,12 +71,16 @@ class TrialReader:
         }
         found = _built(session, [head for head in heads if self._known.get(head.trial_id) != states[head.trial_id]])
         for trial in found:
-            is_whole = trial.state == TrialState.WAITING or trial.user_attrs.get(self._owner)
+            is_whole = trial.state == TrialState.WAITING or (trial.params and trial.user_attrs.get(self._owner))
             if self._remembers and is_whole and not trial.state.is_finished():
                 self._known[trial._trial_id] = states[trial._trial_id]
             else:
                 self._known.pop(trial._trial_id, None)
         return found
+
+    def forget_all(self) -> None:
+        """Read all anew: what was read last has not reached who asked."""
+        self._known.clear()
 
     def forget(self, trial_id: int) -> None:
         """Read a trial anew next time: this process has changed it."""
@@ -118,6 +122,10 @@ def _all_heads() -> Select[Any]:
 def _built(session: Session, heads: list[Row[Any]]) -> list[FrozenTrial]:
     """Return the trials of these rows, with what the other tables have of them."""
     ids = [head.trial_id for head in heads]
+    # Attributes first: what is written with the owner is then there too.
+    user, system = (
+        _attributes(session, table, ids) for table in (models.TrialUserAttributeModel, models.TrialSystemAttributeModel)
+    )
     params: dict[int, list[Any]] = defaultdict(list)
     for row in _rows(session, models.TrialParamModel, ids):
         params[row.trial_id].append(row)
@@ -128,9 +136,6 @@ def _built(session: Session, heads: list[Row[Any]]) -> list[FrozenTrial]:
     to_report = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
     for row in _rows(session, models.TrialIntermediateValueModel, ids):
         reports[row.trial_id][row.step] = to_report(row.intermediate_value, row.intermediate_value_type)
-    user, system = (
-        _attributes(session, table, ids) for table in (models.TrialUserAttributeModel, models.TrialSystemAttributeModel)
-    )
     return [
         _trial(head, params[id_], values[id_], user[id_], system[id_], reports[id_])
         for id_, head in zip(ids, heads, strict=True)

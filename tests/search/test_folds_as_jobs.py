@@ -23,7 +23,7 @@ _JOBS = {"fold1": Array("7_0", 1, "/logs"), "fold2": Array("7_1", 1, "/logs")}
 
 
 def _run(**states: str) -> TrackedRun:
-    noted = {name: {"job": each.job, "folder": each.folder} for name, each in _JOBS.items()}
+    noted = {"folder": "/logs", "jobs": {name: each.job for name, each in _JOBS.items()}}
     children = {name: SimpleNamespace(status=lambda state=state: state) for name, state in states.items()}
     found: Any = SimpleNamespace(name="exp1", children=lambda: children, tags=lambda: {Tag.JOBS: json.dumps(noted)})
     return cast("TrackedRun", found)
@@ -66,6 +66,22 @@ def test_run_whose_folds_are_jobs_is_not_resumed_beside_them(monkeypatch: pytest
     assert raised.value.remedy.endswith("scancel 7_1")
     monkeypatch.setattr(slurm, "states", lambda _: {})
     folds.check_no_jobs(_run())
+    monkeypatch.setattr(folds.shutil, "which", lambda _: None)
+    with pytest.raises(TrackingError, match="no squeue"):
+        folds.check_no_jobs(_run())
+
+
+def test_fold_is_waited_for_until_its_job_has_ended_and_slurm_may_be_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fold has made is uploaded after its run was ended."""
+    with pytest.raises(Stopped):
+        _watch(_run(fold1="FINISHED", fold2="FINISHED"), {"7_1": "COMPLETING"}, monkeypatch, StopAfter(3))
+
+    def silent(_: object) -> dict[str, str]:
+        raise slurm.SilentError("SLURM does not answer", "try again later")
+
+    monkeypatch.setattr(slurm, "states", silent)
+    with pytest.raises(Stopped):
+        folds._Watch(_run(), _JOBS, NullReporter()).wait(StopAfter(3))
 
 
 def test_options_of_sbatch_are_checked_as_they_are_typed() -> None:

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
+import optuna
 import pytest
 
 from rnatracker.config import Config
@@ -79,11 +81,24 @@ def test_study_that_other_hosts_cannot_reach_is_refused(tmp_path: Path, monkeypa
         slurm.check(_request(tmp_path, server, runs))
 
 
-def test_addresses_are_in_a_jobs_environment_and_not_in_its_command(tmp_path: Path) -> None:
+def test_addresses_are_in_a_jobs_environment_and_not_in_its_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = _request(tmp_path, "postgresql://r:secret@h/studies", "http://me:secret@h:5000")
-    assert not any("secret" in word for word in slurm._words(request))
-    assert slurm._environment(request)[task.STORAGE] == request.storage
-    assert slurm._environment(replace(request))[task.TRACKING] == "http://me:secret@h:5000"
+    submitted: list[task.Task] = []
+
+    def submit(tasks: list[task.Task], folder: Path, name: str, options: object) -> Array:
+        submitted.extend(tasks)
+        return Array("7", len(tasks), str(folder))
+
+    monkeypatch.setattr(slurm, "submit_tasks", submit)
+    search = SimpleNamespace(request=request, folder=tmp_path, lock=nullcontext, study=optuna.create_study())
+    slurm.submit(search, 2, {})  # type: ignore[arg-type]
+    for each in submitted:
+        assert not any("secret" in word for word in each._words)
+        assert each._environment[task.STORAGE] == request.storage
+        assert each._environment[task.TRACKING] == "http://me:secret@h:5000"
+    assert len(submitted) == 2
 
 
 _WORKER = """
@@ -98,7 +113,7 @@ time.sleep(60)
 """
 
 
-def _task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> task.StudyTask:
+def _task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> task.Task:
     """Return a task whose worker is a stand-in that takes half a second to save."""
     begin = subprocess.Popen
 
@@ -108,7 +123,7 @@ def _task(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> task.StudyTask:
         return begin([sys.executable, "-c", _WORKER, str(tmp_path / "done")], env=env)
 
     monkeypatch.setattr(task.subprocess, "Popen", stand_in)
-    return task.StudyTask(["tune", "--study", "first"], {"X": "1"})
+    return task.Task(["rnatracker", "tune", "--study", "first"], {"X": "1"})
 
 
 def test_checkpoint_within_a_signal_handler_waits_until_the_worker_has_saved(
@@ -128,7 +143,7 @@ def test_checkpoint_within_a_signal_handler_waits_until_the_worker_has_saved(
         signal.signal(signal.SIGUSR2, before)
     assert (tmp_path / "done").read_text() == "saved"
     (delayed,) = again
-    assert isinstance(delayed.function, task.StudyTask)
+    assert isinstance(delayed.function, task.Task)
 
 
 def test_job_that_is_cancelled_saves_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +163,7 @@ def test_worker_that_fails_fails_its_job(monkeypatch: pytest.MonkeyPatch) -> Non
     begin = subprocess.Popen
     monkeypatch.setattr(task.subprocess, "Popen", lambda *_, **__: begin([sys.executable, "-c", "raise SystemExit(1)"]))
     with pytest.raises(RuntimeError, match="status 1"):
-        task.StudyTask([], {})()
+        task.Task([], {})()
 
 
 def test_job_is_called_as_squeue_calls_it(monkeypatch: pytest.MonkeyPatch) -> None:

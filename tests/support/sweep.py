@@ -87,15 +87,15 @@ _TRAIN = ("train", "--data", "x.tsv", *_TINY)
 _BASELINE = ("baseline", "--data", "x.tsv", "--kind", "length", "--fold", "2")
 _BLEND = ("blend", "exp1", "exp2")
 SWEPT = {
-    "train": Swept((_DATA, ("runs",), _TRAIN), _TRAIN, _trained, every=2),
-    "promote": Swept((_DATA, _TRAIN), ("promote", "exp1"), _promoted, every=3),
+    "train": Swept((_DATA, ("runs",), _TRAIN), _TRAIN, _trained, every=3),
+    "promote": Swept((_DATA, _TRAIN), ("promote", "exp1"), _promoted, every=4),
     "predict": Swept((_DATA, _TRAIN, ("promote", "exp1")), ("predict", "x.tsv", "--out", "out.tsv"), _predicted),
-    "blend": Swept((_DATA, _BASELINE, (*_TRAIN, "--fold", "2")), _BLEND, _blended, every=4),
+    "blend": Swept((_DATA, _BASELINE, (*_TRAIN, "--fold", "2")), _BLEND, _blended, every=6),
     "tune": Swept(
         (_DATA, _TRAIN),
         ("tune", "--data", "x.tsv", "--study", "s", "--space", "smoke", "--trials", "2", *_SEARCHED),
         _searched,
-        every=7,
+        every=10,
     ),
 }
 
