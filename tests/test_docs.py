@@ -37,6 +37,7 @@ _OPTIONS_ELSEWHERE = {
     "--env-manager": "mlflow's",
     "--backend-store-uri": "mlflow's",
     "--artifacts-destination": "mlflow's",
+    "--no-serve-artifacts": "mlflow's",
     "--detach": "docker's",
     "--username": "createdb's",
 }

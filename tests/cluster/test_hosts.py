@@ -53,7 +53,7 @@ class Size:
     seconds: float
 
 
-_SHORT, _LONG = Size(4, 8, 40, 3, 4.0), Size(8, 40, 300, 60, 8.0)
+_SHORT, _LONG = Size(4, 8, 40, 3, 4.0), Size(8, 32, 200, 60, 10.0)
 
 
 class Hosts:
