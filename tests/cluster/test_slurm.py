@@ -165,7 +165,9 @@ def test_study_outlives_time_limits_and_a_node_that_is_lost_and_finds_what_one_w
     alone = ["--store", str(site.folder / "alone"), "--no-track", "--json", "--threads", "1"]
     command = [sys.executable, "-m", "rnatracker", "tune", "--study", "toy", *search_for, *alone]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
-    assert json.loads(done.stdout)["best"]["value"] == told["best"]["value"]
+    best = json.loads(done.stdout)["best"]
+    assert best["trial"] == told["best"]["trial"]
+    assert best["value"] == pytest.approx(told["best"]["value"], abs=1e-6)  # jobs may have other numbers of threads
 
 
 def test_folds_that_are_jobs_come_to_what_they_do_on_this_host(site: Site) -> None:
