@@ -26,6 +26,7 @@ from rnatracker.search.definition import load_search
 from rnatracker.search.launchers.task import STORAGE
 from rnatracker.search.remote import heartbeat
 from rnatracker.search.study import RUN_ID, WORKER, Search
+from rnatracker.search.trial_runs import opened_tracker
 from rnatracker.tracking.open import open_tracker
 from rnatracker.tracking.settings import TrackingSettings
 from tests.support import postgresql
@@ -210,7 +211,8 @@ def _killed(hosts: Hosts, rng: random.Random, begun: float) -> Kill:
     if trial is None or RUN_ID not in trial.user_attrs:
         return Kill(time.monotonic() - begun)
     run_id, reported = trial.user_attrs[RUN_ID], max(trial.intermediate_values, default=0)
-    log = open_tracker(search.request.tracking).find(run_id).files.log
+    tracker = opened_tracker(search.request.tracking, limit=200)  # its server may have just been restarted
+    log = tracker.find(run_id).files.log
     kept = len(re.findall(r"  epoch +\d+/", log.read_text())) if log.is_file() else 0
     took = MlflowClient(search.request.tracking.tracking_uri).get_metric_history(run_id, "time/epoch_seconds")
     lost = sum(each.value for each in took if each.step > kept) + (reported - len(took)) * _AN_EPOCH
