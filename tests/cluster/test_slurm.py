@@ -95,7 +95,7 @@ def site(tmp_path: Path, cluster: slurm.Cluster, database: str, mlflow_store: Pa
 
 
 def _end(process: subprocess.Popen[str]) -> dict[str, Any]:
-    out, said = process.communicate(timeout=500)
+    out, said = process.communicate(timeout=900)
     assert process.returncode == 0, said
     return dict(json.loads(out))
 
@@ -142,7 +142,7 @@ def _training(site: Site) -> int:
 
 def test_study_outlives_time_limits_and_a_node_that_is_lost_and_finds_what_one_worker_does(site: Site) -> None:
     """Each trial goes on where it was, whichever job takes it over: each epoch is trained once."""
-    epochs, trials = 130, 12
+    epochs, trials = 90, 12
     search_for = ["--trials", str(trials), "--epochs", str(epochs), "--space", "smoke", *_SMALL]
     search_for += ["--data", str(site.data), "--sampler", "random", "--scheduler", "none", "--no-baseline"]
     begun = site.begin(*search_for, "--workers", "4", "--slurm", "time=2", "--json")
