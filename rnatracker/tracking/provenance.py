@@ -15,7 +15,7 @@ from pathlib import Path
 from rnatracker import __version__
 from rnatracker.tracking.tags import Tag
 
-_PACKAGES = ("torch", "mlflow", "numpy", "pandas", "scipy")
+_PACKAGES = ("torch", "mlflow", "optuna", "numpy", "pandas", "scipy")
 
 
 def tags() -> dict[str, str]:
@@ -25,12 +25,18 @@ def tags() -> dict[str, str]:
         Tag.PYTHON: platform.python_version(),
         Tag.COMMAND: shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
+    return found | {f"rnatracker.{package}": version for package, version in packages().items()} | _git()
+
+
+def packages() -> dict[str, str]:
+    """Return the versions of the packages that figures may depend on, by name; of those that are installed."""
+    found = {}
     for package in _PACKAGES:
         try:
-            found[f"rnatracker.{package}"] = metadata.version(package)
+            found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found | _git()
+    return found
 
 
 def _git() -> dict[str, str]:

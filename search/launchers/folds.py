@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,6 +94,16 @@ class SlurmFolds:
     def _submit(self, run: TrackedRun, prepared: PreparedRun, folds: list[Training], folder: Path) -> dict[str, Array]:
         """Submit folds as one array; return each one's job."""
         data = Path(tempfile.mkdtemp(prefix=_DATA, dir=folder))  # another's may be read by jobs that go on
+        with ExitStack() as unless_submitted:
+            unless_submitted.callback(shutil.rmtree, data, ignore_errors=True)
+            array = self._submit_with(run, prepared, folds, folder, data)
+            unless_submitted.pop_all()
+        return {fold.name: Array(job, 1, str(folder)) for fold, job in zip(folds, array.names, strict=True)}
+
+    def _submit_with(
+        self, run: TrackedRun, prepared: PreparedRun, folds: list[Training], folder: Path, data: Path
+    ) -> Array:
+        """Submit folds whose transcripts are to lie in a folder."""
         request = replace(prepared.request, run_folds=None, jobs=1)
         light = without_transcripts(replace(prepared, request=request), data)
         tasks = []
@@ -101,8 +111,7 @@ class SlurmFolds:
             path = folder / f"{fold.name}.pickle"
             path.write_bytes(pickle.dumps(FoldTask(light, run.id, fold, data)))
             tasks.append(Task([_MODULE, str(path)], slurm.environment(prepared.request.tracking)))
-        array = slurm.submit_tasks(tasks, folder, run.name, self._options)
-        return {fold.name: Array(job, 1, str(folder)) for fold, job in zip(folds, array.names, strict=True)}
+        return slurm.submit_tasks(tasks, folder, run.name, self._options)
 
 
 def jobs_of(run: TrackedRun) -> dict[str, Array]:

@@ -70,12 +70,12 @@ def check(request: StudyRequest) -> None:
         UsageError: if it is kept in files.
         StudyError: if SLURM or submitit is not installed here.
     """
-    check_place(request.tracking)
     if not database.is_server(request.storage):
         raise UsageError(
             "--launcher slurm: workers on other hosts can't reach a study that is kept in a file",
             "give a database server with --storage postgresql://USER:PASSWORD@HOST/NAME",
         )
+    check_place(request.tracking)
 
 
 def check_place(tracking: TrackingSettings) -> None:

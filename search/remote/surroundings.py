@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,17 @@ from optuna.study import Study
 
 from rnatracker import __version__
 from rnatracker.search.launchers.task import JOB
+from rnatracker.tracking import provenance
 
 VERSIONS = "versions"
 """Attribute of a study: the packages with which it was begun, by name."""
 
-_PACKAGES = ("torch", "numpy", "optuna", "mlflow")
 _COMPUTING = ("device", "processor", "threads")
 
 
 def versions() -> dict[str, str]:
     """Return the versions of what a trial's figures depend on."""
-    return {"rnatracker": __version__, "python": platform.python_version()} | {
-        package: metadata.version(package) for package in _PACKAGES
-    }
+    return {"rnatracker": __version__, "python": platform.python_version()} | provenance.packages()
 
 
 def other_versions(study: Study) -> str | None:

@@ -40,53 +40,53 @@ def is_enqueued(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.WAITING and SEEN not in trial.user_attrs and not is_fresh(trial)
 
 
-class Scaled:
-    """Trials' settings as numbers between 0 and 1, and their values by epoch, which are found once for each.
+class SeenTrials:
+    """Trials' settings and values as the scheduler sees them, which are found once for each.
 
     Args:
         space: what is searched.
+        epochs: of each fold.
+        sign: -1 where less of the objective is better.
     """
 
-    def __init__(self, space: Space) -> None:
-        self._space = space
-        self._known: dict[int, tuple[dict[str, Any], Array]] = {}
-        self._values: dict[int, tuple[tuple[Any, ...], dict[int, dict[int, float]]]] = {}
+    def __init__(self, space: Space, epochs: int, sign: float) -> None:
+        self._space, self._epochs, self._sign = space, epochs, sign
+        self._settings: dict[int, tuple[dict[str, Any], Array]] = {}
+        self._values: dict[int, tuple[tuple[bool, int], dict[int, dict[int, float]]]] = {}
 
-    def of(self, trial: FrozenTrial) -> Array:
-        """Return a trial's settings (D,)."""
-        params, settings = self._known.get(trial.number, (None, None))
+    def settings_of(self, trial: FrozenTrial) -> Array:
+        """Return a trial's settings (D,), between 0 and 1."""
+        params, settings = self._settings.get(trial.number, (None, None))
         if settings is None or params != trial.params:
             settings = np.array(self._space.scaled(trial.params))
-            self._known[trial.number] = dict(trial.params), settings
+            self._settings[trial.number] = dict(trial.params), settings
         return settings
 
-    def values_of(self, trial: FrozenTrial, epochs: int, sign: float) -> dict[int, dict[int, float]]:
+    def values_of(self, trial: FrozenTrial) -> dict[int, dict[int, float]]:
         """Return what a trial has come to, by fold and epoch; not to be changed. A report is never changed."""
-        sign_of_it = (trial.state == TrialState.FAIL, len(trial.intermediate_values), epochs, sign)
+        state = trial.state == TrialState.FAIL, len(trial.intermediate_values)
         known, values = self._values.get(trial.number, (None, None))
-        if values is None or known != sign_of_it:
-            values = _values(trial, epochs, sign)
-            self._values[trial.number] = sign_of_it, values
+        if values is None or known != state:
+            values = _values(trial, self._epochs, self._sign)
+            self._values[trial.number] = state, values
         return values
 
 
-def courses_of(trials: Iterable[FrozenTrial], scaled: Scaled, epochs: int, sign: float) -> list[Course]:
+def courses_of(trials: Iterable[FrozenTrial], seen: SeenTrials) -> list[Course]:
     """Return how far each trial that was begun has come, with its settings' trainings with fresh seeds.
 
     Args:
         trials: those of a study.
-        scaled: has their settings.
-        epochs: of each fold.
-        sign: -1 where less of the objective is better.
+        seen: knows their settings and values.
     """
     known = list(trials)
     again: dict[int, dict[int, dict[int, dict[int, float]]]] = {}
     for each in known:
         if is_fresh(each) and SEEN in each.user_attrs:
             number, round_ = source_of(each)
-            again.setdefault(number, {})[round_] = _values(each, epochs, sign)
+            again.setdefault(number, {})[round_] = seen.values_of(each)
     begun = [each for each in not_fresh(known) if not is_enqueued(each)]
-    return [_course(each, scaled, scaled.values_of(each, epochs, sign), again.get(each.number, {})) for each in begun]
+    return [_course(each, seen, again.get(each.number, {})) for each in begun]
 
 
 def _values(trial: FrozenTrial, epochs: int, sign: float) -> dict[int, dict[int, float]]:
@@ -99,14 +99,9 @@ def _values(trial: FrozenTrial, epochs: int, sign: float) -> dict[int, dict[int,
     return values
 
 
-def _course(
-    trial: FrozenTrial,
-    scaled: Scaled,
-    values: dict[int, dict[int, float]],
-    again: dict[int, dict[int, dict[int, float]]],
-) -> Course:
-    is_start = bool(trial.user_attrs.get(START))
-    return Course(trial.number, scaled.of(trial), values, _state(trial), is_start, again, cost_of(trial))
+def _course(trial: FrozenTrial, seen: SeenTrials, again: dict[int, dict[int, dict[int, float]]]) -> Course:
+    settings, is_start = seen.settings_of(trial), bool(trial.user_attrs.get(START))
+    return Course(trial.number, settings, seen.values_of(trial), _state(trial), is_start, again, cost_of(trial))
 
 
 def _state(trial: FrozenTrial) -> State:

@@ -64,6 +64,8 @@ LEAST = 6
 """Trials that an estimate of true values looks at: so many at least, or a third. With fewer there is none."""
 _POINTS = 250
 """Points of curves that the model is fitted to: its time grows with their cube; so a decision takes half a second."""
+_ELSEWHERE = 10**6
+"""Places in a model from here on are no trial's."""
 _AT_ONCE = 64
 """Trials that are forecast together: a covariance of all of a large study's would be large."""
 
@@ -344,18 +346,30 @@ class FreezeThaw:
 
         Args:
             courses: the trials.
-            ahead: what was forecast a moment ago, and is taken as it is.
+            ahead: what was forecast a moment ago, and is taken as it is. Of a trial that is not in it, what its
+                settings let expect is: its own values are in the next forecast.
         """
         seen = [each for each in courses if each.values]
-        if ahead is None or not all(ahead.has(each.number) for each in seen):
-            model = self._model(seen)
-            means, sds = self._last(model, np.array([each.settings for each in seen]), range(len(seen)))
+        if ahead is None or self._latest is None:
+            means, sds = self._last(self._model(seen), np.array([each.settings for each in seen]), range(len(seen)))
         else:
-            means, sds = (np.array(column) for column in zip(*map(ahead.of, (e.number for e in seen)), strict=True))
+            means, sds = self._with_new(seen, ahead, self._latest)
         for i, each in enumerate(seen):  # what is known is not forecast
             if each.state == State.COMPLETE:
                 means[i], sds[i] = self.value(each) or 0.0, 0.0
         return Forecast([each.number for each in seen], means, sds)
+
+    def _with_new(self, seen: Sequence[Course], ahead: Forecast, model: CurveModel) -> tuple[Array, Array]:
+        """Return mean and standard deviation (M,) of trials' last values, those of trials that are new by a model."""
+        new = [i for i, each in enumerate(seen) if not ahead.has(each.number)]
+        means, sds = (np.empty(len(seen)) for _ in range(2))
+        if new:
+            others = range(_ELSEWHERE, _ELSEWHERE + len(new))
+            means[new], sds[new] = self._last(model, np.array([seen[i].settings for i in new]), others)
+        for i, each in enumerate(seen):
+            if ahead.has(each.number):
+                means[i], sds[i] = ahead.of(each.number)
+        return means, sds
 
     def _model(self, courses: Sequence[Course]) -> CurveModel:
         points = self._points(courses)

@@ -43,12 +43,12 @@ class Planner:
         self.request, self.is_used_up = request, False
         self.ends_at: float | None = None
         self._freeze_thaw = FreezeThaw(request.config.train.epochs, request.folds)
-        self._scaled = courses.Scaled(request.space)
+        sign = 1.0 if request.maximize else -1.0
+        self._seen = courses.SeenTrials(request.space, request.config.train.epochs, sign)
 
     def courses(self, trials: Trials) -> list[Course]:
         """Return how far each trial that was begun has come, more being better."""
-        sign = 1.0 if self.request.maximize else -1.0
-        return courses.courses_of(trials, self._scaled, self.request.config.train.epochs, sign)
+        return courses.courses_of(trials, self._seen)
 
     @property
     def forecasts_ahead(self) -> bool:
@@ -63,7 +63,8 @@ class Planner:
         if not self.forecasts_ahead:
             return None
         found = self.courses(trials)
-        return self._freeze_thaw.forecast(found) if self._freeze_thaw.is_asked(found, self.request.trials) else None
+        is_asked = self._freeze_thaw.is_asked(found, self.request.trials) or self.request.until.gain is not None
+        return self._freeze_thaw.forecast(found) if is_asked and any(each.values for each in found) else None
 
     def next(self, trials: Trials, ahead: Forecast | None = None) -> Decision:
         """Return the next piece of work.
@@ -75,7 +76,7 @@ class Planner:
         interrupted = next((t.number for t in trials if courses.is_interrupted(t)), None)
         if self.forecasts_ahead or self._has_limit:
             found = self.courses(trials)
-            if interrupted is None and self._enough(found) is not None:
+            if interrupted is None and self._enough(found, ahead) is not None:
                 return Decision(What.NOTHING)
             if self.forecasts_ahead:
                 return self._decide(trials, found, ahead) if interrupted is None else self._go_on(interrupted, found)
@@ -97,7 +98,7 @@ class Planner:
             ahead: what was forecast a moment ago.
         """
         found = self.courses(trials)
-        enough = self._enough(found)
+        enough = self._enough(found, ahead)
         if enough is not None:
             return Decision(What.NOTHING), enough
         as_paused = [replace(each, state=State.PAUSED) if each.number == number else each for each in found]
@@ -137,18 +138,18 @@ class Planner:
         """Return how many trials the study can bring to an end in the time and the epochs that it has."""
         return self._fitting(trials, self.courses(trials))
 
-    def _enough(self, found: list[Course]) -> str | None:
+    def _enough(self, found: list[Course], ahead: Forecast | None = None) -> str | None:
         until = self.request.until
         if until.epochs is not None and sum(each.epochs + each.fresh_epochs for each in found) >= until.epochs:
             return f"its {until.epochs} epochs are spent"
-        gain = self._expected_gain(found) if until.gain is not None else None
+        gain = self._expected_gain(found, ahead) if until.gain is not None else None
         if gain is not None and until.gain is not None and gain < until.gain:
             return f"{GAIN_TRIALS} more trials are expected to gain {gain:.4f}, less than {until.gain:g}"
         return None
 
-    def _expected_gain(self, found: list[Course]) -> float | None:
+    def _expected_gain(self, found: list[Course], ahead: Forecast | None = None) -> float | None:
         found = [each for each in found if each.values]
-        return expected_gain([float(each) for each in self._freeze_thaw.forecast(found).means]) if found else None
+        return expected_gain([float(m) for m in self._freeze_thaw.forecast(found, ahead).means]) if found else None
 
     def _decide(self, trials: Trials, found: list[Course], ahead: Forecast | None) -> Decision:
         """Ask the scheduler."""

@@ -140,6 +140,28 @@ def _training(site: Site) -> int:
     return 0
 
 
+def test_jobs_at_their_time_limit_save_and_are_requeued_and_lose_no_epoch(site: Site) -> None:
+    """SLURM's signal ahead of the limit is sent by hand."""
+    search_for = ["--trials", "3", "--epochs", "150", "--space", "smoke", *_SMALL, "--sampler", "random"]
+    submit = ["--scheduler", "none", "--workers", "2", "--slurm", "time=20", "--json"]
+    begun = site.begin("--data", str(site.data), *search_for, *submit)
+    wait_until(lambda: _training(site) == 2, "both jobs train")
+    jobs = [line.split()[0] for line in site.queue()]
+    site.cluster.run("scancel", "--signal=USR2", *jobs)
+    wait_until(lambda: not any("RUNNING" in line for line in site.queue()), "both have saved and are requeued")
+    assert sorted(line.split()[0] for line in site.queue()) == sorted(jobs)
+    stopped = [len(trial.intermediate_values) for trial in site.search().trials()]
+    assert 0 < sum(stopped) < 300
+    told = _end(begun)
+    assert (told["state"], told["trials"]["complete"]) == ("FINISHED", 3)
+    search = site.search()
+    tracker = open_tracker(search.request.tracking)
+    for trial in search.trials():
+        log = tracker.find(trial.user_attrs[RUN_ID]).files.log.read_text()
+        epochs = Counter(int(number) for number in re.findall(r"^\S+  epoch +(\d+)/", log, re.MULTILINE))
+        assert epochs == Counter(range(1, 151))
+
+
 def test_study_outlives_time_limits_and_a_node_that_is_lost_and_finds_what_one_worker_does(site: Site) -> None:
     """Each trial goes on where it was, whichever job takes it over: each epoch is trained once."""
     epochs, trials = 90, 12

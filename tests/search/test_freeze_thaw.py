@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from rnatracker.search import space
 from rnatracker.search.faults.deaths import SEEN
 from rnatracker.search.pruning import START, step_of
-from rnatracker.search.scheduling.courses import PAUSED, Scaled, courses_of
+from rnatracker.search.scheduling.courses import PAUSED, SeenTrials, courses_of
 from rnatracker.search.scheduling.freeze_thaw import Course, Decision, FreezeThaw, State, What, looks, stages
 
 _EPOCHS = 27
@@ -204,7 +204,7 @@ def _trial(number: int, state: TrialState, values: dict[int, float] | None = Non
     ],
 )
 def test_state_of_a_trial(state: TrialState, attributes: dict[str, Any], expected: State) -> None:
-    (course,) = courses_of([_trial(7, state, {1: 0.2}, **attributes)], Scaled(_SPACE), 3, 1.0)
+    (course,) = courses_of([_trial(7, state, {1: 0.2}, **attributes)], SeenTrials(_SPACE, 3, 1.0))
     assert (course.number, course.state, course.is_start) == (7, expected, False)
     assert course.settings.tolist() == pytest.approx([0.5])
 
@@ -215,7 +215,7 @@ def test_enqueued_trials_have_no_course_and_failed_ones_no_values() -> None:
         _trial(1, TrialState.WAITING),
         _trial(2, TrialState.FAIL, {1: 0.9}),
     ]
-    courses = courses_of(trials, Scaled(_SPACE), 3, 1.0)
+    courses = courses_of(trials, SeenTrials(_SPACE, 3, 1.0))
     assert [each.number for each in courses] == [0, 2]
     assert courses[0].is_start
     assert courses[1].values == {}
@@ -223,7 +223,7 @@ def test_enqueued_trials_have_no_course_and_failed_ones_no_values() -> None:
 
 def test_values_are_by_fold_and_epoch_and_more_is_better() -> None:
     values = {step_of(1, 1, 3): 0.5, step_of(1, 3, 3): 0.4, step_of(2, 2, 3): 0.3}
-    (course,) = courses_of([_trial(0, TrialState.RUNNING, values, **{SEEN: 1.0})], Scaled(_SPACE), 3, -1.0)
+    (course,) = courses_of([_trial(0, TrialState.RUNNING, values, **{SEEN: 1.0})], SeenTrials(_SPACE, 3, -1.0))
     assert course.values == {1: {1: -0.5, 3: -0.4}, 2: {2: -0.3}}
     assert course.epochs == 5
     assert FreezeThaw(3, 2).value(course) == pytest.approx(-0.35)
@@ -331,3 +331,16 @@ def test_in_a_hurry_the_best_go_on_beside_one_that_runs() -> None:
     found = scheduler.decide(courses, 3, in_a_hurry=True)
     assert (found.what, found.number) == (What.RESUME, 1)
     assert scheduler.decide([*courses, _done(3, 0.4)], 4, in_a_hurry=True).what != What.NEW
+
+
+def test_trial_that_is_not_in_what_was_forecast_ahead_is_expected_to_come_to_what_its_settings_do() -> None:
+    """Nothing is fitted again: that would keep others waiting. What was forecast is taken as it is."""
+    scheduler = FreezeThaw(_EPOCHS, 1)
+    courses = [_course(i, 0.1 + 0.1 * i, 2, State.PAUSED) for i in range(6)]
+    ahead = scheduler.forecast(courses[:5])
+    fitted = scheduler._latest
+    found = scheduler.forecast(courses, ahead)
+    assert scheduler._latest is fitted
+    assert [found.of(i) for i in range(5)] == [ahead.of(i) for i in range(5)]
+    mean, sd = found.of(5)
+    assert 0.0 < mean < 1.0 and sd > min(ahead.sds)
